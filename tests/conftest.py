@@ -1,0 +1,42 @@
+"""One process, both precisions: float64 is on unless JAX_ENABLE_X64=0 is set from outside."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache/jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import numpy as np
+import pytest
+
+X64 = bool(jax.config.jax_enable_x64)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where float64 is disabled, run the tests that say they mean something there."""
+    if X64:
+        return
+    keep = [item for item in items if item.get_closest_marker("float32")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
+    items[:] = keep
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+    """A silent promotion of dtype is a float32 user's float64 bug."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def rng(request):
+    """NumPy generator whose seed is the test's own name."""
+    return np.random.default_rng([ord(c) for c in request.node.name])
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)

@@ -1,0 +1,291 @@
+"""Every family and every model, one row each: the laws run over these tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+import vijax as vx
+
+from . import data
+from .oracles import gaussian_mixture as gmm
+from .oracles import normal_gamma as ng
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A row of the family table.
+
+    `make(rng)` builds a batch of shape (3,). `standard` names the arguments of `from_standard`,
+    each with how to read it back. `log_prob(value, index, instance)` is SciPy's density of one
+    member. `log_base(value)` is log h. `summaries` maps accessors to functions of a draw whose
+    mean they are. `mode_axis` says along which value the mode is stationary.
+    """
+
+    name: str
+    make: Callable[[np.random.Generator], Any]
+    standard: dict[str, Callable[[Any], Any]]
+    log_prob: Callable[[Any, int, Any], float]
+    log_base: Callable[[Any], Any]
+    summaries: dict[str, Callable[[Any], Any]]
+    point: Callable[[Any], Any]
+    on_simplex: bool = False
+
+
+def _spd(rng: np.random.Generator, batch: int, d: int) -> Any:
+    root = rng.normal(size=(batch, d, d + 3))
+    return jnp.asarray(root @ np.swapaxes(root, -1, -2))
+
+
+def _gammas(rng: np.random.Generator, *shape: int, least: float = 0.3) -> Any:
+    return jnp.asarray(rng.gamma(2.0, size=shape) + least)
+
+
+def _normals(rng: np.random.Generator, *shape: int) -> Any:
+    return jnp.asarray(rng.normal(size=shape))
+
+
+def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
+    prior = {"mean": q.mean, "kappa": q.kappa, "df": q.df, "scatter": q.scatter}
+    prior = {name: np.asarray(v)[i : i + 1] for name, v in prior.items()}
+    one = gmm.log_prior(
+        np.ones(1),
+        np.asarray(value.mean)[i : i + 1],
+        np.asarray(value.precision)[i : i + 1],
+        prior | {"conc": np.ones(1)},
+    )
+    return one
+
+
+def _matrix_sd(draws: Any, mean: Any) -> Any:
+    return (draws - mean) ** 2
+
+
+FAMILIES = [
+    Family(
+        "Dirichlet",
+        lambda rng: vx.Dirichlet.from_standard(_gammas(rng, 3, 4)),
+        {"conc": lambda q: q.conc},
+        lambda v, i, q: stats.dirichlet.logpdf(np.asarray(v[i]), np.asarray(q.conc[i])),
+        lambda v: -jnp.sum(jnp.log(v), -1),
+        {"mean": lambda v: v, "expectation().conc": lambda v: jnp.log(v)},
+        lambda moments: jnp.exp(moments.log_p),
+        on_simplex=True,
+    ),
+    Family(
+        "Gamma",
+        lambda rng: vx.Gamma.from_standard(_gammas(rng, 3, least=1.2), _gammas(rng, 3)),
+        {"shape": lambda q: q.shape, "rate": lambda q: q.rate},
+        lambda v, i, q: stats.gamma.logpdf(v[i], q.shape[i], scale=1 / q.rate[i]),
+        lambda v: -jnp.log(v),
+        {"mean": lambda v: v, "expectation().shape": lambda v: jnp.log(v)},
+        lambda moments: moments.mean,
+    ),
+    Family(
+        "Normal",
+        lambda rng: vx.Normal.from_standard(_normals(rng, 3), _gammas(rng, 3)),
+        {"mean": lambda q: q.mean, "precision": lambda q: q.precision},
+        lambda v, i, q: stats.norm.logpdf(v[i], q.mean[i], q.precision[i] ** -0.5),
+        lambda v: jnp.zeros_like(v),
+        {"mean": lambda v: v},
+        lambda moments: moments.mean,
+    ),
+    Family(
+        "MultivariateNormal",
+        lambda rng: vx.MultivariateNormal.from_standard(_normals(rng, 3, 2), _spd(rng, 3, 2)),
+        {"mean": lambda q: q.mean, "precision": lambda q: q.precision},
+        lambda v, i, q: stats.multivariate_normal.logpdf(
+            np.asarray(v[i]), np.asarray(q.mean[i]), np.linalg.inv(np.asarray(q.precision[i]))
+        ),
+        lambda v: jnp.zeros(v.shape[:-1]),
+        {"mean": lambda v: v},
+        lambda moments: moments.mean,
+    ),
+    Family(
+        "NormalGamma",
+        lambda rng: vx.NormalGamma.from_standard(
+            _normals(rng, 3), _gammas(rng, 3), _gammas(rng, 3, least=4.5), _gammas(rng, 3)
+        ),
+        {
+            "mean": lambda q: q.mean,
+            "kappa": lambda q: q.kappa,
+            "shape": lambda q: q.shape,
+            "rate": lambda q: q.rate,
+        },
+        lambda v, i, q: ng.log_prob(
+            v.mean[i], v.precision[i], q.mean[i], q.kappa[i], q.shape[i], q.rate[i]
+        ),
+        lambda v: -0.5 * jnp.log(v.precision),
+        {
+            "mean": lambda v: v.mean,
+            "precision": lambda v: v.precision,
+            "variance": lambda v: 1 / v.precision,
+        },
+        lambda moments: vx.MeanPrecision(moments.origin + moments.shift, moments.precision),
+    ),
+    Family(
+        "NormalWishart",
+        lambda rng: vx.NormalWishart.from_standard(
+            _normals(rng, 3, 2), _gammas(rng, 3), _gammas(rng, 3, least=9.0), _spd(rng, 3, 2)
+        ),
+        {
+            "mean": lambda q: q.mean,
+            "kappa": lambda q: q.kappa,
+            "df": lambda q: q.df,
+            "scatter": lambda q: q.scatter,
+        },
+        _normal_wishart_log_prob,
+        lambda v: -0.5 * v.mean.shape[-1] * jnp.linalg.slogdet(v.precision)[1],
+        {
+            "mean": lambda v: v.mean,
+            "precision": lambda v: v.precision,
+            "covariance": lambda v: jnp.linalg.inv(v.precision),
+        },
+        lambda moments: vx.MeanPrecision(
+            moments.mean,
+            moments.scale[:, None, None]
+            * jnp.linalg.inv(moments.chol @ jnp.swapaxes(moments.chol, -1, -2)),
+        ),
+    ),
+]
+
+# accessor of a posterior standard deviation: whose draws' standard deviation it is
+SPREADS = {
+    "Dirichlet": {"sd": lambda v: v},
+    "Gamma": {"sd": lambda v: v},
+    "Normal": {"sd": lambda v: v},
+    "MultivariateNormal": {"sd": lambda v: v},
+    "NormalGamma": {
+        "mean_sd": lambda v: v.mean,
+        "precision_sd": lambda v: v.precision,
+        "variance_sd": lambda v: 1 / v.precision,
+    },
+    "NormalWishart": {
+        "mean_sd": lambda v: v.mean,
+        "precision_sd": lambda v: v.precision,
+        "covariance_sd": lambda v: jnp.linalg.inv(v.precision),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A row of the model table.
+
+    `data(rng)` gives rows, `model(rng, x)` a model with a proper prior, `q(rng, model, x)` an
+    arbitrary q (not a fixed point), `log_evidence(x, model)` an exact or upper value of log p(x)
+    for few rows. `rescale(model, scale, offset)` is the model for scale * x + offset.
+    """
+
+    name: str
+    data: Callable[[np.random.Generator], Any]
+    model: Callable[[np.random.Generator, Any], Any]
+    q: Callable[[np.random.Generator, Any, Any], Any]
+    log_evidence: Callable[[Any, Any], float]
+    rescale: Callable[[Any, float, float], Any]
+    mixture: bool = True
+    exact: bool = False
+
+
+def _mixture_q(rng: np.random.Generator, model: Any, x: Any) -> Any:
+    n, k = len(x), model.num_components
+    on = np.asarray(model.active)
+    resp = rng.dirichlet(np.ones(k), size=n) * on
+    resp = jnp.asarray(resp / resp.sum(1, keepdims=True))
+    return _m_step(model, vx.Batch.of(x), resp)
+
+
+@jax.jit
+def _m_step(model: Any, batch: Any, resp: Any) -> Any:
+    return model.update(model.prior, model.assign(model.prior, batch, resp))
+
+
+def _mixture_evidence(x: Any, model: Any) -> float:
+    on = np.asarray(model.active)
+    prior = {name: value[on] for name, value in data.params_of(model.prior).items()}
+    return gmm.log_evidence(np.asarray(x), prior)
+
+
+def _rescale_mixture(model: Any, scale: float, offset: float) -> Any:
+    prior = data.params_of(model.prior)
+    k = int(np.asarray(model.active).sum())
+    shown = {name: value[:k] for name, value in prior.items()}
+    shown["mean"] = shown["mean"] * scale + offset
+    shown["scatter"] = shown["scatter"] * scale**2
+    return vx.GaussianMixture.with_prior(k, **shown, k_max=model.num_components)
+
+
+def _univariate_prior(model: Any) -> tuple[float, ...]:
+    p = model.prior
+    return tuple(float(v) for v in (p.mean, p.kappa, p.shape, p.rate))
+
+
+def _rescale_univariate(model: Any, scale: float, offset: float) -> Any:
+    mean, kappa, shape, rate = _univariate_prior(model)
+    return type(model).with_prior(
+        mean=mean * scale + offset, kappa=kappa, shape=shape, rate=rate * scale**2
+    )
+
+
+def _exact_q(rng: np.random.Generator, model: Any, x: Any) -> Any:
+    return vx.NormalGamma.from_standard(*(jnp.asarray(v) for v in (0.5, 3.0, 4.0, 2.0)))
+
+
+def _factorised_q(rng: np.random.Generator, model: Any, x: Any) -> Any:
+    one = vx.FactorisedGaussian.with_prior(mean=0.3, kappa=2.0, shape=3.0, rate=1.5)
+    return one.init(None, vx.Batch.of(x))
+
+
+def _mixture_case(name: str, build: Callable[[np.random.Generator, Any], Any]) -> Case:
+    return Case(
+        name,
+        lambda rng: data.clusters(rng, n=60, d=2, k=2)[0],
+        build,
+        _mixture_q,
+        _mixture_evidence,
+        _rescale_mixture,
+    )
+
+
+def _univariate_case(name: str, kind: Any, q: Any, exact: bool) -> Case:
+    return Case(
+        name,
+        lambda rng: rng.normal(1.0, 2.0, size=60),
+        lambda rng, x: kind.with_prior(mean=0.5, kappa=0.7, shape=2.0, rate=3.0),
+        q,
+        lambda x, model: ng.log_evidence(np.asarray(x), *_univariate_prior(model)),
+        _rescale_univariate,
+        mixture=False,
+        exact=exact,
+    )
+
+
+CASES = [
+    _mixture_case(
+        "GaussianMixture", lambda rng, x: data.mixture_of(data.random_prior(rng, k=3, d=2))
+    ),
+    _mixture_case(
+        "GaussianMixture.from_data", lambda rng, x: vx.GaussianMixture.from_data(x, 3)
+    ),
+    _mixture_case(
+        "GaussianMixture(k_max)", lambda rng, x: vx.GaussianMixture.from_data(x, 2, k_max=3)
+    ),
+    _univariate_case("NormalGammaExact", vx.NormalGammaExact, _exact_q, exact=True),
+    _univariate_case("FactorisedGaussian", vx.FactorisedGaussian, _factorised_q, exact=False),
+]
+
+
+def names(rows: list[Any]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def leaves_close(a: Any, b: Any, rtol: float, atol: float = 0.0) -> None:
+    """All matching leaves agree."""
+    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(u, v, rtol=rtol, atol=atol)

@@ -1,0 +1,98 @@
+"""The host boundary: what the user hands over becomes numbers, or a named error.
+
+Values that can be looked at are handled in NumPy, which needs no compilation; tracers, and
+arrays too large or too distributed to fetch, stay with JAX.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+_LARGEST_FETCH = 2**26  # elements
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether values can be looked at: outside of every JAX transformation."""
+    return not any(isinstance(v, Tracer) for v in values)
+
+
+def namespace(*arrays: Any) -> Any:
+    """`numpy` if all of the arrays live on the host, else `jax.numpy`."""
+    return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
+
+
+def as_floats(name: str, value: Any) -> Any:
+    """Array-like numbers as floats: a NumPy array where values are at hand, else a JAX array.
+
+    float32 and float64 stay what they are (float64 becomes float32 where JAX has it disabled,
+    with a warning when that loses the variation of a column); narrower floats, integers and
+    flags widen to JAX's default. Raises TypeError naming the argument for anything else.
+    """
+    if isinstance(value, jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            raise TypeError(f"{name}: need real numbers, got a key")
+        _check_kind(name, value.dtype)
+        dtype = _float_dtype(value.dtype)
+        value = value if value.dtype == dtype else value.astype(dtype)
+        small = value.size <= _LARGEST_FETCH
+        return np.asarray(value) if is_concrete(value) and _addressable(value) and small else value
+    host = np.asarray(value)
+    _check_kind(name, host.dtype)
+    dtype = _float_dtype(host.dtype)
+    if host.dtype == np.float64 and dtype == np.float32:
+        _warn_if_coarse(name, host)
+    return host.astype(dtype)
+
+
+def to_device(value: Any, dtype: Any = None) -> jax.Array:
+    """As a JAX array of a strong type, without compiling anything for host values."""
+    if isinstance(value, jax.Array):
+        return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    return jax.device_put(np.asarray(value, dtype))
+
+
+def _addressable(value: jax.Array) -> bool:
+    return value.is_fully_addressable
+
+
+def _check_kind(name: str, dtype: Any) -> None:
+    # bfloat16 and its like are of numpy kind "V"
+    if dtype.kind not in "fiub" and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: need real numbers, got dtype {dtype}; "
+            "select or convert the numeric columns first"
+        )
+
+
+def _float_dtype(dtype: Any) -> Any:
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return jnp.result_type(float)
+    return jax.dtypes.canonicalize_dtype(jnp.float32 if dtype.itemsize < 4 else dtype)
+
+
+def common_dtype(*values: Any) -> Any:
+    """The widest float dtype among arrays; plain Python numbers have no say."""
+    dtypes = [_float_dtype(v.dtype) for v in values if hasattr(v, "dtype")]
+    return max(dtypes, key=lambda d: d.itemsize, default=jnp.result_type(float))
+
+
+def _warn_if_coarse(name: str, x: np.ndarray) -> None:
+    columns = np.where(np.isfinite(x), x, 0.0).reshape(x.shape[0] if x.ndim else 1, -1)
+    if not columns.size:
+        return
+    spread = columns.std(0)
+    step = np.abs(columns).max(0) * np.finfo(np.float32).eps
+    coarse = np.flatnonzero((step > 1e-2 * spread) & (columns.max(0) > columns.min(0)))
+    if coarse.size:
+        j = int(coarse[0])
+        warnings.warn(
+            f"{name}: column {j} steps by {step[j]:.3g} in float32 but varies only by "
+            f"{spread[j]:.3g}; subtract an offset first, or enable jax_enable_x64",
+            stacklevel=4,
+        )

@@ -1,0 +1,42 @@
+"""The one place where vijax touches JAX's pytree registry."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+
+_T = TypeVar("_T")
+
+replace = dataclasses.replace
+
+
+def static(**options: Any) -> Any:
+    """Declare a field that is part of the program: hashable; a new value compiles anew."""
+    return dataclasses.field(metadata={"static": True}, **options)
+
+
+def gauge(**options: Any) -> Any:
+    """Declare a leaf that fixes how the others are written; vector operations leave it alone."""
+    return dataclasses.field(metadata={"gauge": True}, **options)
+
+
+@dataclass_transform(
+    frozen_default=True, eq_default=False, field_specifiers=(static, gauge, dataclasses.field)
+)
+def pytree(cls: type[_T]) -> type[_T]:
+    """Make a class a frozen dataclass whose non-static fields JAX sees as children.
+
+    JAX rebuilds the object with tracers and batched leaves, so nothing may be validated in
+    `__init__` or `__post_init__`; factories such as `from_standard` do that.
+    """
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+
+
+def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
+    """Rebuild a dataclass from `leaf(field, value)`, static fields untouched."""
+    new = {}
+    for field in dataclasses.fields(obj):  # type: ignore[arg-type]
+        value = getattr(obj, field.name)
+        new[field.name] = value if field.metadata.get("static") else leaf(field, value)
+    return type(obj)(**new)

@@ -1,0 +1,137 @@
+"""Dirichlet on probabilities, conjugate to categorical rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from .._pytree import pytree
+from ..natural import Natural
+from ..numerics import special
+
+
+@pytree
+class CategoricalMoments:
+    """What a categorical likelihood needs: E[log p_k], or log p_k at a point."""
+
+    log_p: Float[Array, "*b k"]
+
+
+@pytree
+class Dirichlet(Natural):
+    """Dirichlet(conc) with concentrations alpha_k; T(p) = log p, h(p) = prod_k 1 / p_k.
+
+    An entry with `conc == 0` is switched off: it has probability zero, for ever, and no term in
+    any result. That is how mixtures of different size share one program.
+    """
+
+    conc: Float[Array, "*b k"]
+
+    @classmethod
+    def from_standard(cls, conc: Float[Array, "*b k"]) -> Dirichlet:
+        """From the concentrations alpha_k > 0 (pseudo-counts), 0 for an entry that is off."""
+        return cls(conc)
+
+    @property
+    def _on(self) -> Any:
+        return self.conc > 0
+
+    @property
+    def _safe(self) -> Float[Array, "*b k"]:
+        return jnp.where(self._on, self.conc, 1.0)
+
+    @property
+    def total(self) -> Float[Array, "*b"]:
+        """sum_k alpha_k."""
+        return jnp.sum(self.conc, -1)
+
+    @property
+    def mean(self) -> Float[Array, "*b k"]:
+        """E[p_k]."""
+        return self.conc / self.total[..., None]
+
+    @property
+    def variance(self) -> Float[Array, "*b k"]:
+        """Var[p_k]."""
+        return self.mean * (1.0 - self.mean) / (self.total[..., None] + 1.0)
+
+    @property
+    def sd(self) -> Float[Array, "*b k"]:
+        """Posterior standard deviation of each p_k."""
+        return jnp.sqrt(self.variance)
+
+    def _sum(self, terms: Float[Array, "*b k"]) -> Float[Array, "*b"]:
+        return jnp.sum(jnp.where(self._on, terms, 0.0), -1)
+
+    @property
+    def _log_mean(self) -> Float[Array, "*b k"]:
+        return jnp.log(self._safe / self.total[..., None])
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """sum_k log Gamma(alpha_k) - log Gamma(sum_k alpha_k), Stirling's main terms cancelled."""
+        a = self._safe
+        each = special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
+        whole = special.stirling_error(self.total) - 0.5 * jnp.log(self.total)
+        return self._sum(a * self._log_mean + each) - whole - 0.5 * special.LOG_2PI
+
+    def expectation(self) -> Dirichlet:
+        """E[log p_k]; 0 for an entry that is off."""
+        gap = special.digamma_gap(self.total)[..., None] - special.digamma_gap(self._safe)
+        return Dirichlet(jnp.where(self._on, self._log_mean + gap, 0.0))
+
+    def moments(self) -> CategoricalMoments:
+        """E[log p_k]; -inf for an entry that is off."""
+        return CategoricalMoments(jnp.where(self._on, self.expectation().conc, -jnp.inf))
+
+    def point(self) -> CategoricalMoments:
+        """log of alpha_k / sum_j alpha_j: the mode in the softmax basis (MacKay 1998)."""
+        on = self.conc > 0
+        return CategoricalMoments(jnp.where(on, self._log_mean, -jnp.inf))
+
+    def mode(self) -> Float[Array, "*b k"]:
+        """(alpha_k - 1) / sum_j (alpha_j - 1); NaN unless every alpha_k >= 1."""
+        excess = jnp.where(self._on, self.conc - 1.0, 0.0)
+        exists = jnp.all(excess >= 0, -1, keepdims=True)
+        return jnp.where(exists, excess / jnp.sum(excess, -1, keepdims=True), jnp.nan)
+
+    def _log(self, moments: CategoricalMoments, base: float) -> Float[Array, "*b"]:
+        log_p = jnp.where(self._on, moments.log_p, 0.0)
+        return self._sum(special.xlogy(self._safe - base, log_p)) - self.log_normalizer()
+
+    def log_kernel(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
+        """log of Dir(p | alpha) prod_k p_k, in nats."""
+        return self._log(moments, 0.0)
+
+    def expected_log_prob(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
+        """E[log Dir(p | alpha)] in nats."""
+        return self._log(moments, 1.0)
+
+    def kl(self, prior: Dirichlet) -> Float[Array, "*b"]:
+        """KL in nats; both must have the same entries switched on."""
+        a, a0 = self._safe, prior._safe
+        ratio = self.mean / jnp.where(prior._on, prior.mean, 1.0)
+        ratio = jnp.where(self._on, ratio, 1.0)
+        each = self._sum(a0 * special.excess(ratio) + special.shape_gap(a, a0))
+        return each - special.shape_gap(self.total, prior.total)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Differential entropy in nats."""
+        a, total = self._safe, self.total
+        each = self._log_mean + (a - 1.0) * special.digamma_gap(a)
+        each = each + special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
+        size = self._sum(jnp.ones_like(a))
+        whole = (total - size) * special.digamma_gap(total)
+        whole = whole + special.stirling_error(total) - 0.5 * jnp.log(total)
+        return self._sum(each) - whole - 0.5 * special.LOG_2PI
+
+    def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
+        """log Dir(value | alpha) in nats; `value` sums to one over the last axis."""
+        return self.expected_log_prob(CategoricalMoments(jnp.log(value)))
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
+        """Probabilities; normalised log-Gammas, so tiny concentrations do not give 0 / 0."""
+        log_gamma = jax.random.loggamma(key, self._safe, (*shape, *self.conc.shape))
+        return jax.nn.softmax(jnp.where(self._on, log_gamma, -jnp.inf), -1)

@@ -1,0 +1,101 @@
+"""Gamma on rates and precisions, conjugate to Poisson and exponential rows."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from .._pytree import pytree
+from ..natural import Natural
+from ..numerics import special
+
+
+@pytree
+class GammaMoments:
+    """E[tau] and E[log tau], or both at a point."""
+
+    mean: Float[Array, "*b"]
+    e_log: Float[Array, "*b"]
+
+
+@pytree
+class Gamma(Natural):
+    """Gamma(shape a, rate b), density b^a tau^(a-1) exp(-b tau) / Gamma(a).
+
+    T(tau) = (log tau, -tau), h(tau) = 1 / tau.
+    """
+
+    shape: Float[Array, "*b"]
+    rate: Float[Array, "*b"]
+
+    @classmethod
+    def from_standard(cls, shape: Float[Array, "*b"], rate: Float[Array, "*b"]) -> Gamma:
+        """From the shape a > 0 and the rate b > 0 (in units of 1 / tau)."""
+        return cls(shape, rate)
+
+    @property
+    def mean(self) -> Float[Array, "*b"]:
+        """E[tau] = a / b."""
+        return self.shape / self.rate
+
+    @property
+    def variance(self) -> Float[Array, "*b"]:
+        """Var[tau] = a / b^2."""
+        return self.mean / self.rate
+
+    @property
+    def sd(self) -> Float[Array, "*b"]:
+        """Standard deviation of tau."""
+        return jnp.sqrt(self.shape) / self.rate
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """log Gamma(a) - a log b, in nats."""
+        return special.log_gamma_normalizer(self.shape, self.rate)
+
+    def expectation(self) -> Gamma:
+        """(E[log tau], -E[tau])."""
+        return Gamma(jnp.log(self.mean) - special.digamma_gap(self.shape), -self.mean)
+
+    def moments(self) -> GammaMoments:
+        """E[tau] and E[log tau]."""
+        return GammaMoments(self.mean, self.expectation().shape)
+
+    def point(self) -> GammaMoments:
+        """tau = a / b."""
+        return GammaMoments(self.mean, jnp.log(self.mean))
+
+    def mode(self) -> Float[Array, "*b"]:
+        """(a - 1) / b; NaN unless a >= 1."""
+        return jnp.where(self.shape >= 1.0, self.shape - 1.0, jnp.nan) / self.rate
+
+    def _log(self, moments: GammaMoments, base: float) -> Float[Array, "*b"]:
+        power = special.xlogy(self.shape - base, moments.e_log)
+        return power - self.rate * moments.mean - self.log_normalizer()
+
+    def log_kernel(self, moments: GammaMoments) -> Float[Array, "*b"]:
+        """log of Gamma(tau | a, b) tau, in nats."""
+        return self._log(moments, 0.0)
+
+    def expected_log_prob(self, moments: GammaMoments) -> Float[Array, "*b"]:
+        """E[log Gamma(tau | a, b)] in nats."""
+        return self._log(moments, 1.0)
+
+    def kl(self, prior: Gamma) -> Float[Array, "*b"]:
+        """KL in nats: a0 excess(mean / mean0), plus what differs in shape."""
+        means = prior.shape * special.excess(self.mean / prior.mean)
+        return means + special.shape_gap(self.shape, prior.shape)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Differential entropy in nats."""
+        a = self.shape
+        scale = 0.5 * jnp.log(a) - jnp.log(self.rate) + 0.5 * special.LOG_2PI
+        return scale + special.stirling_error(a) + (a - 1.0) * special.digamma_gap(a)
+
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """log Gamma(value | a, b) in nats."""
+        return self.expected_log_prob(GammaMoments(value, jnp.log(value)))
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Draws of tau."""
+        return jax.random.gamma(key, self.shape, (*shape, *self.shape.shape)) / self.rate

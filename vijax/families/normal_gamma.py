@@ -1,0 +1,203 @@
+"""Normal-Gamma on a mean and a precision, conjugate to normal rows in one dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from .._pytree import gauge, pytree, replace
+from ..natural import Natural
+from ..numerics import special
+from .gamma import Gamma
+
+
+@pytree
+class MeanPrecision:
+    """A mean and a precision: what Normal-Gamma and Normal-Wishart are densities of."""
+
+    mean: Float[Array, "..."]
+    precision: Float[Array, "..."]
+
+
+@pytree
+class NormalGammaMoments:
+    """What a scalar normal likelihood needs: under q, or at a point.
+
+    `origin + shift` is E[mu], `precision` E[tau], `e_log` E[log tau], and `spread` is
+    E[tau (mu - E[mu])^2], the price of not knowing mu (0 at a point).
+    """
+
+    origin: Float[Array, "*b"]
+    shift: Float[Array, "*b"]
+    precision: Float[Array, "*b"]
+    e_log: Float[Array, "*b"]
+    spread: Float[Array, "*b"]
+
+    def log_lik(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """E[log N(x | mu, 1 / tau)] in nats; x broadcasts against the batch."""
+        square = self.precision * ((x - self.origin) - self.shift) ** 2 + self.spread
+        return 0.5 * (self.e_log - special.LOG_2PI - square)
+
+
+@pytree
+class NormalGamma(Natural):
+    """mu | tau ~ N(m, 1 / (kappa tau)), tau ~ Gamma(shape a, rate b), about `origin` c.
+
+    Coordinates: kappa, shift = kappa (m - c), shape a, and square = b + kappa (m - c)^2 / 2.
+    T = (-tau (mu - c)^2 / 2, tau (mu - c), log tau, -tau), h = tau^(-1/2).
+    """
+
+    kappa: Float[Array, "*b"]
+    shift: Float[Array, "*b"]
+    shape: Float[Array, "*b"]
+    square: Float[Array, "*b"]
+    origin: Float[Array, "*b"] = gauge()
+
+    @classmethod
+    def from_standard(
+        cls,
+        mean: Float[Array, "*b"],
+        kappa: Float[Array, "*b"],
+        shape: Float[Array, "*b"],
+        rate: Float[Array, "*b"],
+    ) -> NormalGamma:
+        """From m (data units), kappa > 0 (rows), a > 0, and b > 0 (data units squared)."""
+        return cls(kappa, jnp.zeros_like(mean), shape, rate, mean)
+
+    @classmethod
+    def observe(
+        cls, x: Float[Array, "n"], weight: Float[Array, "n"], origin: Float[Array, ""]
+    ) -> NormalGamma:
+        """Weighted sufficient statistics of normal rows about a point, best their own mean."""
+        z = x - origin
+        count = jnp.sum(weight)
+        square = 0.5 * jnp.sum(weight * z**2)
+        return cls(count, jnp.sum(weight * z), 0.5 * count, square, origin)
+
+    def about(self, like: Any) -> NormalGamma:
+        """The same density about `like.origin`."""
+        move = like.origin - self.origin
+        square = self.square - move * self.shift + 0.5 * self.kappa * move**2
+        shift = self.shift - self.kappa * move
+        return replace(self, shift=shift, square=square, origin=like.origin)
+
+    @property
+    def _offset(self) -> Float[Array, "*b"]:
+        return self.shift / self.kappa
+
+    @property
+    def mean(self) -> Float[Array, "*b"]:
+        """E[mu]."""
+        return self.origin + self._offset
+
+    @property
+    def rate(self) -> Float[Array, "*b"]:
+        """b."""
+        return self.square - 0.5 * self.shift * self._offset
+
+    @property
+    def mean_variance(self) -> Float[Array, "*b"]:
+        """Var[mu] = b / (kappa (a - 1)); NaN unless a > 1."""
+        return self.variance / self.kappa
+
+    @property
+    def mean_sd(self) -> Float[Array, "*b"]:
+        """Standard deviation of mu."""
+        return jnp.sqrt(self.mean_variance)
+
+    @property
+    def tau(self) -> Gamma:
+        """The marginal of the precision."""
+        return Gamma(self.shape, self.rate)
+
+    @property
+    def precision(self) -> Float[Array, "*b"]:
+        """E[tau]."""
+        return self.tau.mean
+
+    @property
+    def precision_sd(self) -> Float[Array, "*b"]:
+        """Standard deviation of tau."""
+        return self.tau.sd
+
+    @property
+    def variance(self) -> Float[Array, "*b"]:
+        """E[1 / tau] = b / (a - 1), the expected variance of a row; NaN unless a > 1."""
+        return self.rate / jnp.where(self.shape > 1.0, self.shape - 1.0, jnp.nan)
+
+    @property
+    def variance_sd(self) -> Float[Array, "*b"]:
+        """Standard deviation of 1 / tau; NaN unless a > 2."""
+        return self.variance / jnp.sqrt(jnp.where(self.shape > 2.0, self.shape - 2.0, jnp.nan))
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """log Gamma(a) - a log b + log(2 pi / kappa) / 2, in nats."""
+        return self.tau.log_normalizer() + 0.5 * (special.LOG_2PI - jnp.log(self.kappa))
+
+    def expectation(self) -> NormalGamma:
+        """(-E[tau (mu - c)^2] / 2, E[tau (mu - c)], E[log tau], -E[tau])."""
+        offset, tau = self._offset, self.tau.expectation()
+        kappa = -0.5 * (1.0 / self.kappa - tau.rate * offset**2)
+        return NormalGamma(kappa, -tau.rate * offset, tau.shape, tau.rate, self.origin)
+
+    def moments(self) -> NormalGammaMoments:
+        """E[mu], E[tau], E[log tau] and the spread 1 / kappa."""
+        tau = self.tau.moments()
+        return NormalGammaMoments(self.origin, self._offset, tau.mean, tau.e_log, 1.0 / self.kappa)
+
+    def point(self) -> NormalGammaMoments:
+        """mu = m, tau = a / b."""
+        tau = self.precision
+        return NormalGammaMoments(self.origin, self._offset, tau, jnp.log(tau), jnp.zeros_like(tau))
+
+    def mode(self) -> MeanPrecision:
+        """mu = m, tau = (a - 1/2) / b; NaN unless a >= 1/2."""
+        tau = jnp.where(self.shape >= 0.5, self.shape - 0.5, jnp.nan) / self.rate
+        return MeanPrecision(self.mean, tau)
+
+    def log_kernel(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
+        """log of NormalGamma(mu, tau) tau^(1/2), in nats."""
+        return self._log(moments, 0.0)
+
+    def expected_log_prob(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
+        """E[log NormalGamma(mu, tau)] in nats."""
+        return self._log(moments, 0.5)
+
+    def _log(self, moments: NormalGammaMoments, base: float) -> Float[Array, "*b"]:
+        distance = (moments.origin - self.origin) + (moments.shift - self._offset)
+        square = 0.5 * self.kappa * (moments.precision * distance**2 + moments.spread)
+        power = special.xlogy(self.shape - base, moments.e_log)
+        return power - square - self.rate * moments.precision - self.log_normalizer()
+
+    def kl(self, prior: NormalGamma) -> Float[Array, "*b"]:
+        """KL in nats, as a sum of non-negative terms."""
+        distance = (self.origin - prior.origin) + (self._offset - prior._offset)
+        mean = special.excess(prior.kappa / self.kappa) + prior.kappa * (
+            self.precision * distance**2
+        )
+        return 0.5 * mean + self.tau.kl(prior.tau)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Differential entropy in nats."""
+        e_log = self.tau.moments().e_log
+        mean = 0.5 * (1.0 + special.LOG_2PI - jnp.log(self.kappa) - e_log)
+        return mean + self.tau.entropy()
+
+    def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
+        """log p(mu, tau) in nats."""
+        mean, tau = jnp.broadcast_arrays(value.mean, value.precision)
+        origin = jnp.broadcast_to(self.origin, jnp.broadcast_shapes(mean.shape, self.origin.shape))
+        zero = jnp.zeros_like(tau)
+        return self.expected_log_prob(
+            NormalGammaMoments(origin, mean - origin, tau, jnp.log(tau), zero)
+        )
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
+        """Draws of (mu, tau)."""
+        k_tau, k_mean = jax.random.split(key)
+        tau = self.tau.sample(k_tau, shape)
+        noise = jax.random.normal(k_mean, tau.shape, tau.dtype)
+        return MeanPrecision(self.mean + noise / jnp.sqrt(self.kappa * tau), tau)

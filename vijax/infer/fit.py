@@ -1,0 +1,160 @@
+"""`fit`: the host boundary, restarts, and the jit."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from .._host import is_concrete, to_device
+from .._pytree import replace
+from ..batch import Batch
+from . import start
+from .cavi import CAVI
+from .loop import iterate
+from .result import Result, State, Stop, best
+
+_SHORTEST_TRACE = 1024
+
+
+def fit(
+    model: Any,
+    data: Any,
+    *,
+    key: Key[Array, ""] | None = None,
+    init: Any = None,
+    method: Any = CAVI(),
+    stop: Stop = Stop(),
+    num_restarts: int = 1,
+) -> Result:
+    """Fit `model` to `data` from one or several starts and return the best run.
+
+    `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding, for
+    mixtures k-means++), "random" (random labels), responsibilities (n, k), integer labels (n,),
+    or a q or Result to continue from. `key` (typed, `jax.random.key`) is needed exactly when
+    something is drawn; restart i uses `fold_in(key, i)`, so more restarts never change the
+    earlier ones. Runs under jit, vmap and grad of the surroundings too; values are checked only
+    outside of them.
+
+    Raises TypeError or ValueError that name the argument. How the fit itself went is in
+    `status`, of the best run, and `statuses`, of all; `check()` raises on it.
+    """
+    batch, model, stop, method = _prepare(model, data, method, stop)
+    kind, value = start.read(model, batch, init)
+    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
+    _check_key(key, drawn)
+    if num_restarts < 1:
+        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
+    if num_restarts > 1 and not drawn:
+        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+    return _fit(model, batch, key, value, method, stop, kind=kind, num_restarts=num_restarts)
+
+
+def trajectory(
+    model: Any,
+    data: Any,
+    *,
+    num_iters: int,
+    key: Key[Array, ""] | None = None,
+    init: Any = None,
+    method: Any = CAVI(),
+) -> State:
+    """Every iterate of a fit: the states after 1 .. num_iters steps, stacked on a leading axis.
+
+    Row i holds the q that iteration i evaluated and its objective (`elbo.value`, nats), whether
+    or not a fit would have stopped before. For plots and for teaching; arguments as in `fit`.
+    """
+    batch, model, _, method = _prepare(model, data, method, Stop())
+    kind, value = start.read(model, batch, init)
+    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
+    return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
+
+
+def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
+    """The objective of `method` at any q, in nats: for CAVI the exact evidence lower bound.
+
+    The latent variables are at their optimum given q.
+    """
+    batch, model, _, method = _prepare(model, data, method, Stop())
+    _, q = start.read(model, batch, q)
+    return _step(model, batch, q, method)
+
+
+def _prepare(model: Any, data: Any, method: Any, stop: Stop) -> tuple[Batch, Any, Stop, Any]:
+    """One dtype, strong types and a checked model, so that only shapes decide on compilation."""
+    batch = Batch.of(data)
+    dtype = batch.weight.dtype
+    model, method = _strong(model, dtype), _strong(method, dtype)
+    model.check(batch, method.point)
+    if stop.trace is None:
+        length = int(stop.max_iter) if is_concrete(stop.max_iter) else 0
+        stop = replace(stop, trace=max(_SHORTEST_TRACE, 1 << (length - 1).bit_length()))
+    return batch, model, _strong(stop, dtype), method
+
+
+def _strong(tree: Any, dtype: Any) -> Any:
+    def one(leaf: Any) -> Array:
+        kind = jnp.result_type(leaf)
+        if jnp.issubdtype(kind, jnp.floating):
+            return to_device(leaf, dtype)
+        return to_device(leaf, jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind)
+
+    return jax.tree.map(one, tree)
+
+
+def _check_key(key: Any, drawn: bool) -> None:
+    if key is None:
+        if drawn:
+            raise ValueError("key: this start is drawn at random; pass key=jax.random.key(0)")
+        return
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"key: expected a typed key, jax.random.key(0), got {type(key).__name__}")
+    if key.shape:
+        raise ValueError(f"key: expected one key, got an array of keys of shape {key.shape}")
+
+
+@partial(jax.jit, static_argnames=("kind", "num_restarts"))
+def _fit(
+    model: Any,
+    batch: Batch,
+    key: Any,
+    value: Any,
+    method: Any,
+    stop: Stop,
+    *,
+    kind: str,
+    num_restarts: int,
+) -> Result:
+    def run(index: Array) -> Result:
+        own = None if key is None else jax.random.fold_in(key, index)
+        k_start, k_steps = (None, None) if own is None else jax.random.split(own)
+        q = start.make(model, batch, kind, value, k_start)
+        return iterate(method, model, batch, q, stop, k_steps)
+
+    if num_restarts == 1:
+        # a leading axis of one, without the cost of vmap
+        return best(jax.tree.map(lambda a: a[None], run(jnp.asarray(0))))
+    return best(jax.vmap(run)(jnp.arange(num_restarts)))
+
+
+@partial(jax.jit, static_argnames=("kind", "num_iters"))
+def _trajectory(
+    model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
+) -> State:
+    k_start, k_steps = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 0))
+    state = method.init(model, start.make(model, batch, kind, value, k_start), batch)
+
+    def step(state: State, i: Array) -> tuple[State, State]:
+        step_key = None if k_steps is None else jax.random.fold_in(k_steps, i)
+        new = method.step(model, state, batch, step_key)
+        return new, new
+
+    return jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+
+
+@jax.jit
+def _step(model: Any, batch: Batch, q: Any, method: Any) -> Array:
+    return method.step(model, method.init(model, q, batch), batch, None).elbo.value

@@ -1,0 +1,108 @@
+"""The one loop over data passes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from ..batch import Batch
+from .result import Result, State, Status, Stop
+
+_DEFAULT_TRACE = 1024
+_SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
+_NOISE = 4.0  # rounding errors within which a change counts as none
+
+
+class Method(Protocol):
+    """An algorithm: a first state and a step. Settings are its fields.
+
+    `monotone` says that the objective must not fall, `point` that q stands for its mode.
+    """
+
+    monotone: ClassVar[bool]
+    point: ClassVar[bool]
+
+    def init(self, model: Any, q: Any, batch: Batch) -> State:
+        """A state whose proposal is `q`, not yet evaluated."""
+        ...
+
+    def step(self, model: Any, state: State, batch: Batch, key: Key[Array, ""] | None) -> State:
+        """Evaluate the proposal and make the next one: one pass over the rows."""
+        ...
+
+
+def iterate(
+    method: Any,
+    model: Any,
+    batch: Batch,
+    q: Any,
+    stop: Stop = Stop(),
+    key: Key[Array, ""] | None = None,
+) -> Result:
+    """Drive one fit from `q` to its end. Pure and untransformed: jit it, vmap it, shard it.
+
+    Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
+    """
+    state = method.init(model, q, batch)
+    dtype = state.elbo.high.dtype
+    eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
+    trace = jnp.full((stop.trace or _DEFAULT_TRACE,), jnp.nan, dtype)
+
+    def body(carry: Any) -> Any:
+        state, i, _, streak, last_gain, trace = carry
+        step_key = None if key is None else jax.random.fold_in(key, i)
+        new = method.step(model, state, batch, step_key)
+        elbo = new.elbo.value
+        trace = trace.at[i].set(elbo, mode="drop")
+        first = i == 0
+        gain = jnp.where(first, huge, (new.elbo - state.elbo).value)
+
+        settled = _settled(gain, last_gain, stop.tol) | (gain <= _NOISE * new.rounding)
+        streak = jnp.where(settled & ~first, streak + 1, 0)
+        finite = jnp.isfinite(elbo)
+        fell = ~first & method.monotone & (gain < -stop.slack * eps * jnp.abs(elbo))
+        i = i + 1
+        status = jnp.select(
+            [new.fault > 0, ~finite, fell, streak >= stop.patience, i >= stop.max_iter],
+            [new.fault, *(_code(s) for s in _ENDINGS)],
+            _code(Status.RUNNING),
+        )
+        keep = finite & (new.fault == 0) & ~fell
+        state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, state)
+        return state, i, status, streak, gain, trace
+
+    zero = jnp.asarray(0, jnp.int32)
+    start = (state, zero, _code(Status.RUNNING), zero, jnp.asarray(huge, dtype), trace)
+    state, n, status, _, _, trace = lax.while_loop(
+        lambda carry: carry[2] == Status.RUNNING, body, start
+    )
+    seen = state.elbo.high > -huge
+    return Result(state.q, jnp.where(seen, state.elbo.value, jnp.nan), status, n, trace)
+
+
+_ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
+
+
+def _code(status: Status) -> Array:
+    return jnp.asarray(int(status), jnp.int32)
+
+
+def _settled(gain: Array, last_gain: Array, tol: Any) -> Array:
+    """Whether Aitken's forecast of all future gains is at most `tol` nats."""
+    positive = last_gain > 0
+    ratio = jnp.where(positive, gain / jnp.where(positive, last_gain, 1.0), 0.0)
+    return gain <= tol * (1.0 - jnp.clip(ratio, _SLOWEST_RATE, 1.0))
+
+
+def unevaluated(q: Any, batch: Batch, aux: Any = None) -> State:
+    """The state before the first step; its objective is a sentinel that `iterate` never shows."""
+    from ..numerics.sums import TwoFloat
+
+    dtype = batch.weight.dtype
+    elbo: Float[Array, ""] = jnp.asarray(-jnp.finfo(dtype).max, dtype)
+    rounding = jnp.zeros((), dtype)
+    return State(q, q, TwoFloat.of(elbo), rounding, _code(Status.RUNNING), aux)

@@ -1,0 +1,191 @@
+"""What a fit is told, carries and returns: stopping rule, state, status, result."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .._pytree import pytree, static
+from ..numerics.sums import TwoFloat
+
+_R = TypeVar("_R", bound="Result")
+
+
+class Status(enum.IntEnum):
+    """How a fit ended; one integer per fit, also inside jit and vmap."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_ITER = 2
+    ELBO_DECREASED = 3
+    NON_FINITE = 4
+    COLLAPSED = 5
+
+
+REMEDIES = {
+    Status.RUNNING: "the loop was left early; this is a defect in the method",
+    Status.MAX_ITER: "the iteration limit came first: raise Stop.max_iter or Stop.tol",
+    Status.ELBO_DECREASED: (
+        "the objective fell by more than rounding, so the local step and the update disagree; "
+        "the state before the fall is returned; in float32, try float64"
+    ),
+    Status.NON_FINITE: (
+        "the objective became NaN or infinite; the last finite state is returned; look for NaN "
+        "in this data set, columns of very different size, or a prior that is nearly improper"
+    ),
+    Status.COLLAPSED: (
+        "a component shrank onto a single point or lost all its rows, where the likelihood has "
+        "no maximum: use more restarts, fewer components, or a proper prior"
+    ),
+}
+
+
+class FitError(RuntimeError):
+    """Raised by `Result.check` on the host, with the lanes, the reason and the remedy."""
+
+
+@pytree
+class Stop:
+    """When to stop. Every number is traced, so a new value never compiles anew.
+
+    A fit has CONVERGED when, `patience` times in a row, the objective was forecast to gain less
+    than `tol` nats more, all future iterations together. The forecast is Aitken's: a gain g that
+    shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al. 1994), r taken
+    as at least 0.9; a gain that still grows, as on the plateau before a component dies, forecasts
+    no end. Nats mean the same for 100 rows and for 1e7, in every unit of the data: a bound within
+    `tol` of its limit leaves q within sqrt(2 tol) posterior standard deviations of it. Changes
+    are measured to the precision of the dtype squared (`numerics.sums`); below the rounding
+    errors of the objective, which the method reports, every change counts as none.
+
+    `slack` is the fall, in units of eps * |objective|, that is forgiven as rounding before
+    ELBO_DECREASED is set. `trace` is the length of `elbo_trace`; None makes `fit` take the power
+    of two that holds `max_iter`, 1024 at least.
+    """
+
+    tol: float | Float[Array, ""] = 1e-3
+    patience: int | Int[Array, ""] = 3
+    max_iter: int | Int[Array, ""] = 1000
+    slack: float | Float[Array, ""] = 32.0
+    trace: int | None = static(default=None)
+
+
+@pytree
+class State:
+    """Between two steps: the evaluated `q` with its objective, and the `proposal` to try next.
+
+    `rounding` is the size of the objective's rounding errors in nats, `fault` a Status that the
+    method itself found (0 for none), `aux` whatever else the method must remember.
+    """
+
+    q: Any
+    proposal: Any
+    elbo: TwoFloat
+    rounding: Float[Array, "*b"]
+    fault: Int[Array, "*b"]
+    aux: Any = None
+
+
+@pytree
+class Runs:
+    """Every restart of a fit, without its q; leading axis r."""
+
+    elbo: Float[Array, "*b r"]
+    status: Int[Array, "*b r"]
+    n_iter: Int[Array, "*b r"]
+    elbo_trace: Float[Array, "*b r t"]
+
+
+@pytree
+class Result:
+    """What every driver returns. Under vmap every leaf gains the batch axes.
+
+    `elbo` is the objective of exactly this `q`, in nats: the evidence lower bound of CAVI, the
+    log-likelihood (plus log-prior) of EM; NaN if it never was finite. `elbo_trace` holds the
+    objective of every iteration, NaN after the last.
+    """
+
+    q: Any
+    elbo: Float[Array, "*b"]
+    status: Int[Array, "*b"]
+    n_iter: Int[Array, "*b"]
+    elbo_trace: Float[Array, "*b t"]
+    runs: Runs | None = None
+
+    @property
+    def elbos(self) -> Float[Array, "*b r"]:
+        """Final objective of every restart, in nats."""
+        return self.elbo[..., None] if self.runs is None else self.runs.elbo
+
+    @property
+    def statuses(self) -> Int[Array, "*b r"]:
+        """Status of every restart."""
+        return self.status[..., None] if self.runs is None else self.runs.status
+
+    @property
+    def converged(self) -> Any:
+        """Whether status is CONVERGED, elementwise."""
+        return self.status == Status.CONVERGED
+
+    def check(self: _R) -> _R:
+        """Return self if every fit converged; otherwise raise FitError. Host side: it waits."""
+        status = np.asarray(self.status)
+        lanes = np.argwhere(status != Status.CONVERGED)
+        if not lanes.size:
+            return self
+        found = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
+        reasons = "; ".join(f"{s.name}: {REMEDIES[s]}" for s in reversed(found))
+        if status.ndim == 0:
+            raise FitError(f"after {int(self.n_iter)} iterations, {reasons}")
+        shown = ", ".join(str(tuple(map(int, lane))).replace(",)", ")") for lane in lanes[:5])
+        more = ", ..." if len(lanes) > 5 else ""
+        raise FitError(f"{len(lanes)} of {status.size} fits, lanes {shown}{more}: {reasons}")
+
+    def summary(self, **options: Any) -> str:
+        """A readable table: how the fit ended, then what q has to say (`q.summary`)."""
+        if self.status.ndim:
+            return _summary_of_many(self)
+        best = f"ELBO {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
+        lines = [f"{Status(int(self.status)).name}, {best}"]
+        if self.elbos.shape[-1] > 1:
+            counts = _count_statuses(np.asarray(self.statuses))
+            lines.append(f"best of {self.elbos.shape[-1]} restarts ({counts})")
+        table = getattr(self.q, "summary", None)
+        return "\n".join([*lines, *([table(**options)] if table else [])])
+
+
+def best(results: Result) -> Result:
+    """The run with the highest finite objective, over the last batch axis of `status`.
+
+    Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed.
+    """
+    failed = (results.status == Status.NON_FINITE) | (results.status == Status.COLLAPSED)
+    usable = ~failed & jnp.isfinite(results.elbo)
+    rank = jnp.where(usable, results.elbo, -jnp.inf)
+    axis = results.status.ndim - 1
+    winner = jnp.argmax(rank, -1)
+
+    def take(leaf: Array) -> Array:
+        index = jnp.expand_dims(winner, tuple(range(axis, leaf.ndim)))
+        return jnp.take_along_axis(leaf, index, axis).squeeze(axis)
+
+    runs = Runs(results.elbo, results.status, results.n_iter, results.elbo_trace)
+    chosen = jax.tree.map(take, results)
+    return Result(chosen.q, chosen.elbo, chosen.status, chosen.n_iter, chosen.elbo_trace, runs)
+
+
+def _count_statuses(status: np.ndarray) -> str:
+    values, counts = np.unique(status, return_counts=True)
+    return ", ".join(f"{n} {Status(s).name}" for s, n in zip(values, counts, strict=True))
+
+
+def _summary_of_many(results: Result) -> str:
+    status, elbo = np.asarray(results.status), np.asarray(results.elbo)
+    iterations = np.asarray(results.n_iter)
+    head = f"{status.size} fits: {_count_statuses(status)}"
+    spread = f"ELBO {np.nanmin(elbo):.4f} to {np.nanmax(elbo):.4f} nats"
+    return f"{head}\n{spread}, {np.median(iterations):.0f} iterations in the median"

@@ -1,0 +1,120 @@
+"""From what the user calls a start to a first q."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from .._host import as_floats, is_concrete, to_device
+from ..batch import Batch
+from ..natural import Natural
+from ..numerics.sums import TwoFloat
+from .passes import accumulate, automatic_chunk
+from .result import Result
+
+DRAWN = ("seeds", "random")  # starts that need a key
+
+
+def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
+    """Classify and check `init`: one of seeds, random, labels, responsibilities, q; and its value.
+
+    Raises ValueError or TypeError naming `init`, before anything is traced.
+    """
+    if init is None:
+        return "seeds", None
+    if isinstance(init, str):
+        if init != "random":
+            raise ValueError(f"init: expected None, 'random', an array or a Result, got {init!r}")
+        _need_assignments(model)
+        return "random", None
+    if isinstance(init, Result):
+        init = init.q
+    if isinstance(init, Natural):
+        return "q", _check_q(model, init, batch)
+    _need_assignments(model)
+    n, k = batch.weight.shape[0], model.num_components
+    array = init if isinstance(init, jax.Array) else np.asarray(init)
+    if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
+        return "labels", _check_labels(to_device(array, jnp.int32), n, k)
+    return "responsibilities", _check_responsibilities(as_floats("init", array), n, k)
+
+
+def make(model: Any, batch: Batch, kind: str, value: Any, key: Key[Array, ""] | None) -> Any:
+    """The first q; traceable."""
+    if kind == "q":
+        return value
+    if kind == "seeds":
+        return model.init(key, batch)
+    k = model.num_components
+    if kind == "random":
+        value = jax.random.randint(key, batch.weight.shape, 0, k)  # type: ignore[arg-type]
+
+    def once(q: Any) -> Any:
+        def assign(rows: Any) -> Any:
+            part, given = rows
+            resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
+            zero = jnp.zeros((), dtype)
+            return model.assign(q, part, resp), TwoFloat.of(zero), zero
+
+        stats, _, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size()))
+        return model.update(q, stats)
+
+    dtype = batch.weight.dtype
+    # the first round finds the means, the second takes the statistics about them
+    return jax.lax.fori_loop(0, 2, lambda _, q: once(q), model.template)
+
+
+def _need_assignments(model: Any) -> None:
+    if not hasattr(model, "assign"):
+        raise ValueError(
+            f"init: {type(model).__name__} has no latent assignments; "
+            "give None, or a q or Result to continue from"
+        )
+
+
+def _check_q(model: Any, q: Any, batch: Batch) -> Any:
+    template = model.template
+    if jax.tree.structure(q) != jax.tree.structure(template):
+        raise TypeError(
+            f"init: {type(model).__name__} is fitted by a {type(template).__name__}, "
+            f"got {type(q).__name__}"
+        )
+    for given, own in zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True):
+        if jnp.shape(given) != jnp.shape(own):
+            raise ValueError(
+                f"init: a q with arrays of shape {jnp.shape(given)} does not fit this model's "
+                f"{jnp.shape(own)}; it must come from a fit of the same size"
+            )
+    return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
+
+
+def _check_labels(labels: Array, n: int, k: int) -> Array:
+    if labels.shape != (n,):
+        raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
+    if is_concrete(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= k:
+            raise ValueError(f"init: labels must lie in 0 .. {k - 1}, found {low} .. {high}")
+    return labels
+
+
+def _check_responsibilities(resp: Any, n: int, k: int) -> Float[Array, "n k"]:
+    if resp.shape != (n, k):
+        raise ValueError(
+            f"init: expected responsibilities of shape ({n}, {k}) or integer labels of shape "
+            f"({n},), got shape {resp.shape} and dtype {resp.dtype}"
+        )
+    if is_concrete(resp):
+        values = np.asarray(resp)
+        off = np.abs(values.sum(-1) - 1.0)
+        if not (np.isfinite(values).all() and (values >= 0).all() and (off < 1e-3).all()):
+            row = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
+            raise ValueError(
+                f"init: responsibilities must be >= 0 and sum to one in every row; "
+                f"row {row} sums to {values[row].sum():.6g}"
+            )
+    return to_device(resp)

@@ -1,0 +1,99 @@
+"""What a driver asks of a model, and the global step of conditionally conjugate models."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from ._pytree import pytree
+from .batch import Batch
+from .natural import Natural
+
+
+@pytree
+class Expected:
+    """One local step over some rows.
+
+    `stats` are expected sufficient statistics, weighted and summed, in the space of the prior.
+    `log_z` is each row's part of the bound, log of the normaliser of its q(z), unweighted. Both
+    add over rows, so chunks, streams and devices are one thing.
+    """
+
+    stats: Any
+    log_z: Float[Array, "n"]
+
+
+class Model(Protocol):
+    """A prior and a local step. No loops, no jit, no input or output.
+
+    `draws` says whether `init` needs a key. Models with latent assignments also have
+    `num_components` and `assign(q, batch, resp)`, the statistics of given responsibilities.
+    """
+
+    draws: ClassVar[bool]
+
+    @property
+    def template(self) -> Any:
+        """Any q: what fixes its type and its shapes."""
+        ...
+
+    def check(self, batch: Batch, point: bool) -> None:
+        """Host side: raise if the data do not fit, or if `point` (EM) or Bayes is impossible."""
+        ...
+
+    def init(self, key: Key[Array, ""] | None, batch: Batch) -> Any:
+        """A starting q that breaks the symmetry between latent states."""
+        ...
+
+    def row_size(self) -> int:
+        """Floats that the local step holds per row: sets the automatic chunk."""
+        ...
+
+    def local(self, moments: Any, batch: Batch) -> Expected:
+        """Optimal q(z) given the global moments: the E-step."""
+        ...
+
+    def update(self, q: Any, stats: Any) -> Any:
+        """Optimal q(theta) given expected statistics, one sweep if theta has coupled blocks."""
+        ...
+
+    def penalty(self, q: Any) -> Float[Array, ""]:
+        """KL(q(theta) || p(theta)) in nats."""
+        ...
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
+        ...
+
+    def collapsed(self, q: Any) -> Bool[Array, ""]:
+        """Whether a point estimate is at a singularity of the likelihood; asked by EM only."""
+        ...
+
+
+class Conjugate:
+    """The global step of every model whose prior is conjugate: addition."""
+
+    prior: Any
+
+    @property
+    def template(self) -> Any:
+        """The prior: q is of the same family."""
+        return self.prior
+
+    def update(self, q: Any, stats: Natural) -> Any:
+        """Statistics + prior; statistics first, for their gauge is the current means."""
+        return stats + self.prior
+
+    def penalty(self, q: Natural) -> Float[Array, ""]:
+        """KL(q || prior) in nats."""
+        return jnp.sum(q.kl(self.prior))
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """log of the prior density in nats at a point, in the natural basis."""
+        return jnp.sum(self.prior.log_kernel(moments))
+
+    def collapsed(self, q: Any) -> Bool[Array, ""]:
+        """Never, under a proper prior."""
+        return jnp.zeros((), bool)

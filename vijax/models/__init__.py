@@ -1,0 +1,1 @@
+"""Models: a prior, a starting point and a local step each."""

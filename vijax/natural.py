@@ -1,0 +1,232 @@
+"""Exponential-family algebra: a vector space of natural coordinates.
+
+A member of a family is written in its natural coordinates eta, up to the constant that makes the
+conjugate update plain addition: p(theta) = h(theta) exp(<eta, T(theta)> - A(eta)). Sufficient
+statistics then have the type of the prior, and posterior = statistics + prior.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from ._pytree import map_fields, replace
+
+_N = TypeVar("_N", bound="Natural")
+
+
+class Natural(abc.ABC):
+    """A batch of members of one exponential family: immutable, a vector space, a pytree.
+
+    A new family writes the abstract methods below; the algebra is inherited. Every coordinate
+    has the batch axes `*b` in front, and every scalar result has shape `*b`.
+    """
+
+    @abc.abstractmethod
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """A(eta) in nats, for the statistics about this gauge."""
+
+    @abc.abstractmethod
+    def expectation(self: _N) -> _N:
+        """E[T(theta)] = grad A(eta), coordinate by coordinate, in a container of the same type."""
+
+    @abc.abstractmethod
+    def moments(self) -> Any:
+        """What a likelihood needs to know of theta, in expectation."""
+
+    @abc.abstractmethod
+    def point(self) -> Any:
+        """The same container as `moments`, at the maximiser of <eta, T(theta)>.
+
+        That is the mode with respect to the base measure h: it exists for every proper member,
+        does not depend on how theta is parametrised, and has the mean of theta for its value.
+        EM is CAVI with `point` in place of `moments`.
+        """
+
+    @abc.abstractmethod
+    def mode(self) -> Any:
+        """The textbook mode, of the density in theta itself; NaN where there is none."""
+
+    @abc.abstractmethod
+    def log_kernel(self, moments: Any) -> Float[Array, "*b"]:
+        """<eta, E[T]> - A(eta) in nats: log density with respect to h, theta as in `moments`."""
+
+    @abc.abstractmethod
+    def expected_log_prob(self, moments: Any) -> Float[Array, "*b"]:
+        """E[log p(theta)] in nats, theta as in `moments`; log p(theta) where they are a point."""
+
+    @abc.abstractmethod
+    def kl(self, prior: Any) -> Float[Array, "*b"]:
+        """KL(self || prior) in nats, as a sum of non-negative terms: exact at large counts too."""
+
+    @abc.abstractmethod
+    def entropy(self) -> Float[Array, "*b"]:
+        """-E[log p(theta)] in nats (differential where theta is continuous)."""
+
+    @abc.abstractmethod
+    def log_prob(self, value: Any) -> Float[Array, "..."]:
+        """log p(value) in nats; batch axes of `value` and of the family broadcast."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
+        """Independent draws with leading axes `shape`, in the form that `log_prob` takes."""
+
+    def about(self: _N, like: Any) -> _N:
+        """Write the same point in the gauge of `like`."""
+        return self
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What a table shows of each member: label to one number per member of the batch."""
+        return {}
+
+    # -- the algebra: inherited, never overridden ----------------------------------------------
+
+    def map(
+        self: _N,
+        op: Callable[..., Any],
+        *others: _N,
+        gauge: Callable[[Array], Array] = lambda a: a,
+    ) -> _N:
+        """Apply `op` to matching coordinates, all in the gauge of `self`; `gauge` to gauges."""
+        others = tuple(other.about(self) for other in others)
+
+        def leaf(field: Any, value: Any) -> Any:
+            rest = [getattr(other, field.name) for other in others]
+            if field.metadata.get("gauge"):
+                return gauge(value)
+            if isinstance(value, Natural):
+                return value.map(op, *rest, gauge=gauge)
+            return op(value, *rest)
+
+        return map_fields(self, leaf)
+
+    def __add__(self: _N, other: _N) -> _N:
+        return self.map(jnp.add, other)
+
+    def __sub__(self: _N, other: _N) -> _N:
+        return self.map(jnp.subtract, other)
+
+    def __mul__(self: _N, factor: float | Float[Array, ""]) -> _N:
+        return self.map(lambda a: factor * a)
+
+    def lerp(self: _N, other: _N, rate: float | Float[Array, ""]) -> _N:
+        """Natural-gradient step of length `rate` towards `other`."""
+        return self.map(lambda a, b: a + rate * (b - a), other)
+
+    def sum(self: _N) -> _N:
+        """Sum over a leading axis whose members share one gauge (chunks, blocks, shards)."""
+        return self.map(lambda a: jnp.sum(a, 0), gauge=lambda a: a[0])
+
+    def psum(self: _N, axis: str) -> _N:
+        """Sum over a mapped axis whose members share one gauge."""
+        return self.map(lambda a: lax.psum(a, axis))
+
+    def dot(self, stats: Any) -> Float[Array, ""]:
+        """<E[T(theta)], stats>, summed over the batch: the expected log-likelihood of `stats`.
+
+        Each coordinate is multiplied by its own expectation; constants of the likelihood that do
+        not depend on theta are not in it.
+        """
+        pairs = zip(_coordinates(self.expectation()), _coordinates(stats.about(self)), strict=True)
+        return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in pairs]))
+
+    def log_ratio(self, prior: Any) -> Float[Array, ""]:
+        """A(self) - A(prior) in nats, summed over the batch, without subtracting large values.
+
+        With `self = prior + stats` it is the log evidence of `stats`, short of the likelihood's
+        base measure. Uses A(q) - A(p) = <E_q[T], q - p> - KL(q || p).
+        """
+        return self.dot(self - prior) - jnp.sum(self.kl(prior))
+
+
+def _coordinates(tree: Natural) -> list[Array]:
+    """The coordinates in order, gauges left out."""
+    found: list[Array] = []
+
+    def leaf(field: Any, value: Any) -> Any:
+        if isinstance(value, Natural):
+            found.extend(_coordinates(value))
+        elif not field.metadata.get("gauge"):
+            found.append(value)
+        return value
+
+    map_fields(tree, leaf)
+    return found
+
+
+class Product(Natural):
+    """Independent factors: list them as fields and name the container of their moments."""
+
+    Moments: ClassVar[Callable[..., Any]]
+
+    def _each(self, fn: Callable[..., Any], *others: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+
+        def leaf(field: Any, value: Any) -> Any:
+            out[field.name] = fn(value, *[getattr(other, field.name) for other in others])
+            return value
+
+        map_fields(self, leaf)
+        return out
+
+    def _total(self, fn: Callable[..., Any], *others: Any) -> Float[Array, ""]:
+        return jnp.sum(jnp.stack([jnp.sum(v) for v in self._each(fn, *others).values()]))
+
+    def log_normalizer(self) -> Float[Array, ""]:
+        """Sum over the factors and their batches."""
+        return self._total(lambda f: f.log_normalizer())
+
+    def expectation(self: _N) -> _N:
+        """Factor by factor."""
+        return replace(self, **self._each(lambda f: f.expectation()))  # type: ignore[attr-defined]
+
+    def moments(self) -> Any:
+        """`Moments` of the factors' moments."""
+        return self.Moments(**self._each(lambda f: f.moments()))
+
+    def point(self) -> Any:
+        """`Moments` of the factors' points."""
+        return self.Moments(**self._each(lambda f: f.point()))
+
+    def mode(self) -> dict[str, Any]:
+        """Every factor's mode, by field name."""
+        return self._each(lambda f: f.mode())
+
+    def log_kernel(self, moments: Any) -> Float[Array, ""]:
+        """Sum over the factors and their batches, in nats."""
+        return self._total(lambda f, m: f.log_kernel(m), moments)
+
+    def expected_log_prob(self, moments: Any) -> Float[Array, ""]:
+        """Sum over the factors and their batches, in nats."""
+        return self._total(lambda f, m: f.expected_log_prob(m), moments)
+
+    def kl(self, prior: Any) -> Float[Array, ""]:
+        """Sum over the factors and their batches, in nats."""
+        return self._total(lambda f, p: f.kl(p), prior)
+
+    def entropy(self) -> Float[Array, ""]:
+        """Sum over the factors and their batches, in nats."""
+        return self._total(lambda f: f.entropy())
+
+    def log_prob(self, value: dict[str, Any]) -> Float[Array, "..."]:
+        """Sum over the factors and their batches, in nats; `value` maps field to value."""
+
+        def one(field: str, factor: Natural) -> Array:
+            batch_axes = jax.eval_shape(factor.log_normalizer).ndim
+            return jnp.sum(factor.log_prob(value[field]), tuple(range(-batch_axes, 0)))
+
+        parts = [one(name, factor) for name, factor in self._each(lambda f: f).items()]
+        return functools.reduce(jnp.add, parts)
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
+        """Draws of every factor, by field name."""
+        fields = self._each(lambda f: f)
+        keys = jax.random.split(key, len(fields))
+        return {name: f.sample(k, shape) for k, (name, f) in zip(keys, fields.items(), strict=True)}

@@ -1,0 +1,1 @@
+"""Numerical pieces that know nothing of models: JAX in, JAX out."""

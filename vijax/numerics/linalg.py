@@ -1,0 +1,74 @@
+"""Small dense linear algebra through Cholesky factors; matrix products at full precision."""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float
+
+from . import special
+
+
+def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
+    """a b^T."""
+    return a[..., :, None] * b[..., None, :]
+
+
+def matmul(a: Float[Array, "*a m d"], b: Float[Array, "*b d n"]) -> Float[Array, "*c m n"]:
+    """a @ b, never in TF32 or bfloat16 passes."""
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
+def symmetric(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """The symmetric part of a."""
+    return 0.5 * (a + a.mT)
+
+
+def chol(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """Lower Cholesky factor of the symmetric part; NaN where it is not positive definite."""
+    return jnp.linalg.cholesky(symmetric(a), symmetrize_input=False)
+
+
+def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
+    """The diagonals of a stack of matrices."""
+    return jnp.diagonal(a, axis1=-2, axis2=-1)
+
+
+def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
+    """log |L L^T| from the Cholesky factor L."""
+    return 2.0 * jnp.sum(jnp.log(diagonal(chol)), -1)
+
+
+def tri_solve(chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d n"]) -> Float[Array, "*b d n"]:
+    """L^-1 rhs for lower-triangular L."""
+    return solve_triangular(chol, rhs, lower=True)
+
+
+def tri_solve_vector(
+    chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d"]
+) -> Float[Array, "*b d"]:
+    """L^-1 rhs for lower-triangular L and one right-hand side each."""
+    return tri_solve(chol, rhs[..., None])[..., 0]
+
+
+def tri_inverse(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """L^-1: for d << n, solving for d unit vectors once beats n triangular solves."""
+    eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
+    return tri_solve(chol, eye)
+
+
+def precision_from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """(L L^T)^-1."""
+    root = tri_inverse(chol)
+    return matmul(root.mT, root)
+
+
+def from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """L L^T."""
+    return matmul(chol, chol.mT)
+
+
+def stein_loss(ratio: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
+    """tr(M) - d - log|M| for M = R R^T, R lower triangular: a sum of non-negative terms."""
+    square = ratio**2
+    diag = diagonal(square)
+    return jnp.sum(special.excess(diag), -1) + jnp.sum(jnp.tril(square, -1), (-2, -1))

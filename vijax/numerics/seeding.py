@@ -1,0 +1,47 @@
+"""Starting points drawn from the data: keyed, weighted, traceable."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+
+def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
+    """Index with probability proportional to `mass`, from two uniform numbers.
+
+    First a block of about sqrt(n) rows, then a row in it: one float32 running sum over many
+    rows would lose the small ones.
+    """
+    n = mass.shape[0]
+    width = max(1, round(n**0.5))
+    blocks = jnp.pad(mass, (0, -n % width)).reshape(-1, width)
+    block = _inverse_cdf(uniform[0], jnp.sum(blocks, -1))
+    row = _inverse_cdf(uniform[1], blocks[block])
+    return jnp.minimum(block * width + row, n - 1)
+
+
+def _inverse_cdf(uniform: Float[Array, ""], mass: Float[Array, "n"]) -> Int[Array, ""]:
+    running = jnp.cumsum(mass)
+    # the first entry whose running sum exceeds the target has positive mass
+    entry = jnp.sum(running <= uniform * running[-1])
+    return jnp.minimum(entry, jnp.sum(running < running[-1]))
+
+
+def kmeans_plus_plus(
+    key: Key[Array, ""], x: Float[Array, "n d"], weight: Float[Array, "n"], k: int
+) -> Float[Array, "k d"]:
+    """k rows far from each other.
+
+    Each seed is drawn with probability proportional to weight times squared distance to the
+    nearest seed so far (Arthur & Vassilvitskii 2007). When every row has a seed at distance 0,
+    the rest is drawn by weight.
+    """
+
+    def pick(nearest: Float[Array, "n"], uniform: Float[Array, "2"]) -> tuple[Array, Array]:
+        mass = weight * nearest
+        mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
+        seed = x[choose_row(uniform, mass)]
+        return jnp.minimum(nearest, jnp.sum((x - seed) ** 2, -1)), seed
+
+    far = jnp.full(x.shape[0], jnp.finfo(x.dtype).max ** 0.25, x.dtype)
+    return lax.scan(pick, far, jax.random.uniform(key, (k, 2), x.dtype))[1]
