@@ -54,17 +54,12 @@ def _normals(rng: np.random.Generator, *shape: int) -> Any:
 def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
     prior = {"mean": q.mean, "kappa": q.kappa, "df": q.df, "scatter": q.scatter}
     prior = {name: np.asarray(v)[i : i + 1] for name, v in prior.items()}
-    one = gmm.log_prior(
+    return gmm.log_prior(
         np.ones(1),
         np.asarray(value.mean)[i : i + 1],
         np.asarray(value.precision)[i : i + 1],
         prior | {"conc": np.ones(1)},
     )
-    return one
-
-
-def _matrix_sd(draws: Any, mean: Any) -> Any:
-    return (draws - mean) ** 2
 
 
 FAMILIES = [
@@ -270,9 +265,7 @@ CASES = [
     _mixture_case(
         "GaussianMixture", lambda rng, x: data.mixture_of(data.random_prior(rng, k=3, d=2))
     ),
-    _mixture_case(
-        "GaussianMixture.from_data", lambda rng, x: vx.GaussianMixture.from_data(x, 3)
-    ),
+    _mixture_case("GaussianMixture.from_data", lambda rng, x: vx.GaussianMixture.from_data(x, 3)),
     _mixture_case(
         "GaussianMixture(k_max)", lambda rng, x: vx.GaussianMixture.from_data(x, 2, k_max=3)
     ),

@@ -29,7 +29,8 @@ class Model(Protocol):
     """A prior and a local step. No loops, no jit, no input or output.
 
     `draws` says whether `init` needs a key. Models with latent assignments also have
-    `num_components` and `assign(q, batch, resp)`, the statistics of given responsibilities.
+    `num_components`, `active`, and `assign(q, batch, resp)`, the statistics of given
+    responsibilities.
     """
 
     draws: ClassVar[bool]

@@ -59,6 +59,10 @@ class Natural(abc.ABC):
         """<eta, E[T]> - A(eta) in nats: log density with respect to h, theta as in `moments`."""
 
     @abc.abstractmethod
+    def kernel_gap(self, moments: Any) -> Float[Array, "*b"]:
+        """log_kernel at `point()` minus at `moments`, a point, in nats: a non-negative form."""
+
+    @abc.abstractmethod
     def expected_log_prob(self, moments: Any) -> Float[Array, "*b"]:
         """E[log p(theta)] in nats, theta as in `moments`; log p(theta) where they are a point."""
 
@@ -202,6 +206,10 @@ class Product(Natural):
     def log_kernel(self, moments: Any) -> Float[Array, ""]:
         """Sum over the factors and their batches, in nats."""
         return self._total(lambda f, m: f.log_kernel(m), moments)
+
+    def kernel_gap(self, moments: Any) -> Float[Array, ""]:
+        """Sum over the factors and their batches, in nats."""
+        return self._total(lambda f, m: f.kernel_gap(m), moments)
 
     def expected_log_prob(self, moments: Any) -> Float[Array, ""]:
         """Sum over the factors and their batches, in nats."""

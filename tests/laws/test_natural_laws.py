@@ -130,6 +130,14 @@ def test_log_kernel_is_log_prob_without_the_base_measure(family, rng, key):
     np.testing.assert_allclose(q.expected_log_prob(moments), q.log_prob(value), rtol=1e-9)
 
 
+def test_kernel_gap_is_how_far_a_point_lies_below_the_maximum(family, rng):
+    q, p = family.make(rng), moved(family.make(rng))
+    point = p.point()
+    gap = q.log_kernel(q.point()) - q.log_kernel(point)
+    np.testing.assert_allclose(q.kernel_gap(point), gap, rtol=1e-9)
+    np.testing.assert_allclose(q.kernel_gap(q.point()), 0.0, atol=1e-12)
+
+
 def test_draws_have_the_expected_statistics(family, rng, key):
     """The score has mean zero, which ties draws, density and normaliser together."""
     q = family.make(rng)
@@ -214,9 +222,7 @@ def test_psum_adds_like_sum(family, rng):
     q = family.make(rng).about(p)
     stack = jax.tree.map(lambda *a: jnp.stack(a), p, q)
     summed = jax.vmap(lambda a: a.psum("i"), axis_name="i")(stack)
-    leaves_close(
-        jax.tree.map(lambda a: a[0], coordinates(summed)), coordinates(p + q), rtol=1e-12
-    )
+    leaves_close(jax.tree.map(lambda a: a[0], coordinates(summed)), coordinates(p + q), rtol=1e-12)
 
 
 def test_batch_axes_are_free(family, rng):
@@ -258,7 +264,9 @@ def test_float32_keeps_kl_and_log_ratio_at_large_counts(family, rng, factor):
         exact, got = fn(*high), fn(*low)
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(low[0].log_ratio(low[1]), high[0].log_ratio(high[1]), rtol=2e-6, atol=1e-3)
+    np.testing.assert_allclose(
+        low[0].log_ratio(low[1]), high[0].log_ratio(high[1]), rtol=2e-6, atol=1e-3
+    )
 
 
 def test_float32_evidence_of_few_rows_on_many(family, rng):

@@ -105,6 +105,11 @@ class Dirichlet(Natural):
         """log of Dir(p | alpha) prod_k p_k, in nats."""
         return self._log(moments, 0.0)
 
+    def kernel_gap(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
+        """sum_k alpha_k log(mean_k / p_k), in nats."""
+        log_ratio = jnp.where(self._on, moments.log_p - self._log_mean, 0.0)
+        return self._sum(self._safe * special.excess(jnp.exp(log_ratio)))
+
     def expected_log_prob(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
         """E[log Dir(p | alpha)] in nats."""
         return self._log(moments, 1.0)

@@ -77,6 +77,10 @@ class Gamma(Natural):
         """log of Gamma(tau | a, b) tau, in nats."""
         return self._log(moments, 0.0)
 
+    def kernel_gap(self, moments: GammaMoments) -> Float[Array, "*b"]:
+        """a excess(tau / mean), in nats."""
+        return self.shape * special.excess(moments.mean / self.mean)
+
     def expected_log_prob(self, moments: GammaMoments) -> Float[Array, "*b"]:
         """E[log Gamma(tau | a, b)] in nats."""
         return self._log(moments, 1.0)

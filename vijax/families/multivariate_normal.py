@@ -105,14 +105,17 @@ class MultivariateNormal(Natural):
         """E[log N(mu | m, precision^-1)] in nats; h = 1."""
         return self.expected_log_prob(moments)
 
+    def kernel_gap(self, moments: MultivariateNormalMoments) -> Float[Array, "*b"]:
+        """(mu - m)^T precision (mu - m) / 2, in nats."""
+        distance = (moments.mean - self.origin) - self._offset
+        root = jnp.sum(self._chol * distance[..., :, None], -2)
+        return 0.5 * jnp.sum(root**2, -1)
+
     def expected_log_prob(self, moments: MultivariateNormalMoments) -> Float[Array, "*b"]:
         """E[log N(mu | m, precision^-1)] in nats."""
-        chol = self._chol
-        distance = (moments.mean - self.origin) - self._offset
-        root = jnp.sum(chol * distance[..., :, None], -2)
         trace = jnp.sum(self.precision * moments.covariance, (-2, -1))
-        log_det = linalg.logdet(chol) - self.dim * special.LOG_2PI
-        return 0.5 * (log_det - jnp.sum(root**2, -1) - trace)
+        log_det = linalg.logdet(self._chol) - self.dim * special.LOG_2PI
+        return 0.5 * (log_det - trace) - self.kernel_gap(moments)
 
     def kl(self, prior: MultivariateNormal) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""

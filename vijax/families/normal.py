@@ -83,6 +83,11 @@ class Normal(Natural):
         """E[log N(mu | m, 1 / precision)] in nats; h = 1."""
         return self.expected_log_prob(moments)
 
+    def kernel_gap(self, moments: NormalMoments) -> Float[Array, "*b"]:
+        """precision (mu - m)^2 / 2, in nats."""
+        distance = (moments.mean - self.origin) - self.shift / self.precision
+        return 0.5 * self.precision * distance**2
+
     def expected_log_prob(self, moments: NormalMoments) -> Float[Array, "*b"]:
         """E[log N(mu | m, 1 / precision)] in nats."""
         distance = (moments.mean - self.origin) - self.shift / self.precision

@@ -162,6 +162,12 @@ class NormalGamma(Natural):
         """log of NormalGamma(mu, tau) tau^(1/2), in nats."""
         return self._log(moments, 0.0)
 
+    def kernel_gap(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
+        """a excess(tau / E[tau]) + kappa tau (mu - m)^2 / 2, in nats."""
+        distance = (moments.origin - self.origin) + (moments.shift - self._offset)
+        shape = self.shape * special.excess(moments.precision / self.precision)
+        return shape + 0.5 * self.kappa * moments.precision * distance**2
+
     def expected_log_prob(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
         """E[log NormalGamma(mu, tau)] in nats."""
         return self._log(moments, 0.5)

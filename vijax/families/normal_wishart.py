@@ -227,6 +227,16 @@ class NormalWishart(Natural):
         """log of NormalWishart(mu, Lambda) |Lambda|^(d/2), in nats."""
         return self._log(moments, 0.0)
 
+    def kernel_gap(self, moments: GaussianMoments) -> Float[Array, "*b"]:
+        """df stein_loss(Lambda E[Lambda]^-1) / 2 + kappa |mu - m|_Lambda^2 / 2, in nats."""
+        distance = (moments.origin - self.origin) + (moments.shift - self._offset)
+        mean = jnp.sum(linalg.tri_solve_vector(moments.chol, distance) ** 2, -1)
+        df = jnp.where(self._on, self.df, 1.0)
+        ratio = linalg.tri_solve(moments.chol, self._chol)
+        ratio = ratio * jnp.sqrt(moments.scale / df)[..., None, None]
+        gap = df * linalg.stein_loss(ratio) + self.kappa * moments.scale * mean
+        return jnp.where(self._on, 0.5 * gap, 0.0)
+
     def expected_log_prob(self, moments: GaussianMoments) -> Float[Array, "*b"]:
         """E[log NormalWishart(mu, Lambda)] in nats."""
         return self._log(moments, 1.0)

@@ -64,7 +64,7 @@ def trajectory(
 ) -> State:
     """Every iterate of a fit: the states after 1 .. num_iters steps, stacked on a leading axis.
 
-    Row i holds the q that iteration i evaluated and its objective (`elbo.value`, nats), whether
+    Row i holds the q that iteration i evaluated and its objective (`elbo`, nats), whether
     or not a fit would have stopped before. For plots and for teaching; arguments as in `fit`.
     """
     batch, model, _, method = _prepare(model, data, method, Stop())
@@ -157,4 +157,4 @@ def _trajectory(
 
 @jax.jit
 def _step(model: Any, batch: Batch, q: Any, method: Any) -> Array:
-    return method.step(model, method.init(model, q, batch), batch, None).elbo.value
+    return method.step(model, method.init(model, q, batch), batch, None).elbo

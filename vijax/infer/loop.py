@@ -7,20 +7,20 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from ..batch import Batch
 from .result import Result, State, Status, Stop
 
 _DEFAULT_TRACE = 1024
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
-_NOISE = 4.0  # rounding errors within which a change counts as none
+_ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
 class Method(Protocol):
     """An algorithm: a first state and a step. Settings are its fields.
 
-    `monotone` says that the objective must not fall, `point` that q stands for its mode.
+    `monotone` says that the objective must not fall, `point` that q stands for its point.
     """
 
     monotone: ClassVar[bool]
@@ -48,23 +48,24 @@ def iterate(
     Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
     """
     state = method.init(model, q, batch)
-    dtype = state.elbo.high.dtype
+    dtype = state.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
+    # a q that is off by 8 eps, relative to its counts, has moved by this many nats
+    noise = jnp.sum(batch.weight) * (8.0 * eps) ** 2
     trace = jnp.full((stop.trace or _DEFAULT_TRACE,), jnp.nan, dtype)
 
     def body(carry: Any) -> Any:
         state, i, _, streak, last_gain, trace = carry
         step_key = None if key is None else jax.random.fold_in(key, i)
         new = method.step(model, state, batch, step_key)
-        elbo = new.elbo.value
-        trace = trace.at[i].set(elbo, mode="drop")
+        trace = trace.at[i].set(new.elbo, mode="drop")
         first = i == 0
-        gain = jnp.where(first, huge, (new.elbo - state.elbo).value)
-
-        settled = _settled(gain, last_gain, stop.tol) | (gain <= _NOISE * new.rounding)
-        streak = jnp.where(settled & ~first, streak + 1, 0)
-        finite = jnp.isfinite(elbo)
-        fell = ~first & method.monotone & (gain < -stop.slack * eps * jnp.abs(elbo))
+        gain = jnp.where(first, huge, new.gain)
+        settled = _settled(gain, last_gain, stop.tol) | (gain <= noise)
+        streak = jnp.where(settled, streak + 1, 0)
+        finite = jnp.isfinite(new.elbo)
+        drop = state.elbo - new.elbo
+        fell = ~first & method.monotone & (drop > stop.slack * eps * jnp.abs(new.elbo))
         i = i + 1
         status = jnp.select(
             [new.fault > 0, ~finite, fell, streak >= stop.patience, i >= stop.max_iter],
@@ -80,11 +81,7 @@ def iterate(
     state, n, status, _, _, trace = lax.while_loop(
         lambda carry: carry[2] == Status.RUNNING, body, start
     )
-    seen = state.elbo.high > -huge
-    return Result(state.q, jnp.where(seen, state.elbo.value, jnp.nan), status, n, trace)
-
-
-_ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
+    return Result(state.q, jnp.where(state.elbo > -huge, state.elbo, jnp.nan), status, n, trace)
 
 
 def _code(status: Status) -> Array:
@@ -92,17 +89,13 @@ def _code(status: Status) -> Array:
 
 
 def _settled(gain: Array, last_gain: Array, tol: Any) -> Array:
-    """Whether Aitken's forecast of all future gains is at most `tol` nats."""
-    positive = last_gain > 0
-    ratio = jnp.where(positive, gain / jnp.where(positive, last_gain, 1.0), 0.0)
+    """Whether Aitken's forecast of all gains to come is at most `tol` nats."""
+    ratio = gain / jnp.where(last_gain > 0, last_gain, jnp.inf)
     return gain <= tol * (1.0 - jnp.clip(ratio, _SLOWEST_RATE, 1.0))
 
 
 def unevaluated(q: Any, batch: Batch, aux: Any = None) -> State:
     """The state before the first step; its objective is a sentinel that `iterate` never shows."""
-    from ..numerics.sums import TwoFloat
-
     dtype = batch.weight.dtype
-    elbo: Float[Array, ""] = jnp.asarray(-jnp.finfo(dtype).max, dtype)
-    rounding = jnp.zeros((), dtype)
-    return State(q, q, TwoFloat.of(elbo), rounding, _code(Status.RUNNING), aux)
+    lowest = jnp.asarray(-jnp.finfo(dtype).max, dtype)
+    return State(q, q, lowest, jnp.zeros((), dtype), _code(Status.RUNNING), aux)

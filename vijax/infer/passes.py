@@ -10,43 +10,31 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from .._pytree import pytree
 from ..batch import Batch
 from ..model import Expected
 from ..numerics import sums
-from ..numerics.sums import TwoFloat
 
 # floats held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
 _CPU_FLOATS = 2**20
 _DEVICE_FLOATS = 2**26
 
 
-@pytree
-class Pass:
-    """Statistics, the rows' part of the bound, and the size of that part's rounding errors."""
+def expect(
+    model: Any, moments: Any, batch: Batch, chunk: int | None = None
+) -> tuple[Any, Float[Array, ""]]:
+    """The model's local step over all rows: statistics, and the rows' part of the bound."""
 
-    stats: Any
-    log_z: TwoFloat
-    rounding: Float[Array, ""]
-
-
-def expect(model: Any, moments: Any, batch: Batch, chunk: int | None = None) -> Pass:
-    """The model's local step over all rows."""
-
-    def local(part: Batch) -> tuple[Any, TwoFloat, Array]:
+    def local(part: Batch) -> tuple[Any, Array]:
         e: Expected = model.local(moments, part)
-        rows = jnp.where(part.weight > 0, part.weight * e.log_z, 0.0)
-        rows = lax.optimization_barrier(rows)  # or each of the sums below recomputes log_z
-        return e.stats, sums.total(rows), jnp.sum(lax.stop_gradient(rows) ** 2)
+        return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
 
-    stats, log_z, square = accumulate(local, batch, chunk or automatic_chunk(model.row_size()))
-    return Pass(stats, log_z, jnp.finfo(square.dtype).eps * jnp.sqrt(square))
+    return accumulate(local, batch, chunk or automatic_chunk(model.row_size()))
 
 
 def accumulate(
-    fn: Callable[[Any], tuple[Any, TwoFloat, Array]], rows: PyTree, chunk: int
-) -> tuple[Any, TwoFloat, Array]:
-    """Sum `fn` over chunks of rows, with error terms, so that many chunks add like one.
+    fn: Callable[[Any], tuple[Any, Array]], rows: PyTree, chunk: int
+) -> tuple[Any, Float[Array, ""]]:
+    """Sum `fn`, statistics and a number, over chunks of rows, with error terms.
 
     `rows` is a pytree with rows leading. Chunks are slices of the arrays as they are; the last
     one overlaps its neighbour, and its Batch has weight 0 where it repeats rows.
@@ -64,14 +52,15 @@ def accumulate(
     zero = _zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
 
     def step(carry: Any, start: Array) -> tuple[Any, None]:
-        (stats, log_z, square), lost = carry
-        new = fn(part(start))
+        (stats, value), (lost_stats, lost_value) = carry
+        new_stats, new_value = fn(part(start))
         # `new` first: its gauge is the one in use, the initial zeros have none
-        error = new[0].map(sums.rounding_error, stats)
-        return ((new[0] + stats, log_z + new[1], square + new[2]), error + lost), None
+        error = new_stats.map(sums.rounding_error, stats) + lost_stats
+        lost_value = lost_value + sums.rounding_error(value, new_value)
+        return ((new_stats + stats, value + new_value), (error, lost_value)), None
 
-    (total, lost), _ = lax.scan(step, (zero, zero[0]), jnp.arange(0, n, chunk))
-    return total[0] + lost, total[1], total[2]
+    (total, lost), _ = lax.scan(step, (zero, zero), jnp.arange(0, n, chunk))
+    return total[0] + lost[0], total[1] + lost[1]
 
 
 def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._pytree import pytree, static
-from ..numerics.sums import TwoFloat
 
 _R = TypeVar("_R", bound="Result")
 
@@ -57,10 +56,10 @@ class Stop:
     than `tol` nats more, all future iterations together. The forecast is Aitken's: a gain g that
     shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al. 1994), r taken
     as at least 0.9; a gain that still grows, as on the plateau before a component dies, forecasts
-    no end. Nats mean the same for 100 rows and for 1e7, in every unit of the data: a bound within
-    `tol` of its limit leaves q within sqrt(2 tol) posterior standard deviations of it. Changes
-    are measured to the precision of the dtype squared (`numerics.sums`); below the rounding
-    errors of the objective, which the method reports, every change counts as none.
+    no end. The gain is what the method reports: CAVI and EM measure the move of q in nats, since
+    differences of a float32 objective over 1e6 rows are rounding. Nats mean the same for 100 rows
+    and for 1e7, in every unit of the data: a bound within `tol` of its limit leaves q within
+    about sqrt(2 tol) posterior standard deviations of it.
 
     `slack` is the fall, in units of eps * |objective|, that is forgiven as rounding before
     ELBO_DECREASED is set. `trace` is the length of `elbo_trace`; None makes `fit` take the power
@@ -78,14 +77,14 @@ class Stop:
 class State:
     """Between two steps: the evaluated `q` with its objective, and the `proposal` to try next.
 
-    `rounding` is the size of the objective's rounding errors in nats, `fault` a Status that the
-    method itself found (0 for none), `aux` whatever else the method must remember.
+    `gain` is about what the last step gained, in nats; `fault` a Status that the method itself
+    found (0 for none); `aux` whatever else the method must remember.
     """
 
     q: Any
     proposal: Any
-    elbo: TwoFloat
-    rounding: Float[Array, "*b"]
+    elbo: Float[Array, "*b"]
+    gain: Float[Array, "*b"]
     fault: Int[Array, "*b"]
     aux: Any = None
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Key
 from .._host import as_floats, is_concrete, to_device
 from ..batch import Batch
 from ..natural import Natural
-from ..numerics.sums import TwoFloat
 from .passes import accumulate, automatic_chunk
 from .result import Result
 
@@ -36,11 +35,11 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
     _need_assignments(model)
-    n, k = batch.weight.shape[0], model.num_components
+    n = batch.weight.shape[0]
     array = init if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
-        return "labels", _check_labels(to_device(array, jnp.int32), n, k)
-    return "responsibilities", _check_responsibilities(as_floats("init", array), n, k)
+        return "labels", _check_labels(to_device(array, jnp.int32), n, model.active)
+    return "responsibilities", _check_responsibilities(as_floats("init", array), n, model.active)
 
 
 def make(model: Any, batch: Batch, kind: str, value: Any, key: Key[Array, ""] | None) -> Any:
@@ -51,16 +50,17 @@ def make(model: Any, batch: Batch, kind: str, value: Any, key: Key[Array, ""] | 
         return model.init(key, batch)
     k = model.num_components
     if kind == "random":
-        value = jax.random.randint(key, batch.weight.shape, 0, k)  # type: ignore[arg-type]
+        assert key is not None  # `fit` has checked it
+        place = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
+        value = jnp.argsort(~model.active, stable=True)[place]
 
     def once(q: Any) -> Any:
         def assign(rows: Any) -> Any:
             part, given = rows
             resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
-            zero = jnp.zeros((), dtype)
-            return model.assign(q, part, resp), TwoFloat.of(zero), zero
+            return model.assign(q, part, resp), jnp.zeros((), dtype)
 
-        stats, _, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size()))
+        stats, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size()))
         return model.update(q, stats)
 
     dtype = batch.weight.dtype
@@ -92,29 +92,34 @@ def _check_q(model: Any, q: Any, batch: Batch) -> Any:
     return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
 
 
-def _check_labels(labels: Array, n: int, k: int) -> Array:
+def _check_labels(labels: Array, n: int, active: Array) -> Array:
     if labels.shape != (n,):
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
-    if is_concrete(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= k:
-            raise ValueError(f"init: labels must lie in 0 .. {k - 1}, found {low} .. {high}")
+    if is_concrete(labels, active):
+        known, on = np.unique(np.asarray(labels)), np.flatnonzero(np.asarray(active))
+        if not np.isin(known, on).all():
+            raise ValueError(
+                f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
+                f"found {known[~np.isin(known, on)][0]}"
+            )
     return labels
 
 
-def _check_responsibilities(resp: Any, n: int, k: int) -> Float[Array, "n k"]:
+def _check_responsibilities(resp: Any, n: int, active: Array) -> Float[Array, "n k"]:
+    k = active.shape[0]
     if resp.shape != (n, k):
         raise ValueError(
             f"init: expected responsibilities of shape ({n}, {k}) or integer labels of shape "
             f"({n},), got shape {resp.shape} and dtype {resp.dtype}"
         )
-    if is_concrete(resp):
-        values = np.asarray(resp)
+    if is_concrete(resp, active):
+        values = np.where(np.asarray(active), np.asarray(resp), 0.0)
         off = np.abs(values.sum(-1) - 1.0)
         if not (np.isfinite(values).all() and (values >= 0).all() and (off < 1e-3).all()):
             row = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
             raise ValueError(
-                f"init: responsibilities must be >= 0 and sum to one in every row; "
+                "init: responsibilities must be >= 0 and sum to one over the components that are "
+                "switched on, in every row; "
                 f"row {row} sums to {values[row].sum():.6g}"
             )
     return to_device(resp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -76,6 +77,10 @@ class Mixture(Conjugate):
     draws: ClassVar[bool] = True
     prior: MixtureParams
     active: Bool[Array, "*b k"]
+
+    @abc.abstractmethod
+    def check(self, batch: Batch, point: bool) -> None:
+        """Raise ValueError if data and prior, or prior and method, do not go together."""
 
     @property
     def num_components(self) -> int:
