@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 _T = TypeVar("_T")
 
@@ -40,3 +41,12 @@ def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
         value = getattr(obj, field.name)
         new[field.name] = value if field.metadata.get("static") else leaf(field, value)
     return type(obj)(**new)
+
+
+def arrays_by_path(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a pytree on the host, under its dotted path such as `q.weights.conc`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in leaves
+    }
