@@ -53,7 +53,9 @@ def as_floats(name: str, value: Any) -> Any:
 def to_device(value: Any, dtype: Any = None) -> jax.Array:
     """As a JAX array of a strong type, without compiling anything for host values."""
     if isinstance(value, jax.Array):
-        return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+        same = dtype is None or value.dtype == dtype
+        # a weak type, as of jnp.asarray(0.1), would be another program
+        return value if same and not value.weak_type else value.astype(dtype or value.dtype)
     return jax.device_put(np.asarray(value, dtype))
 
 

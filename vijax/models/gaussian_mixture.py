@@ -241,7 +241,7 @@ def _location_and_scale(x: Any, weight: Any) -> tuple[Any, Any]:
     covariance = xp.matmul((share * z).T, z, **({"precision": "highest"} if xp is jnp else {}))
     varies = x.max(0) > x.min(0)
     variance = xp.where(varies, xp.diagonal(covariance), 0.0)
-    some = variance.sum() / xp.maximum(varies.sum(), 1)
+    some = variance.sum() / xp.maximum(varies.sum(), 1).astype(x.dtype)
     diagonal = xp.where(varies, variance, xp.where(some > 0, some, 1.0))
     shrink = xp.maximum(d / (total + d), _LEAST_SHRINKAGE)
     off = xp.where(varies[:, None] & varies[None, :], (1.0 - shrink) * covariance, 0.0)
