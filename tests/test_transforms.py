@@ -50,7 +50,7 @@ def test_vmap_over_data_sets_and_restarts_is_the_loop(rng, method):
         if exact:
             np.testing.assert_allclose(together.elbos[i], alone.elbos, rtol=1e-8)
             np.testing.assert_array_equal(together.statuses[i], alone.statuses)
-            # gains of 1e-16 nats are rounding, and whether they shrink is chance
+            # gains near 1e-16 nats are rounding, and whether they shrink is chance
             np.testing.assert_allclose(together.runs.n_iter[i], alone.runs.n_iter, atol=8)
             ours, theirs = (
                 by_weight(jax.tree.map(lambda a, i=i: a[i], together.q)),

@@ -59,6 +59,12 @@ def to_device(value: Any, dtype: Any = None) -> jax.Array:
     return jax.device_put(np.asarray(value, dtype))
 
 
+def check_integer(name: str, value: Any) -> None:
+    """Raise TypeError unless value is an integer of Python or NumPy."""
+    if not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+
+
 def _addressable(value: jax.Array) -> bool:
     return value.is_fully_addressable
 

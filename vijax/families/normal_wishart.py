@@ -258,8 +258,9 @@ class NormalWishart(Natural):
         ratio = linalg.tri_solve(chol, prior._chol) * jnp.sqrt(df / df0)[..., None, None]
         # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2, term by term
         j = self._steps
-        logs = jnp.log1p(-j / df[..., None]) - jnp.log1p(-j / df0[..., None])
-        steps = j * jnp.log(df / df0)[..., None] - (df0[..., None] - j) * logs
+        left = df0[..., None] - j
+        logs = jnp.log1p(j * (df - df0)[..., None] / (df[..., None] * left))
+        steps = j * special.log_ratio(df, df0)[..., None] - left * logs
         gaps = special.shape_gap(self._half_df, prior._half_df) + 0.5 * steps
         wishart = 0.5 * df0 * linalg.stein_loss(ratio) + jnp.sum(gaps, -1)
         return 0.5 * (spread + prior.kappa * quadratic) + wishart

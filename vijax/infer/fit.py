@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from .._host import is_concrete, to_device
+from .._host import check_integer, is_concrete, to_device
 from .._pytree import replace
 from ..batch import Batch
 from . import start
@@ -46,6 +46,7 @@ def fit(
     kind, value = start.read(model, batch, init)
     drawn = kind in start.DRAWN and (kind == "random" or model.draws)
     _check_key(key, drawn)
+    check_integer("num_restarts", num_restarts)
     if num_restarts < 1:
         raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
     if num_restarts > 1 and not drawn:

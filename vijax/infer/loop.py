@@ -14,6 +14,7 @@ from .result import Result, State, Status, Stop
 
 _DEFAULT_TRACE = 1024
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
+_PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
@@ -50,8 +51,8 @@ def iterate(
     state = method.init(model, q, batch)
     dtype = state.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
-    # a q that is off by 8 eps, relative to its counts, has moved by this many nats
-    noise = jnp.sum(batch.weight) * (8.0 * eps) ** 2
+    # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
+    noise = (jnp.sum(batch.weight) + _PRIOR_ROWS) * (8.0 * eps) ** 2
     trace = jnp.full((stop.trace or _DEFAULT_TRACE,), jnp.nan, dtype)
 
     def body(carry: Any) -> Any:

@@ -133,9 +133,9 @@ class Result:
     def check(self: _R) -> _R:
         """Return self if every fit converged; otherwise raise FitError. Host side: it waits."""
         status = np.asarray(self.status)
-        lanes = np.argwhere(status != Status.CONVERGED)
-        if not lanes.size:
+        if (status == Status.CONVERGED).all():
             return self
+        lanes = np.argwhere(status != Status.CONVERGED)
         found = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
         reasons = "; ".join(f"{s.name}: {REMEDIES[s]}" for s in reversed(found))
         if status.ndim == 0:

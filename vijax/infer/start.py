@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from .._host import as_floats, is_concrete, to_device
 from ..batch import Batch
@@ -39,7 +39,8 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     array = init if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
         return "labels", _check_labels(to_device(array, jnp.int32), n, model.active)
-    return "responsibilities", _check_responsibilities(as_floats("init", array), n, model.active)
+    resp = _check_responsibilities(as_floats("init", array), n, model.active)
+    return "responsibilities", to_device(resp, batch.weight.dtype)
 
 
 def make(model: Any, batch: Batch, kind: str, value: Any, key: Key[Array, ""] | None) -> Any:
@@ -105,7 +106,7 @@ def _check_labels(labels: Array, n: int, active: Array) -> Array:
     return labels
 
 
-def _check_responsibilities(resp: Any, n: int, active: Array) -> Float[Array, "n k"]:
+def _check_responsibilities(resp: Any, n: int, active: Array) -> Any:
     k = active.shape[0]
     if resp.shape != (n, k):
         raise ValueError(
@@ -122,4 +123,4 @@ def _check_responsibilities(resp: Any, n: int, active: Array) -> Float[Array, "n
                 "switched on, in every row; "
                 f"row {row} sums to {values[row].sum():.6g}"
             )
-    return to_device(resp)
+    return resp

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from .._host import as_floats, common_dtype, is_concrete, namespace, to_device
+from .._host import as_floats, check_integer, common_dtype, is_concrete, namespace, to_device
 from .._pytree import pytree, static
 from ..batch import Batch
 from ..families.dirichlet import Dirichlet
@@ -67,6 +67,7 @@ class GaussianMixture(Mixture):
 
         `x` is array-like (n, d) or a Batch; see `with_prior` for the shapes of the rest.
         """
+        _check_size(num_components, k_max)
         batch = Batch.of(x)
         _check_matrix(batch)
         center, covariance = _location_and_scale(
@@ -258,20 +259,22 @@ def _check_matrix(batch: Batch) -> None:
         raise ValueError(f"x: expected rows and columns, (n, d), got shape {shape}{hint}")
 
 
-def _check_size(num_components: int, k_max: int | None) -> int:
+def _check_size(num_components: Any, k_max: Any) -> int:
+    check_integer("num_components", num_components)
     if num_components < 1:
         raise ValueError(f"num_components: must be at least 1, got {num_components}")
     if k_max is None:
         return num_components
+    check_integer("k_max", k_max)
     if k_max < num_components:
         raise ValueError(f"k_max: must be at least num_components = {num_components}, got {k_max}")
     return k_max
 
 
 def _num_features(mean: Any, scatter: Any) -> int:
-    if scatter.ndim in (2, 3):
+    if scatter.ndim in (2, 3) and scatter.shape[-1] == scatter.shape[-2]:
         return scatter.shape[-1]
-    if scatter.ndim == 1:
+    if scatter.ndim:
         raise ValueError(
             f"scatter: expected a scalar, (d, d) or (k, d, d), got shape {scatter.shape}; "
             "a diagonal is jnp.diag(scatter)"

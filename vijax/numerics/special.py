@@ -56,12 +56,19 @@ def excess(u: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jnp.where(close, near, v - jnp.log(jnp.where(close, 1.0, u)))
 
 
+def log_ratio(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """log(a / a0), for a, a0 > 0, with full relative accuracy where they are close."""
+    step = (a - a0) / a0
+    close = jnp.abs(step) < 0.5
+    return jnp.where(close, jnp.log1p(jnp.where(close, step, 0.0)), jnp.log(a / a0))
+
+
 def shape_gap(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """The part of KL(Gamma(a, .) || Gamma(a0, .)) that is left when the means agree.
 
     Equal to log Gamma(a0) - log Gamma(a) - digamma(a) (a0 - a) - a0 * excess(a / a0).
     """
-    gap = 0.5 * jnp.log(a / a0) - (a - a0) * digamma_gap(a)
+    gap = 0.5 * log_ratio(a, a0) - (a - a0) * digamma_gap(a)
     return gap - stirling_error(a) + stirling_error(a0)
 
 
