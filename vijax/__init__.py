@@ -1,5 +1,6 @@
 """Closed-form variational inference and EM in JAX."""
 
+from . import datasets as datasets
 from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static

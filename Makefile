@@ -1,0 +1,43 @@
+# Every command sets up what it needs in $(VENV); nothing else on the machine is touched.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint notebooks benchmarks clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m vijax --plot vijax-demo.png
+
+test: $(VENV)/.test
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	JAX_ENABLE_X64=0 $(BIN)/python -m pytest -q -n auto --dist loadfile
+
+lint: $(VENV)/.lint $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+notebooks: $(VENV)/.notebooks
+	$(BIN)/python notebooks/execute.py
+
+benchmarks: $(VENV)/.test
+	$(BIN)/python benchmarks/mixture.py
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.venv:
+	@test -n "$(PYTHON)" || { echo "vijax needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml
+	$(PIP) --editable . "matplotlib>=3.9"
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.notebooks: $(VENV)/.%: $(VENV)/.venv pyproject.toml
+	$(PIP) --editable . --group $*
+	@touch $@
