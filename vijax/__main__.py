@@ -20,8 +20,7 @@ from ._pytree import arrays_by_path
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 if the fit converged, 1 if not, 2 for input that cannot be used."""
     options = _parse(argv)
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        _refuse('--plot needs matplotlib: pip install "matplotlib>=3.9"')
+    _check_outputs(options.out, options.plot)
     if options.data is None:
         names, x = ["x0", "x1"], datasets.three_clusters()[0]
         print("no file given: 500 points from three clusters (vijax.datasets.three_clusters)")
@@ -35,12 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     except (TypeError, ValueError) as error:
         _refuse(str(error))
     print(result.summary(names=names))
-    if options.out:
-        np.savez(options.out, allow_pickle=False, **arrays_by_path(result))
-        print(f"wrote {options.out}")
-    if options.plot:
-        _draw(result, x, names, options.plot)
-        print(f"wrote {options.plot}")
+    try:
+        if options.out:
+            with open(options.out, "wb") as file:
+                np.savez(file, **arrays_by_path(result))
+            print(f"wrote {options.out}")
+        if options.plot:
+            _draw(result, x, names, options.plot)
+            print(f"wrote {options.plot}")
+    except OSError as error:
+        _refuse(f"{error.filename}: cannot be written: {error.strerror}")
     return 0 if bool(result.converged) else 1
 
 
@@ -68,6 +71,22 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _refuse(message: str) -> NoReturn:
     print(f"vijax: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _check_outputs(out: str | None, plot: str | None) -> None:
+    """Before the fit: what could not be written after it."""
+    for path in (out, plot):
+        if path and not Path(path).parent.is_dir():
+            _refuse(f"{path}: there is no folder {Path(path).parent}")
+    if plot is None:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        _refuse('--plot needs matplotlib: pip install "matplotlib>=3.9"')
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if Path(plot).suffix.lstrip(".").lower() not in kinds:
+        _refuse(f"{plot}: a picture ends in one of .{', .'.join(sorted(kinds))}")
 
 
 def _read(path: Path, columns: str | None) -> tuple[list[str], np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ..batch import Batch
 from ..model import Expected
@@ -32,7 +32,7 @@ def expect(
 
 
 def accumulate(
-    fn: Callable[[Any], tuple[Any, Array]], rows: PyTree, chunk: int
+    fn: Callable[[Any], tuple[Any, Array]], rows: Any, chunk: int
 ) -> tuple[Any, Float[Array, ""]]:
     """Sum `fn`, statistics and a number, over chunks of rows, with error terms.
 

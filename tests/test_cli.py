@@ -1,0 +1,142 @@
+"""`python -m vijax` on real files, good and bad."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+import vijax as vx
+from vijax.__main__ import main
+
+
+@pytest.fixture
+def wine(tmp_path):
+    """The wine data as a spreadsheet would save them, with a column of text."""
+    data = load_wine()
+    path = tmp_path / "wine.csv"
+    names = [name.replace(",", ";") for name in data.feature_names]
+    lines = [",".join([*names, "class"])]
+    for row, kind in zip(data.data, data.target, strict=True):
+        lines.append(",".join([*map(repr, map(float, row)), f"kind {kind}"]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_wine(wine, tmp_path, capsys):
+    out, picture = tmp_path / "fit.npz", tmp_path / "fit.png"
+    columns = "alcohol,malic_acid,flavanoids,color_intensity,proline"
+    options = ["--columns", columns, "--num-components", "6", "--num-restarts", "8"]
+    code = main([str(wine), *options, "--out", str(out), "--plot", str(picture)])
+    printed = capsys.readouterr()
+    assert code == 0
+    assert printed.err == ""
+    assert "178 rows, 5 columns; 8 restarts" in printed.out
+    assert "CONVERGED, ELBO -" in printed.out
+    for name in columns.split(","):
+        assert f"mean {name}" in printed.out
+    with np.load(out, allow_pickle=False) as saved:
+        assert saved["q.weights.conc"].shape == (6,)
+        assert saved["q.components.square"].shape == (6, 5, 5)
+        assert saved["runs.elbo"].shape == (8,)
+        assert saved["elbo"] == np.nanmax(saved["elbo_trace"])
+        assert np.isfinite(saved["elbo"])
+        assert all(saved[name].dtype != object for name in saved)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_arrays_of_the_result_are_written(wine, tmp_path):
+    out = tmp_path / "fit.npz"
+    main([str(wine), "--columns", "alcohol,proline", "--num-components", "3", "--out", str(out)])
+    with np.load(out, allow_pickle=False) as saved:
+        names = set(saved.files)
+    for field in ("q.components.kappa", "status", "n_iter", "elbo_trace", "runs.status"):
+        assert field in names
+    assert len(names) == 6 + 4 + 4
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+BAD = {
+    "text": ("a,b\n1,2\n3,x\n", "column 'b' holds text ('x' in row 2)"),
+    "nan": ("a,b\n1,nan\n3,4\n", "column 'b' has no finite number in row 1 ('nan')"),
+    "empty cell": ("a,b\n1,2\n,4\n", "column 'a' has no finite number in row 2 ('')"),
+    "infinite": ("a,b\n1,2\n3,-inf\n", "column 'b' has no finite number in row 2"),
+    "one row": ("a,b\n1,2\n", "needs at least two rows below the header, found 1"),
+    "header only": ("a,b\n", "needs at least two rows below the header, found 0"),
+    "nothing": ("", "no column"),
+    "ragged": ("a,b\n1,2\n3\n", "row 2 has 1 cells, the header 2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_cannot_be_used_is_one_line_and_exit_2(name, tmp_path, capsys):
+    text, message = BAD[name]
+    path = write(tmp_path / "data.csv", text)
+    with pytest.raises(SystemExit) as error:
+        main([path])
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith(f"vijax: {path}: ")
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_other_refusals(tmp_path, capsys):
+    good = write(tmp_path / "good.csv", "a,b\n1,2\n3,4\n5,6\n")
+    for arguments, message in (
+        (["none.csv"], "none.csv: cannot be read as CSV: No such file or directory"),
+        ([str(tmp_path)], "cannot be read as CSV: Is a directory"),
+        ([good, "--columns", "a,c"], "no column 'c'; it has a, b"),
+        ([good, "--num-components", "0"], "num_components: must be at least 1, got 0"),
+        ([good, "--num-restarts", "0"], "num_restarts: must be at least 1, got 0"),
+        ([good, "--covariance", "banana"], "invalid choice"),
+        ([good, "--out", "no/such/folder/fit.npz"], "no/such/folder"),
+        ([good, "--plot", "no/such/folder/fit.png"], "no/such/folder"),
+        ([good, "--plot", "fit.nonsense"], "fit.nonsense: a picture ends in one of .eps"),
+        ([good, "--out", str(tmp_path)], "cannot be written: Is a directory"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            main(arguments)
+        assert error.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_from_the_shell(tmp_path):
+    good = write(tmp_path / "good.csv", "\ufeffwidth, height\n1,2\n3,4.5\n\n5,1e1\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "vijax", good, "--num-components", "2", "--num-restarts", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "3 rows, 2 columns" in run.stdout
+    assert "mean height" in run.stdout
+    assert run.stderr == ""
+
+
+def test_the_default_is_the_demo(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert "500 rows, 2 columns; 16 restarts" in printed
+    assert "best of 16 restarts (16 CONVERGED)" in printed
+    assert "3 of 20 components have weight >= 0.01" in printed
+    assert (tmp_path / "vijax-demo.png").stat().st_size > 10_000
+
+
+def test_a_fit_that_did_not_converge_is_exit_1(tmp_path, monkeypatch):
+    class Never:
+        converged = False
+
+        def summary(self, **_):
+            return "MAX_ITER"
+
+    monkeypatch.setattr("vijax.__main__.fit", lambda *_, **__: Never())
+    assert main([write(tmp_path / "good.csv", "a\n1\n2\n3\n")]) == 1
+    assert vx.Status.MAX_ITER == 2

@@ -1,0 +1,63 @@
+"""The names that users rely on: adding one is a decision, losing one is a break."""
+
+import inspect
+import types
+
+import vijax as vx
+
+NAMES = """
+Batch CAVI Conjugate Dirichlet EM Expected FactorisedGaussian FitError Gamma GaussianMixture
+MeanPrecision Method Model MultivariateNormal Natural Normal NormalGamma NormalGammaExact
+NormalWishart Product Result State Status Stop best datasets elbo fit gauge iterate pytree static
+trajectory
+"""
+
+
+def test_names_are_pinned():
+    public = {name for name in vars(vx) if not name.startswith("_")}
+    internal = {  # submodules that importing the package binds
+        name
+        for name in public
+        if isinstance(getattr(vx, name), types.ModuleType) and name != "datasets"
+    }
+    assert public - internal == set(NAMES.split())
+
+
+def test_fit_takes_what_it_promises():
+    parameters = inspect.signature(vx.fit).parameters
+    assert list(parameters) == ["model", "data", "key", "init", "method", "stop", "num_restarts"]
+    keyword = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert keyword == ["key", "init", "method", "stop", "num_restarts"]
+    assert parameters["key"].default is None
+
+
+def test_priors_take_what_they_promise():
+    own = list(inspect.signature(vx.GaussianMixture.with_prior).parameters)
+    assert own == ["num_components", "conc", "mean", "kappa", "df", "scatter", "k_max"]
+
+
+def test_every_public_object_is_documented():
+    for name in NAMES.split():
+        assert inspect.getdoc(getattr(vx, name)), name
+
+
+def test_every_family_has_every_verb():
+    verbs = """from_standard log_normalizer moments mode point kl entropy log_prob sample about
+    expectation expected_log_prob"""
+    for family in (
+        vx.Dirichlet,
+        vx.Gamma,
+        vx.Normal,
+        vx.MultivariateNormal,
+        vx.NormalGamma,
+        vx.NormalWishart,
+    ):
+        for verb in verbs.split():
+            assert callable(getattr(family, verb)), (family, verb)
+
+
+def test_versions_agree():
+    from pathlib import Path
+
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert f"\nversion: {vx.__version__}\n" in citation

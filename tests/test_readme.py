@@ -1,0 +1,53 @@
+"""The README's code runs as it stands, and says what it says."""
+
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_examples(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    assert len(blocks[0].strip().splitlines()) <= 10
+    scope = {}
+    exec(blocks[0], scope)
+    printed = capsys.readouterr().out
+    assert printed.startswith("CONVERGED, ELBO ")
+    assert "3 of 20 components have weight >= 0.01" in printed
+    assert scope["labels"].shape == (500,)
+    exec(blocks[1], scope)
+    assert capsys.readouterr().out.startswith("100 fits: 100 CONVERGED")
+    assert scope["used"].shape == (100,)
+    assert jnp.median(scope["used"]) == 2
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_no_install_line_names_the_foreign_package():
+    for line in README.splitlines():
+        assert not re.search(r"pip install (-U )?\"?vijax\"?\s*$", line), line
+
+
+def test_speed_claims_are_those_of_the_benchmark():
+    table = (Path(__file__).parents[1] / "benchmarks/README.md").read_text()
+    ratios = [
+        int(cells[4]) for cells in (r.split("|") for r in table.splitlines()) if _is_row(cells)
+    ]
+    claimed = re.search(r"(\d+) to (\d+) times faster", README)
+    assert (min(ratios), max(ratios)) == tuple(int(g) for g in claimed.groups())
+
+
+def _is_row(cells):
+    return len(cells) == 7 and cells[4].strip().isdigit()
+
+
+def test_its_picture_is_a_picture():
+    data = np.fromfile(Path(__file__).parents[1] / "docs/demo.png", np.uint8)
+    assert bytes(data[1:4]) == b"PNG"
