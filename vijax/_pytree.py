@@ -43,7 +43,7 @@ def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
     return type(obj)(**new)
 
 
-def arrays_by_path(tree: Any) -> dict[str, np.ndarray]:
+def arrays_by_path(tree: Any) -> dict[str, Any]:
     """Every array of a pytree on the host, under its dotted path such as `q.weights.conc`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
