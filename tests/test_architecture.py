@@ -58,6 +58,8 @@ def test_imports_point_down(path):
 
 FORBIDDEN = {
     "inv": "Cholesky factors, never an inverse",
+    "cholesky": "numerics.cholesky: LAPACK's batched kernel can deadlock",
+    "solve_triangular": "numerics.cholesky: LAPACK's batched kernel can deadlock",
     "slogdet": "the log-determinant of a Cholesky factor",
     "pickle": "no code from data",
     "eval": "no code from data",
@@ -73,8 +75,11 @@ FORBIDDEN = {
 def test_nothing_forbidden_is_called(path):
     for node in ast.walk(ast.parse(path.read_text())):
         name = getattr(node, "attr", getattr(node, "id", None))
+        owner = getattr(node, "value", None)
         if path.name == "__main__.py" and name == "print":
             continue
+        if isinstance(owner, ast.Attribute) and ast.unparse(owner) == "np.linalg":
+            continue  # NumPy, on the host
         assert name not in FORBIDDEN, f"line {node.lineno}: {FORBIDDEN[name]}"
         if isinstance(node, ast.Attribute) and node.attr == "update":
             owner = getattr(node.value, "attr", getattr(node.value, "id", ""))
@@ -83,12 +88,12 @@ def test_nothing_forbidden_is_called(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_loops_and_jit_live_in_the_drivers(path):
-    """A while_loop or a jit anywhere else hides an algorithm in a model."""
-    if top(path) == "infer":
-        return
+    """A loop or a jit in a model hides an algorithm; numerics may count over blocks of a matrix."""
+    hidden = {"infer": set(), "numerics": {"jit", "while_loop"}}
+    hidden = hidden.get(top(path), {"jit", "while_loop", "fori_loop", "scan"})
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
-            assert node.attr not in {"jit", "while_loop", "fori_loop"}, f"line {node.lineno}"
+            assert node.attr not in hidden, f"line {node.lineno}"
 
 
 def public_definitions(path):

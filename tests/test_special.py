@@ -1,5 +1,8 @@
 """Numerical pieces against SciPy and NumPy in float64, and against identities."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,9 +97,10 @@ def test_xlogy(rng):
         assert jnp.isfinite(slope).all()
 
 
+@pytest.mark.parametrize("d", [1, 2, 4, 8, 9, 16, 21])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
-def test_linear_algebra_is_numpys(rng, batch):
-    root = rng.normal(size=(*batch, 4, 6))
+def test_linear_algebra_is_numpys(rng, batch, d):
+    root = rng.normal(size=(*batch, d, 2 * d))
     a = root @ np.swapaxes(root, -1, -2)
     low = linalg.chol(jnp.asarray(a))
     np.testing.assert_allclose(low, np.linalg.cholesky(a), rtol=1e-9, atol=1e-9)
@@ -104,18 +108,62 @@ def test_linear_algebra_is_numpys(rng, batch):
     np.testing.assert_allclose(linalg.logdet(low), np.linalg.slogdet(a)[1], rtol=1e-9)
     inverse = np.linalg.inv(a)
     np.testing.assert_allclose(linalg.precision_from_chol(low), inverse, rtol=1e-6, atol=1e-9)
-    v = rng.normal(size=(*batch, 4))
+    v = rng.normal(size=(*batch, d))
     half = np.einsum("...ij,...j->...i", np.linalg.inv(np.linalg.cholesky(a)), v)
     np.testing.assert_allclose(linalg.tri_solve_vector(low, jnp.asarray(v)), half, rtol=1e-7)
     np.testing.assert_allclose(
         linalg.outer(jnp.asarray(v), jnp.asarray(v)).mT, v[..., None] * v[..., None, :]
     )
-    trace = np.trace(a, axis1=-2, axis2=-1) - 4 - np.linalg.slogdet(a)[1]
+    trace = np.trace(a, axis1=-2, axis2=-1) - d - np.linalg.slogdet(a)[1]
     np.testing.assert_allclose(linalg.stein_loss(low), trace, rtol=1e-9)
 
 
-def test_cholesky_of_an_indefinite_matrix_is_nan():
-    assert jnp.isnan(linalg.chol(jnp.asarray([[1.0, 2.0], [2.0, 1.0]]))).any()
+@pytest.mark.float32
+@pytest.mark.parametrize("d", [2, 8, 13, 40])
+def test_cholesky_of_an_indefinite_matrix_is_nan(rng, d):
+    root = rng.normal(size=(d, 2 * d))
+    good = root @ root.T
+    bad = good - 2 * np.linalg.eigvalsh(good)[0] * np.eye(d)
+    factors = linalg.chol(jnp.asarray(np.stack([good, bad])))
+    assert jnp.isfinite(factors[0]).all()
+    assert jnp.isnan(linalg.logdet(factors))[1]
+
+
+@pytest.mark.parametrize("d", [3, 11])
+def test_gradients_of_the_factor_are_jaxs(rng, d):
+    root = rng.normal(size=(2, d, 2 * d))
+    a = jnp.asarray(root @ np.swapaxes(root, -1, -2))
+    probe = jnp.asarray(rng.normal(size=(2, d, d)))
+
+    def ours(a):
+        return jnp.sum(probe * linalg.tri_inverse(linalg.chol(a)))
+
+    def jaxs(a):
+        return jnp.sum(probe * jnp.linalg.inv(jnp.linalg.cholesky(a)))
+
+    np.testing.assert_allclose(jax.grad(ours)(a), jax.grad(jaxs)(a), rtol=1e-8, atol=1e-12)
+
+
+def test_two_factors_in_one_program_never_wait_for_each_other():
+    """LAPACK's batched kernel did, for ever, on two cores; hence a process with a time limit."""
+    script = """
+import jax, jax.numpy as jnp, numpy as np
+from vijax.numerics import linalg
+a = np.random.default_rng(0).normal(size=(2, 16, 64, 66))
+a = jnp.asarray(a @ a.mT)
+
+@jax.jit
+def both(x, y):
+    def step(_, c):
+        return c + 1e-20 * (linalg.chol(x + c).sum() + linalg.tri_inverse(y + c).sum())
+    return jax.lax.fori_loop(0, 100, step, jnp.zeros(()))
+
+print(float(both(*a)) < 1)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=120, check=True
+    )
+    assert run.stdout.strip() == b"True"
 
 
 @pytest.mark.float32
@@ -153,6 +201,23 @@ def test_seeds_are_far_apart_and_never_rows_of_weight_zero(rng):
         seeds = seeding.kmeans_plus_plus(key, jnp.asarray(far), jnp.asarray(weight), 3)
         groups = {tuple(np.round(np.asarray(s) / 100).astype(int)) for s in seeds}
         assert groups == {(0, 0), (1, 0), (0, 1)}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 20, 300])
+def test_numbers_of_seeds(k):
+    seeds = jax.vmap(lambda i: seeding.num_seeds(i, jnp.asarray(1.0 * k)))(jnp.arange(100))
+    assert seeds[0] == k
+    assert set(np.asarray(seeds)) <= set(range(min(k, 2), k + 1))
+    assert min(seeds[:4]) <= 3
+
+
+@pytest.mark.parametrize("first", [0, 1_000, 60_000, 3_000_000])
+def test_any_few_restarts_spread_over_all_magnitudes(first):
+    k = jnp.asarray(1e12)
+    seeds = jax.vmap(lambda i: seeding.num_seeds(i, k))(first + jnp.arange(16))
+    level = np.sort(np.log(seeds) / np.log(k))
+    gaps = np.diff(level, append=level[0] + 1)
+    assert gaps.max() < 2 / 16
 
 
 def test_more_seeds_than_distinct_rows():

@@ -28,10 +28,35 @@ def gauge(**options: Any) -> Any:
 def pytree(cls: type[_T]) -> type[_T]:
     """Make a class a frozen dataclass whose non-static fields JAX sees as children.
 
-    JAX rebuilds the object with tracers and batched leaves, so nothing may be validated in
-    `__init__` or `__post_init__`; factories such as `from_standard` do that.
+    JAX rebuilds the object with tracers and batched leaves, without calling `__init__`; nothing
+    is validated there or in `__post_init__`: factories such as `from_standard` do that.
+
+    Not `jax.tree_util.register_dataclass`: since jaxlib 0.10 it takes two classes with
+    equal static values for the same structure, so that `jit` now and then runs the program of
+    another class.
     """
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fixed = tuple(f.name for f in fields if f.metadata.get("static"))
+    names = tuple(f.name for f in fields if f.name not in fixed)
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
+
+    def flatten(obj: Any) -> tuple[Any, Any]:
+        children = tuple(getattr(obj, name) for name in names)
+        return children, tuple(getattr(obj, name) for name in fixed)
+
+    def flatten_with_keys(obj: Any) -> tuple[Any, Any]:
+        children, values = flatten(obj)
+        return tuple(zip(keys, children, strict=True)), values
+
+    def unflatten(values: Any, children: Any) -> Any:
+        obj = object.__new__(cls)
+        for name, value in zip(names + fixed, (*children, *values), strict=True):
+            object.__setattr__(obj, name, value)
+        return obj
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:

@@ -44,8 +44,11 @@ class Model(Protocol):
         """Host side: raise if the data do not fit, or if `point` (EM) or Bayes is impossible."""
         ...
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch) -> Any:
-        """A starting q that breaks the symmetry between latent states."""
+    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> Any:
+        """A starting q that breaks the symmetry between latent states.
+
+        `restart` counts the starts of one fit, so that they can differ by design as well.
+        """
         ...
 
     def row_size(self) -> int:

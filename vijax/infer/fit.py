@@ -32,12 +32,12 @@ def fit(
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
-    `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding, for
-    mixtures k-means++), "random" (random labels), responsibilities (n, k), integer labels (n,),
-    or a q or Result to continue from. `key` (typed, `jax.random.key`) is needed exactly when
-    something is drawn; restart i uses `fold_in(key, i)`, so more restarts never change the
-    earlier ones. Runs under jit, vmap and grad of the surroundings too; values are checked only
-    outside of them.
+    `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding; for
+    mixtures k-means++, with all components in restart 0 and fewer in most others), "random"
+    (random labels), responsibilities (n, k), integer labels (n,), or a q or Result to continue
+    from. `key` (typed, `jax.random.key`) is needed exactly when something is drawn; restart i
+    uses `fold_in(key, i)`, so more restarts never change the earlier ones. Runs under jit, vmap
+    and grad of the surroundings too; values are checked only outside of them.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
@@ -129,10 +129,9 @@ def _fit(
     kind: str,
     num_restarts: int,
 ) -> Result:
-    def run(index: Array) -> Result:
-        own = None if key is None else jax.random.fold_in(key, index)
-        k_start, k_steps = (None, None) if own is None else jax.random.split(own)
-        q = start.make(model, batch, kind, value, k_start)
+    def run(restart: Array) -> Result:
+        k_start, k_steps = _keys(key, restart)
+        q = start.make(model, batch, kind, value, k_start, restart)
         return iterate(method, model, batch, q, stop, k_steps)
 
     if num_restarts == 1:
@@ -145,8 +144,10 @@ def _fit(
 def _trajectory(
     model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
 ) -> State:
-    k_start, k_steps = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 0))
-    state = method.init(model, start.make(model, batch, kind, value, k_start), batch)
+    restart = jnp.asarray(0)
+    k_start, k_steps = _keys(key, restart)
+    q = start.make(model, batch, kind, value, k_start, restart)
+    state = method.init(model, q, batch)
 
     def step(state: State, i: Array) -> tuple[State, State]:
         step_key = None if k_steps is None else jax.random.fold_in(k_steps, i)
@@ -154,6 +155,14 @@ def _trajectory(
         return new, new
 
     return jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+
+
+def _keys(key: Any, restart: Array) -> tuple[Any, Any]:
+    """One for the start and one for the steps of this restart."""
+    if key is None:
+        return None, None
+    k_start, k_steps = jax.random.split(jax.random.fold_in(key, restart))
+    return k_start, k_steps
 
 
 @jax.jit

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from .._host import as_floats, is_concrete, to_device
 from ..batch import Batch
@@ -43,12 +43,19 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     return "responsibilities", to_device(resp, batch.weight.dtype)
 
 
-def make(model: Any, batch: Batch, kind: str, value: Any, key: Key[Array, ""] | None) -> Any:
-    """The first q; traceable."""
+def make(
+    model: Any,
+    batch: Batch,
+    kind: str,
+    value: Any,
+    key: Key[Array, ""] | None,
+    restart: Int[Array, ""],
+) -> Any:
+    """The first q of one restart; traceable."""
     if kind == "q":
         return value
     if kind == "seeds":
-        return model.init(key, batch)
+        return model.init(key, batch, restart)
     k = model.num_components
     if kind == "random":
         assert key is not None  # `fit` has checked it

@@ -176,11 +176,14 @@ class GaussianMixture(Mixture):
         k, d = self.prior.components.shift.shape
         return k * (2 * d + 2)
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch) -> MixtureParams:
-        """Equal components as wide as the data, one at each k-means++ seed.
+    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> MixtureParams:
+        """Equal components as wide as the data, one at each k-means++ seed; others at the prior.
 
         Distances are in standard deviations of the columns, so that units do not matter. Wide
-        components overlap, and those that are not needed lose out early.
+        components overlap, and those that are not needed lose out early. They often do not in
+        many dimensions, so later restarts begin with fewer seeds (`seeding.num_seeds`); the
+        bound of the full model decides. Maximum likelihood has no prior to leave components at,
+        and seeds all.
         """
         x, weight = batch.x, batch.weight
         center = _weighted_mean(x, weight)
@@ -189,7 +192,11 @@ class GaussianMixture(Mixture):
         assert key is not None  # `draws` tells the drivers so
         seeds = seeding.kmeans_plus_plus(key, (x - center) / sd, weight, self.num_components)
         on = self.active
-        count = jnp.where(on, jnp.sum(weight) / jnp.sum(on, dtype=weight.dtype), 0.0)
+        size = jnp.sum(on, dtype=weight.dtype)
+        if not self.improper:
+            size = jnp.minimum(size, seeding.num_seeds(restart, size))
+            on = on & (jnp.cumsum(on, dtype=size.dtype) <= size)
+        count = jnp.where(on, jnp.sum(weight) / size, 0.0)
         square = count[:, None, None] * jnp.diag(sd**2)
         origin = center + sd * seeds
         components = NormalWishart(count, jnp.zeros_like(origin), square, count, origin)

@@ -50,7 +50,7 @@ class NormalGammaExact(Conjugate):
         """Raise ValueError unless x is a vector."""
         _check_vector(batch)
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch) -> NormalGamma:
+    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> NormalGamma:
         """The prior."""
         return self.prior
 
@@ -111,7 +111,7 @@ class FactorisedGaussian:
         if point:
             raise ValueError("method: nothing is latent here; the mode is that of NormalGammaExact")
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch) -> FactorisedParams:
+    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> FactorisedParams:
         """The prior's means of mu and tau, with their prior spread."""
         return self.template
 

@@ -1,31 +1,17 @@
 """Small dense linear algebra through Cholesky factors; matrix products at full precision."""
 
 import jax.numpy as jnp
-from jax import lax
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from . import special
+from .cholesky import chol as chol
+from .cholesky import matmul as matmul
+from .cholesky import tri_solve as tri_solve
 
 
 def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
     """a b^T."""
     return a[..., :, None] * b[..., None, :]
-
-
-def matmul(a: Float[Array, "*a m d"], b: Float[Array, "*b d n"]) -> Float[Array, "*c m n"]:
-    """a @ b, never in TF32 or bfloat16 passes."""
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
-def symmetric(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """The symmetric part of a."""
-    return 0.5 * (a + a.mT)
-
-
-def chol(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """Lower Cholesky factor of the symmetric part; NaN where it is not positive definite."""
-    return jnp.linalg.cholesky(symmetric(a), symmetrize_input=False)
 
 
 def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
@@ -36,11 +22,6 @@ def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
 def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
     """log |L L^T| from the Cholesky factor L."""
     return 2.0 * jnp.sum(jnp.log(diagonal(chol)), -1)
-
-
-def tri_solve(chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d n"]) -> Float[Array, "*b d n"]:
-    """L^-1 rhs for lower-triangular L."""
-    return solve_triangular(chol, rhs, lower=True)
 
 
 def tri_solve_vector(
