@@ -46,6 +46,21 @@ def test_wine(wine, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_all_of_the_wine_in_a_process(wine, tmp_path):
+    """The command as a user types it, in 13 columns; it must end, so with a time limit."""
+    out, picture = tmp_path / "fit.npz", tmp_path / "fit.png"
+    files = ["--out", str(out), "--plot", str(picture)]
+    columns = ",".join(load_wine().feature_names)
+    command = [sys.executable, "-m", "vijax", str(wine), "--columns", columns, *files]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert run.stderr == ""
+    assert "178 rows, 13 columns; 16 restarts\nCONVERGED, ELBO -35" in run.stdout
+    assert "best of 16 restarts (16 CONVERGED)" in run.stdout
+    with np.load(out, allow_pickle=False) as saved:
+        assert saved["q.components.square"].shape == (20, 13, 13)
+    assert picture.stat().st_size > 10_000
+
+
 def test_all_arrays_of_the_result_are_written(wine, tmp_path):
     out = tmp_path / "fit.npz"
     main([str(wine), "--columns", "alcohol,proline", "--num-components", "3", "--out", str(out)])
