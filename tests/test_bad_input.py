@@ -288,3 +288,90 @@ def test_frames_and_lists_go_in():
         np.testing.assert_allclose(fit.elbo, expected, rtol=1e-12)
     with pytest.raises(TypeError, match="x: need real numbers, got dtype object"):
         vx.Batch.of(pandas.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}))
+
+
+BAD_CALLS = {
+    "tol": ({"stop": vx.Stop(tol=np.nan)}, ValueError, "stop: tol: must be finite and >= 0"),
+    "negative tol": ({"stop": vx.Stop(tol=-1.0)}, ValueError, "stop: tol: must be finite and >= 0"),
+    "patience": ({"stop": vx.Stop(patience=0)}, ValueError, "stop: patience: .* >= 1, got 0"),
+    "max_iter": ({"stop": vx.Stop(max_iter=0)}, ValueError, "stop: max_iter: .* >= 1, got 0"),
+    "slack": ({"stop": vx.Stop(slack=-1.0)}, ValueError, "stop: slack: .* >= 0, got -1"),
+    "trace": ({"stop": vx.Stop(trace=0)}, ValueError, "stop: trace: .* >= 1, got 0"),
+    "a number for stop": ({"stop": 1e-4}, TypeError, "stop"),
+    "a class": ({"method": vx.EM}, TypeError, r"method: expected a method such as CAVI\(\)"),
+    "a name": ({"method": "em"}, TypeError, "method: expected a method .* got 'em'"),
+    "chunk": ({"method": vx.CAVI(chunk=0)}, ValueError, "method: chunk: .* >= 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_options(name):
+    options, error, match = BAD_CALLS[name]
+    with pytest.raises(error, match=match):
+        vx.fit(model(), GOOD, key=KEY, **options)
+
+
+def test_other_arguments():
+    with pytest.raises(TypeError, match="model: expected a model such as GaussianMixture"):
+        vx.fit(vx.GaussianMixture, GOOD, key=KEY)
+    for q in (None, np.zeros(20, int)):
+        with pytest.raises(TypeError, match="q: expected a q or a Result"):
+            vx.elbo(model(), q, GOOD)
+    with pytest.raises(ValueError, match="num_iters: must be finite and >= 1, got 0"):
+        vx.trajectory(model(), GOOD, key=KEY, num_iters=0)
+    with pytest.raises(TypeError, match="num_features"):
+        vx.GaussianMixture.flat(2, 2.0)
+    with pytest.raises(ValueError, match="mean: must be finite, got nan"):
+        vx.GaussianMixture.with_prior(2, **GOOD_PRIOR | {"mean": [np.nan, 0.0]})
+    with pytest.raises(ValueError, match="shape: must be finite and > 0, got inf"):
+        vx.NormalGammaExact.with_prior(mean=0, kappa=1, shape=np.inf, rate=1)
+    with pytest.raises(ValueError, match="x: rows of different length"):
+        vx.Batch.of([[1.0, 2.0], [3.0]])
+    masked = np.ma.masked_greater(GOOD, 1.0)
+    with pytest.raises(TypeError, match="x: a masked array; fill it, or drop the rows"):
+        vx.GaussianMixture.from_data(masked, 3)
+    vx.Batch.of(np.ma.masked_greater(GOOD, 1e9))  # nothing is masked
+
+
+def test_a_label_out_of_range_is_not_wrapped():
+    with pytest.raises(ValueError, match="found 4294967296"):
+        vx.fit(model(), GOOD, init=np.full(20, 2**32))
+
+
+def test_rows_of_weight_zero_may_hold_anything_in_a_start():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=20)
+    padded = vx.Batch.of(np.r_[GOOD, np.full((5, 2), np.nan)], np.r_[np.ones(20), np.zeros(5)])
+    alone = vx.fit(model(), GOOD, init=labels)
+    by_label = vx.fit(model(), padded, init=np.r_[labels, np.full(5, -1)])
+    by_resp = vx.fit(model(), padded, init=np.r_[np.eye(3)[labels], np.zeros((5, 3))])
+    np.testing.assert_allclose(by_label.elbo, alone.elbo, rtol=1e-12)
+    np.testing.assert_allclose(by_resp.elbo, alone.elbo, rtol=1e-12)
+
+
+def test_standard_parameters_are_numbers_of_any_kind():
+    """Python numbers and lists are converted, batch axes broadcast, bounds checked."""
+    np.testing.assert_allclose(vx.Gamma.from_standard(2, 4).mean, 0.5)
+    np.testing.assert_allclose(vx.Dirichlet.from_standard([1, 1, 2]).mean, [0.25, 0.25, 0.5])
+    one = vx.NormalWishart.from_standard([0.0, 0.0], 1, 4, np.eye(2))
+    assert jnp.isfinite(one.entropy())
+    draws = vx.Gamma.from_standard(2.0, [1.0, 1.0, 1.0]).sample(KEY, (2,))
+    assert draws.shape == (2, 3)
+    assert len(np.unique(draws)) == 6
+    assert vx.Normal.from_standard([0.0, 1.0, 2.0], 1.0).sample(KEY, (2,)).shape == (2, 3)
+    for make, match in (
+        (lambda: vx.Gamma.from_standard(-1.0, 1.0), "shape: must be finite and > 0, got -1"),
+        (lambda: vx.Dirichlet.from_standard([-1.0, 2.0]), "conc: must be finite and >= 0, got -1"),
+        (lambda: vx.Dirichlet.from_standard(1.0), "conc: needs at least 1 axes, got shape"),
+        (
+            lambda: vx.NormalWishart.from_standard([0.0, 0.0], 1.0, 1.0, np.eye(2)),
+            r"df: must be finite and > 1 \(d - 1\), got 1",
+        ),
+        (lambda: vx.Normal.from_standard(0.0, 0.0), "precision: must be finite and > 0, got 0"),
+        (
+            lambda: vx.NormalGamma.from_standard(0.0, 1.0, np.nan, 1.0),
+            "shape: must be finite and > 0, got nan",
+        ),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make()

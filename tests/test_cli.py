@@ -104,10 +104,13 @@ def test_a_file_that_cannot_be_used_is_one_line_and_exit_2(name, tmp_path, capsy
 
 def test_other_refusals(tmp_path, capsys):
     good = write(tmp_path / "good.csv", "a,b\n1,2\n3,4\n5,6\n")
+    twice = write(tmp_path / "twice.csv", "a,a,b\n1,5,2\n2,6,3\n3,9,9\n")
     for arguments, message in (
         (["none.csv"], "none.csv: cannot be read as CSV: No such file or directory"),
         ([str(tmp_path)], "cannot be read as CSV: Is a directory"),
         ([good, "--columns", "a,c"], "no column 'c'; it has a, b"),
+        ([twice], "more than one column is called 'a'"),
+        ([good, "--seed", "9" * 30], "vijax: "),
         ([good, "--num-components", "0"], "num_components: must be at least 1, got 0"),
         ([good, "--num-restarts", "0"], "num_restarts: must be at least 1, got 0"),
         ([good, "--covariance", "banana"], "invalid choice"),

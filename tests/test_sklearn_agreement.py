@@ -51,11 +51,17 @@ def test_expectation_maximisation(problem):
     np.testing.assert_allclose(fit.elbo, peer.score(x) * len(x), rtol=1e-6)
     np.testing.assert_allclose(fit.q.components.mean[ours], peer.means_[theirs], atol=1e-6)
     np.testing.assert_allclose(fit.q.weights.mean[ours], peer.weights_[theirs], atol=1e-6)
-    np.testing.assert_allclose(
-        np.linalg.inv(np.asarray(fit.q.components.precision))[ours],
-        peer.covariances_[theirs],
-        atol=1e-6 * np.abs(peer.covariances_).max(),
-    )
+    point = fit.q.point()
+    for covariance in (np.linalg.inv(fit.q.components.precision), point.components.covariance):
+        np.testing.assert_allclose(
+            covariance[ours], peer.covariances_[theirs], atol=1e-6 * np.abs(peer.covariances_).max()
+        )
+    np.testing.assert_allclose(point.weights.mean, fit.q.weights.mean, rtol=1e-12)
+    model = vx.GaussianMixture.flat(4, 3)
+    for q in (fit.q, point):
+        resp = model.responsibilities(q, x)
+        np.testing.assert_allclose(resp[:, ours], peer.predict_proba(x)[:, theirs], atol=1e-6)
+        np.testing.assert_array_equal(model.predict(q, x), np.argmax(resp, -1))
 
 
 class FromResponsibilities(BayesianGaussianMixture):

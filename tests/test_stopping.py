@@ -144,3 +144,22 @@ def test_patience_is_how_often_it_must_be_forecast(rng):
 
     counts = [iterations(patience) for patience in (1, 2, 5, 9)]
     assert counts == [counts[0] + extra for extra in (0, 1, 4, 8)]
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("n", [200, 2_000, 20_000])
+def test_a_bound_near_zero_is_no_fall(rng, n):
+    """Its terms cancel in some units of the data, their rounding does not."""
+    x = rng.normal(size=(n, 2)).astype(np.float32)
+    x[: n // 2] += 2
+    key, stop = jax.random.key(0), vx.Stop(max_iter=300)
+
+    def run(x):
+        return vx.fit(vx.GaussianMixture.from_data(x, 5), x, key=key, num_restarts=4, stop=stop)
+
+    elbo = float(run(x).elbo)
+    for off in (0.0, 0.1, -1.0, 3.0):  # nats
+        scaled = x * np.float32(np.exp((elbo + off) / (2 * n)))
+        fit = run(scaled)
+        np.testing.assert_allclose(fit.elbo, -off, atol=1e-6 * n + 0.05)
+        assert set(np.asarray(fit.statuses)) <= {vx.Status.CONVERGED, vx.Status.MAX_ITER}

@@ -74,6 +74,19 @@ def test_every_iterate_can_be_read_back():
     np.testing.assert_allclose(fit.elbo_trace[:n][:6], states.elbo[:n], rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [vx.NormalGammaExact, vx.FactorisedGaussian])
+def test_summary_shows_both_parameters(kind):
+    x = datasets.normal_draws(100)
+    lines = vx.fit(kind.with_prior(**PRIOR), x).summary().splitlines()
+    assert lines[0].startswith("CONVERGED, ELBO ")
+    assert lines[1].startswith("mean       ")
+    mean, sd = map(float, lines[1].split()[1::2])
+    np.testing.assert_allclose(mean, x.mean(), atol=0.05)
+    np.testing.assert_allclose(sd, x.std() / 10, rtol=0.1)
+    precision, _ = map(float, lines[2].split()[1::2])
+    np.testing.assert_allclose(precision, 1 / x.var(), rtol=0.1)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_far_offset_costs_no_digits(dtype):
     x = (datasets.normal_draws(1000) + 1e4).astype(dtype)
@@ -95,7 +108,7 @@ def test_a_vague_prior_is_the_textbook_estimate():
 
 def test_refusals_name_the_argument():
     for name in ("kappa", "shape", "rate"):
-        with pytest.raises(ValueError, match=f"{name}: must be > 0, got 0"):
+        with pytest.raises(ValueError, match=f"{name}: must be finite and > 0, got 0"):
             vx.FactorisedGaussian.with_prior(**{**PRIOR, name: 0.0})
         with pytest.raises(ValueError, match=f"{name}: expected a scalar"):
             vx.NormalGammaExact.with_prior(**{**PRIOR, name: jnp.ones(2)})

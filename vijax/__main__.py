@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         model = GaussianMixture.from_data(x, options.num_components)
         key = jax.random.key(options.seed)
         result = fit(model, x, key=key, num_restarts=options.num_restarts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         _refuse(str(error))
     print(result.summary(names=names))
     try:
@@ -98,6 +98,9 @@ def _read(path: Path, columns: str | None) -> tuple[list[str], np.ndarray]:
         _refuse(f"{path}: cannot be read as CSV: {reason}")
     header = [name.strip() for name in header]
     names = [name.strip() for name in columns.split(",")] if columns else header
+    twice = [name for name in names if header.count(name) > 1]
+    if twice:
+        _refuse(f"{path}: more than one column is called {twice[0]!r}")
     unknown = [name for name in names if name not in header]
     if unknown or not names:
         _refuse(f"{path}: no column {unknown[0] if unknown else ''!r}; it has {', '.join(header)}")

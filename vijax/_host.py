@@ -42,7 +42,12 @@ def as_floats(name: str, value: Any) -> Any:
         value = value if value.dtype == dtype else value.astype(dtype)
         small = value.size <= _LARGEST_FETCH
         return np.asarray(value) if is_concrete(value) and _addressable(value) and small else value
-    host = np.asarray(value)
+    if np.ma.is_masked(value):
+        raise TypeError(f"{name}: a masked array; fill it, or drop the rows with masked entries")
+    try:
+        host = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows of different length, or no numbers: {error}") from None
     _check_kind(name, host.dtype)
     dtype = _float_dtype(host.dtype)
     if host.dtype == np.float64 and dtype == np.float32:
@@ -63,6 +68,43 @@ def check_integer(name: str, value: Any) -> None:
     """Raise TypeError unless value is an integer of Python or NumPy."""
     if not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
+
+
+def check_bound(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    note: str = "",
+) -> None:
+    """Raise ValueError naming the parameter unless it is finite and within its bound."""
+    if not is_concrete(value):
+        return
+    found = np.ravel(as_floats(name, value))
+    bad = ~np.isfinite(found)
+    bad |= found <= above if above is not None else False
+    bad |= found < least if least is not None else False
+    if bad.any():
+        bound = "" if above is None else f" and > {above:g}"
+        bound += "" if least is None else f" and >= {least:g}"
+        raise ValueError(f"{name}: must be finite{bound}{note}, got {found[bad][0]:g}")
+
+
+def standard(**given: tuple[Any, int]) -> tuple[jax.Array, ...]:
+    """Arrays of one dtype from `name=(value, number of event axes)`; batch axes broadcast."""
+    dtype = common_dtype(*(value for value, _ in given.values()))
+    arrays = {name: as_floats(name, value) for name, (value, _) in given.items()}
+    for name, (_, axes) in given.items():
+        if arrays[name].ndim < axes:
+            raise ValueError(f"{name}: needs at least {axes} axes, got shape {arrays[name].shape}")
+    split = {name: arrays[name].ndim - axes for name, (_, axes) in given.items()}
+    batch = np.broadcast_shapes(*(a.shape[: split[name]] for name, a in arrays.items()))
+    full = {
+        name: namespace(a).broadcast_to(a, batch + a.shape[split[name] :])
+        for name, a in arrays.items()
+    }
+    return tuple(to_device(a, dtype) for a in full.values())
 
 
 def _addressable(value: jax.Array) -> bool:

@@ -120,6 +120,8 @@ class Natural(abc.ABC):
     def __mul__(self: _N, factor: float | Float[Array, ""]) -> _N:
         return self.map(lambda a: factor * a)
 
+    __rmul__ = __mul__
+
     def lerp(self: _N, other: _N, rate: float | Float[Array, ""]) -> _N:
         """Natural-gradient step of length `rate` towards `other`."""
         return self.map(lambda a, b: a + rate * (b - a), other)

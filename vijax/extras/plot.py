@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..infer.result import Result, Status
-from ..models.mixture import MixtureParams
+from ..models.mixture import MixtureMoments, MixtureParams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def contour(
 
 
 def plot_mixture(
-    q: MixtureParams,
+    q: MixtureParams | MixtureMoments,
     x: Any,
     *,
     columns: tuple[int, int] = (0, 1),
@@ -57,7 +57,8 @@ def plot_mixture(
 ) -> Axes:
     """Rows and the components with weight >= `min_weight`, in two columns of the data.
 
-    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations. Data with
+    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations; after EM
+    give `q.point()`, as to `plot_weights`, for contours of the estimate. Data with
     one column are shown as a histogram with the density of each component.
     """
     ax = _axes(ax)
@@ -114,15 +115,17 @@ def plot_elbo(result: Result, *, ax: Any = None) -> Axes:
     if np.isfinite(low) and high > low:
         ax.set_ylim(low, high + 0.05 * (high - low))
     ax.set_xlim(1, max(last, 2))
-    ax.set(xlabel="iteration", ylabel="ELBO (nats)")
+    ax.set(xlabel="iteration", ylabel="objective (nats)" if result.point else "ELBO (nats)")
     ax.legend(loc="lower right", frameon=False)
     return ax
 
 
-def plot_weights(q: MixtureParams, *, min_weight: float = 0.01, ax: Any = None) -> Axes:
+def plot_weights(
+    q: MixtureParams | MixtureMoments, *, min_weight: float = 0.01, ax: Any = None
+) -> Axes:
     """E[weight] of every component with its posterior standard deviation."""
     ax = _axes(ax)
-    weight, sd = np.asarray(q.weights.mean), np.asarray(q.weights.sd)
+    weight, sd = np.asarray(q.weights.mean), getattr(q.weights, "sd", None)
     component = np.arange(len(weight))
     colours = [colour(int(k)) if weight[k] >= min_weight else "0.8" for k in component]
     ax.bar(component, weight, yerr=sd, color=colours, ecolor="0.3", capsize=2)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import check_bound, standard
 from .._pytree import pytree
 from ..natural import Natural
 from ..numerics import special
@@ -18,6 +19,11 @@ class CategoricalMoments:
     """What a categorical likelihood needs: E[log p_k], or log p_k at a point."""
 
     log_p: Float[Array, "*b k"]
+
+    @property
+    def mean(self) -> Float[Array, "*b k"]:
+        """p_k where this is a point; the geometric means under a q."""
+        return jnp.exp(self.log_p)
 
 
 @pytree
@@ -31,9 +37,10 @@ class Dirichlet(Natural):
     conc: Float[Array, "*b k"]
 
     @classmethod
-    def from_standard(cls, conc: Float[Array, "*b k"]) -> Dirichlet:
-        """From the concentrations alpha_k > 0 (pseudo-counts), 0 for an entry that is off."""
-        return cls(conc)
+    def from_standard(cls, conc: Any) -> Dirichlet:
+        """From the concentrations alpha_k > 0 (*b, k) in pseudo-counts; 0 switches an entry off."""
+        check_bound("conc", conc, least=0.0)
+        return cls(*standard(conc=(conc, 1)))
 
     @property
     def _on(self) -> Any:

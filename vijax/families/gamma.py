@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import check_bound, standard
 from .._pytree import pytree
 from ..natural import Natural
 from ..numerics import special
@@ -30,9 +33,11 @@ class Gamma(Natural):
     rate: Float[Array, "*b"]
 
     @classmethod
-    def from_standard(cls, shape: Float[Array, "*b"], rate: Float[Array, "*b"]) -> Gamma:
+    def from_standard(cls, shape: Any, rate: Any) -> Gamma:
         """From the shape a > 0 and the rate b > 0 (in units of 1 / tau)."""
-        return cls(shape, rate)
+        check_bound("shape", shape, above=0.0)
+        check_bound("rate", rate, above=0.0)
+        return cls(*standard(shape=(shape, 0), rate=(rate, 0)))
 
     @property
     def mean(self) -> Float[Array, "*b"]:

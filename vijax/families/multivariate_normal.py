@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import standard
 from .._pytree import gauge, pytree, replace
 from ..natural import Natural
 from ..numerics import linalg, special
@@ -33,10 +34,9 @@ class MultivariateNormal(Natural):
     origin: Float[Array, "*b d"] = gauge()
 
     @classmethod
-    def from_standard(
-        cls, mean: Float[Array, "*b d"], precision: Float[Array, "*b d d"]
-    ) -> MultivariateNormal:
-        """From the mean (data units) and the positive definite precision matrix."""
+    def from_standard(cls, mean: Any, precision: Any) -> MultivariateNormal:
+        """From the mean (*b, d) in data units and the positive definite precision (*b, d, d)."""
+        precision, mean = standard(precision=(precision, 2), mean=(mean, 1))
         return cls(precision, jnp.zeros_like(mean), mean)
 
     def about(self, like: Any) -> MultivariateNormal:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..natural import Natural
 from ..numerics import special
@@ -33,8 +34,10 @@ class Normal(Natural):
     origin: Float[Array, "*b"] = gauge()
 
     @classmethod
-    def from_standard(cls, mean: Float[Array, "*b"], precision: Float[Array, "*b"]) -> Normal:
+    def from_standard(cls, mean: Any, precision: Any) -> Normal:
         """From the mean (data units) and the precision > 0 (1 / data units squared)."""
+        check_bound("precision", precision, above=0.0)
+        precision, mean = standard(precision=(precision, 0), mean=(mean, 0))
         return cls(precision, jnp.zeros_like(mean), mean)
 
     def about(self, like: Any) -> Normal:

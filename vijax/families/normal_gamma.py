@@ -8,10 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..natural import Natural
 from ..numerics import special
 from .gamma import Gamma
+
+
+def table(rows: dict[str, tuple[Any, Any]]) -> str:
+    """Lines of label, number and standard deviation."""
+    width = max(len(label) for label in rows)
+    lines = [f"{label:{width}}  {float(m):.4g} ± {float(s):.4g}" for label, (m, s) in rows.items()]
+    return "\n".join(lines)
 
 
 @pytree
@@ -59,12 +67,17 @@ class NormalGamma(Natural):
     @classmethod
     def from_standard(
         cls,
-        mean: Float[Array, "*b"],
-        kappa: Float[Array, "*b"],
-        shape: Float[Array, "*b"],
-        rate: Float[Array, "*b"],
+        mean: Any,
+        kappa: Any,
+        shape: Any,
+        rate: Any,
     ) -> NormalGamma:
         """From m (data units), kappa > 0 (rows), a > 0, and b > 0 (data units squared)."""
+        for name, value in {"kappa": kappa, "shape": shape, "rate": rate}.items():
+            check_bound(name, value, above=0.0)
+        mean, kappa, shape, rate = standard(
+            mean=(mean, 0), kappa=(kappa, 0), shape=(shape, 0), rate=(rate, 0)
+        )
         return cls(kappa, jnp.zeros_like(mean), shape, rate, mean)
 
     @classmethod
@@ -132,6 +145,10 @@ class NormalGamma(Natural):
     def variance_sd(self) -> Float[Array, "*b"]:
         """Standard deviation of 1 / tau; NaN unless a > 2."""
         return self.variance / jnp.sqrt(jnp.where(self.shape > 2.0, self.shape - 2.0, jnp.nan))
+
+    def summary(self) -> str:
+        """mu and tau, each with its standard deviation."""
+        return table({"mean": (self.mean, self.mean_sd), "precision": (self.tau.mean, self.tau.sd)})
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """log Gamma(a) - a log b + log(2 pi / kappa) / 2, in nats."""

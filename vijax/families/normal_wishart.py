@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..natural import Natural
 from ..numerics import linalg, special
@@ -35,6 +36,15 @@ class GaussianMoments:
     def mean(self) -> Float[Array, "*b d"]:
         """E[mu], rounded to the data's own resolution."""
         return self.origin + self.shift
+
+    @property
+    def covariance(self) -> Float[Array, "*b d d"]:
+        """E[Lambda]^-1: at a point Sigma itself."""
+        return linalg.matmul(self.chol, self.chol.mT) / self.scale[..., None, None]
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Mean and standard deviation of every column."""
+        return _columns(self.mean, self.covariance, names)
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """E[log N(x_n | mu_k, Lambda_k^-1)] in nats."""
@@ -65,12 +75,19 @@ class NormalWishart(Natural):
     @classmethod
     def from_standard(
         cls,
-        mean: Float[Array, "*b d"],
-        kappa: Float[Array, "*b"],
-        df: Float[Array, "*b"],
-        scatter: Float[Array, "*b d d"],
+        mean: Any,
+        kappa: Any,
+        df: Any,
+        scatter: Any,
     ) -> NormalWishart:
-        """From m (data units), kappa > 0 (rows), df > d - 1 and scatter = W^-1 (units^2)."""
+        """From m (*b, d) in data units, kappa > 0 (*b) in rows, df > d - 1 (*b), and
+        scatter = W^-1 (*b, d, d) in units squared, positive definite.
+        """
+        mean, kappa, df, scatter = standard(
+            mean=(mean, 1), kappa=(kappa, 0), df=(df, 0), scatter=(scatter, 2)
+        )
+        check_bound("kappa", kappa, above=0.0)
+        check_bound("df", df, above=mean.shape[-1] - 1.0, note=" (d - 1)")
         return cls(kappa, jnp.zeros_like(mean), scatter, df, mean)
 
     @classmethod
@@ -162,10 +179,7 @@ class NormalWishart(Natural):
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Posterior mean and expected standard deviation of every column."""
-        names = names or [f"x{j}" for j in range(self.dim)]
-        sd = jnp.sqrt(linalg.diagonal(self.covariance))
-        means = {f"mean {name}": self.mean[..., j] for j, name in enumerate(names)}
-        return means | {f"sd {name}": sd[..., j] for j, name in enumerate(names)}
+        return _columns(self.mean, self.covariance, names)
 
     # -- the family -----------------------------------------------------------------------------
 
@@ -298,3 +312,10 @@ class NormalWishart(Natural):
         step = jnp.sum(linalg.tri_inverse(bartlett) * noise[..., :, None], -2)
         step = linalg.matmul(chol, step[..., None])[..., 0] / jnp.sqrt(self.kappa)[..., None]
         return MeanPrecision(self.mean + step, linalg.matmul(root, root.mT))
+
+
+def _columns(mean: Array, covariance: Array, names: list[str] | None) -> dict[str, Any]:
+    names = names or [f"x{j}" for j in range(mean.shape[-1])]
+    sd = jnp.sqrt(linalg.diagonal(covariance))
+    means = {f"mean {name}": mean[..., j] for j, name in enumerate(names)}
+    return means | {f"sd {name}": sd[..., j] for j, name in enumerate(names)}

@@ -9,15 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from .._host import check_integer, is_concrete, to_device
-from .._pytree import replace
+from .._host import check_bound, check_integer, to_device
 from ..batch import Batch
+from ..natural import Natural
 from . import start
 from .cavi import CAVI
 from .loop import iterate
 from .result import Result, State, Stop, best
-
-_SHORTEST_TRACE = 1024
 
 
 def fit(
@@ -36,8 +34,8 @@ def fit(
     mixtures k-means++, with all components in restart 0 and fewer in most others), "random"
     (random labels), responsibilities (n, k), integer labels (n,), or a q or Result to continue
     from. `key` (typed, `jax.random.key`) is needed exactly when something is drawn; restart i
-    uses `fold_in(key, i)`, so more restarts never change the earlier ones. Runs under jit, vmap
-    and grad of the surroundings too; values are checked only outside of them.
+    uses `fold_in(key, i)`, so more restarts never change the earlier ones. Runs under jit and
+    vmap of the surroundings too; values are checked only outside of them.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
@@ -68,6 +66,8 @@ def trajectory(
     Row i holds the q that iteration i evaluated and its objective (`elbo`, nats), whether
     or not a fit would have stopped before. For plots and for teaching; arguments as in `fit`.
     """
+    check_integer("num_iters", num_iters)
+    check_bound("num_iters", num_iters, least=1.0)
     batch, model, _, method = _prepare(model, data, method, Stop())
     kind, value = start.read(model, batch, init)
     _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
@@ -80,20 +80,38 @@ def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
     The latent variables are at their optimum given q.
     """
     batch, model, _, method = _prepare(model, data, method, Stop())
+    if not isinstance(q, Natural | Result):
+        raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
     _, q = start.read(model, batch, q)
     return _step(model, batch, q, method)
 
 
 def _prepare(model: Any, data: Any, method: Any, stop: Stop) -> tuple[Batch, Any, Stop, Any]:
     """One dtype, strong types and a checked model, so that only shapes decide on compilation."""
+    _check_kinds(model, method, stop)
     batch = Batch.of(data)
     dtype = batch.weight.dtype
     model, method = _strong(model, dtype), _strong(method, dtype)
     model.check(batch, method.point)
-    if stop.trace is None:
-        length = int(stop.max_iter) if is_concrete(stop.max_iter) else 0
-        stop = replace(stop, trace=max(_SHORTEST_TRACE, 1 << (length - 1).bit_length()))
     return batch, model, _strong(stop, dtype), method
+
+
+def _check_kinds(model: Any, method: Any, stop: Any) -> None:
+    if isinstance(model, type) or not hasattr(model, "local"):
+        raise TypeError(f"model: expected a model such as GaussianMixture, got {model!r}")
+    if isinstance(method, type) or not hasattr(method, "step"):
+        raise TypeError(f"method: expected a method such as CAVI() or EM(), got {method!r}")
+    if not isinstance(stop, Stop):
+        raise TypeError(f"stop: expected Stop(...), got {stop!r}")
+    chunk = getattr(method, "chunk", None)
+    for name, value in {"method: chunk": chunk, "stop: trace": stop.trace}.items():
+        if value is not None:
+            check_integer(name, value)
+            check_bound(name, value, least=1.0)
+    check_bound("stop: slack", stop.slack, least=0.0)
+    check_bound("stop: tol", stop.tol, least=0.0)
+    check_bound("stop: patience", stop.patience, least=1.0)
+    check_bound("stop: max_iter", stop.max_iter, least=1.0)
 
 
 def _strong(tree: Any, dtype: Any) -> Any:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Key
 from ..batch import Batch
 from .result import Result, State, Status, Stop
 
-_DEFAULT_TRACE = 1024
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
 _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
@@ -52,8 +51,9 @@ def iterate(
     dtype = state.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
     # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
-    noise = (jnp.sum(batch.weight) + _PRIOR_ROWS) * (8.0 * eps) ** 2
-    trace = jnp.full((stop.trace or _DEFAULT_TRACE,), jnp.nan, dtype)
+    rows = jnp.sum(batch.weight) + _PRIOR_ROWS
+    noise = rows * (8.0 * eps) ** 2
+    trace = jnp.full((stop.trace,), jnp.nan, dtype)
 
     def body(carry: Any) -> Any:
         state, i, _, streak, last_gain, trace = carry
@@ -66,7 +66,7 @@ def iterate(
         streak = jnp.where(settled, streak + 1, 0)
         finite = jnp.isfinite(new.elbo)
         drop = state.elbo - new.elbo
-        fell = ~first & method.monotone & (drop > stop.slack * eps * jnp.abs(new.elbo))
+        fell = ~first & method.monotone & (drop > stop.slack * eps * (jnp.abs(new.elbo) + rows))
         i = i + 1
         status = jnp.select(
             [new.fault > 0, ~finite, fell, streak >= stop.patience, i >= stop.max_iter],
@@ -82,7 +82,8 @@ def iterate(
     state, n, status, _, _, trace = lax.while_loop(
         lambda carry: carry[2] == Status.RUNNING, body, start
     )
-    return Result(state.q, jnp.where(state.elbo > -huge, state.elbo, jnp.nan), status, n, trace)
+    elbo = jnp.where(state.elbo > -huge, state.elbo, jnp.nan)
+    return Result(state.q, elbo, status, n, trace, point=method.point)
 
 
 def _code(status: Status) -> Array:

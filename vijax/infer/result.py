@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._pytree import pytree, static
+from .._pytree import pytree, replace, static
 
 _R = TypeVar("_R", bound="Result")
 
@@ -34,8 +34,9 @@ REMEDIES = {
         "the state before the fall is returned; in float32, try float64"
     ),
     Status.NON_FINITE: (
-        "the objective became NaN or infinite; the last finite state is returned; look for NaN "
-        "in this data set, columns of very different size, or a prior that is nearly improper"
+        "the objective became NaN or infinite; the last finite state, if any, is returned; look "
+        "for NaN in this data set, columns of very different size, or a prior that is nearly "
+        "improper"
     ),
     Status.COLLAPSED: (
         "a component shrank onto a single point or lost all its rows, where the likelihood has "
@@ -50,7 +51,7 @@ class FitError(RuntimeError):
 
 @pytree
 class Stop:
-    """When to stop. Every number is traced, so a new value never compiles anew.
+    """When to stop. Numbers are traced, so that a new value never compiles anew.
 
     A fit has CONVERGED when, `patience` times in a row, the objective was forecast to gain less
     than `tol` nats more, all future iterations together. The forecast is Aitken's: a gain g that
@@ -61,16 +62,19 @@ class Stop:
     and for 1e7, in every unit of the data: a bound within `tol` of its limit leaves q within
     about sqrt(2 tol) posterior standard deviations of it.
 
-    `slack` is the fall, in units of eps * |objective|, that is forgiven as rounding before
-    ELBO_DECREASED is set. `trace` is the length of `elbo_trace`; None makes `fit` take the power
-    of two that holds `max_iter`, 1024 at least.
+    The forecast cannot see an escape that has not begun: a start that rests on a plateau may end
+    there, nats below what it would reach, which is one more reason for several.
+
+    `slack` is the fall that is forgiven as rounding before ELBO_DECREASED is set, in units of
+    eps * (|objective| + rows). `trace`, the length of `elbo_trace`, is the one field that is part
+    of the program; iterations beyond it run unrecorded.
     """
 
     tol: float | Float[Array, ""] = 1e-3
     patience: int | Int[Array, ""] = 3
     max_iter: int | Int[Array, ""] = 1000
     slack: float | Float[Array, ""] = 32.0
-    trace: int | None = static(default=None)
+    trace: int = static(default=1024)
 
 
 @pytree
@@ -105,7 +109,8 @@ class Result:
 
     `elbo` is the objective of exactly this `q`, in nats: the evidence lower bound of CAVI, the
     log-likelihood (plus log-prior) of EM; NaN if it never was finite. `elbo_trace` holds the
-    objective of every iteration, NaN after the last.
+    objective of every iteration, NaN after the last. `point` says that `q` stands for `q.point()`,
+    as after EM.
     """
 
     q: Any
@@ -114,6 +119,7 @@ class Result:
     n_iter: Int[Array, "*b"]
     elbo_trace: Float[Array, "*b t"]
     runs: Runs | None = None
+    point: bool = static(default=False)
 
     @property
     def elbos(self) -> Float[Array, "*b r"]:
@@ -148,12 +154,13 @@ class Result:
         """A readable table: how the fit ended, then what q has to say (`q.summary`)."""
         if self.status.ndim:
             return _summary_of_many(self)
-        best = f"ELBO {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
+        label = "objective" if self.point else "ELBO"
+        best = f"{label} {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
         lines = [f"{Status(int(self.status)).name}, {best}"]
         if self.elbos.shape[-1] > 1:
             counts = _count_statuses(np.asarray(self.statuses))
             lines.append(f"best of {self.elbos.shape[-1]} restarts ({counts})")
-        table = getattr(self.q, "summary", None)
+        table = getattr(self.q.point() if self.point else self.q, "summary", None)
         return "\n".join([*lines, *([table(**options)] if table else [])])
 
 
@@ -174,7 +181,7 @@ def best(results: Result) -> Result:
 
     runs = Runs(results.elbo, results.status, results.n_iter, results.elbo_trace)
     chosen = jax.tree.map(take, results)
-    return Result(chosen.q, chosen.elbo, chosen.status, chosen.n_iter, chosen.elbo_trace, runs)
+    return replace(chosen, runs=runs)
 
 
 def _count_statuses(status: np.ndarray) -> str:
@@ -186,5 +193,7 @@ def _summary_of_many(results: Result) -> str:
     status, elbo = np.asarray(results.status), np.asarray(results.elbo)
     iterations = np.asarray(results.n_iter)
     head = f"{status.size} fits: {_count_statuses(status)}"
-    spread = f"ELBO {np.nanmin(elbo):.4f} to {np.nanmax(elbo):.4f} nats"
+    known = elbo[np.isfinite(elbo)]
+    label = "objective" if results.point else "ELBO"
+    spread = f"{label} {known.min():.4f} to {known.max():.4f} nats" if known.size else "no bound"
     return f"{head}\n{spread}, {np.median(iterations):.0f} iterations in the median"

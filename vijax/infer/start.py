@@ -35,11 +35,10 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
     _need_assignments(model)
-    n = batch.weight.shape[0]
     array = init if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
-        return "labels", _check_labels(to_device(array, jnp.int32), n, model.active)
-    resp = _check_responsibilities(as_floats("init", array), n, model.active)
+        return "labels", _check_labels(array, batch.weight, model.active)
+    resp = _check_responsibilities(as_floats("init", array), batch.weight, model.active)
     return "responsibilities", to_device(resp, batch.weight.dtype)
 
 
@@ -100,28 +99,32 @@ def _check_q(model: Any, q: Any, batch: Batch) -> Any:
     return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
 
 
-def _check_labels(labels: Array, n: int, active: Array) -> Array:
+def _check_labels(labels: Any, weight: Array, active: Array) -> Array:
+    n = weight.shape[0]
     if labels.shape != (n,):
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
-    if is_concrete(labels, active):
-        known, on = np.unique(np.asarray(labels)), np.flatnonzero(np.asarray(active))
+    if is_concrete(labels, weight, active):
+        given = np.asarray(labels)[np.asarray(weight) > 0]
+        known, on = np.unique(given), np.flatnonzero(np.asarray(active))
         if not np.isin(known, on).all():
             raise ValueError(
                 f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
                 f"found {known[~np.isin(known, on)][0]}"
             )
-    return labels
+    return to_device(labels, jnp.int32)
 
 
-def _check_responsibilities(resp: Any, n: int, active: Array) -> Any:
-    k = active.shape[0]
+def _check_responsibilities(resp: Any, weight: Array, active: Array) -> Any:
+    n, k = weight.shape[0], active.shape[0]
     if resp.shape != (n, k):
         raise ValueError(
             f"init: expected responsibilities of shape ({n}, {k}) or integer labels of shape "
             f"({n},), got shape {resp.shape} and dtype {resp.dtype}"
         )
-    if is_concrete(resp, active):
+    if is_concrete(resp, weight, active):
         values = np.where(np.asarray(active), np.asarray(resp), 0.0)
+        # a row of weight 0 may hold anything
+        values = np.where((np.asarray(weight) > 0)[:, None], values, np.eye(k)[np.argmax(active)])
         off = np.abs(values.sum(-1) - 1.0)
         if not (np.isfinite(values).all() and (values >= 0).all() and (off < 1e-3).all()):
             row = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from .._host import as_floats, check_integer, common_dtype, is_concrete, namespace, to_device
+from .._host import (
+    as_floats,
+    check_bound,
+    check_integer,
+    common_dtype,
+    is_concrete,
+    namespace,
+    to_device,
+)
 from .._pytree import pytree, static
 from ..batch import Batch
 from ..families.dirichlet import Dirichlet
@@ -120,9 +128,10 @@ class GaussianMixture(Mixture):
             name: _per_component(name, value, each[name], num_components, size).astype(dtype)
             for name, value in given.items()
         }
-        _check_positive("conc", full["conc"])
-        _check_positive("kappa", full["kappa"])
-        _check_positive("df", full["df"], bound=d - 1.0)
+        check_bound("conc", full["conc"], above=0.0)
+        check_bound("mean", full["mean"])
+        check_bound("kappa", full["kappa"], above=0.0)
+        check_bound("df", full["df"], above=d - 1.0, note=" (d - 1)")
         _check_positive_definite("scatter", full["scatter"])
         on = np.arange(size) < num_components
         full["conc"] = namespace(full["conc"]).where(on, full["conc"], 0.0).astype(dtype)
@@ -147,6 +156,7 @@ class GaussianMixture(Mixture):
         estimates are `q.point()`. `CAVI` refuses it, as it has no evidence to bound.
         """
         size = _check_size(num_components, k_max)
+        check_integer("num_features", num_features)
         if num_features < 1:
             raise ValueError(f"num_features: must be at least 1, got {num_features}")
         dtype = jnp.result_type(float)
@@ -304,17 +314,6 @@ def _per_component(
     xp = namespace(value)
     rest = xp.broadcast_to(value[-1], (size - num_components, *each))
     return xp.concatenate([value, rest])
-
-
-def _check_positive(name: str, value: Any, bound: float = 0.0) -> None:
-    if not is_concrete(value):
-        return
-    found = np.asarray(value).ravel()
-    bad = ~((found > bound) & np.isfinite(found))
-    if bad.any():
-        worst = found[bad][0]
-        detail = " (d - 1)" if name == "df" else ""
-        raise ValueError(f"{name}: must be finite and > {bound:g}{detail}, got {worst:g}")
 
 
 def _check_positive_definite(name: str, value: Any) -> None:

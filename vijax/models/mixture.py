@@ -19,10 +19,15 @@ from ..numerics import special
 
 @pytree
 class MixtureMoments:
-    """Moments of the weights and of every component."""
+    """Moments of the weights and of every component: under q, or at a point."""
 
     weights: CategoricalMoments
     components: Any
+
+    def summary(self, min_weight: float = 0.01, names: list[str] | None = None) -> str:
+        """As `MixtureParams.summary`, of a point: nothing has a standard deviation."""
+        weight = np.asarray(self.weights.mean)
+        return _table(weight, None, self.components, min_weight, names)
 
 
 @pytree
@@ -44,14 +49,17 @@ class MixtureParams(Product):
         family describes of itself (`describe`), one line per column of the data.
         """
         weight, sd = np.asarray(self.weights.mean), np.asarray(self.weights.sd)
-        order = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
-        title = (
-            f"{len(order)} of {int((weight > 0).sum())} components have weight >= {min_weight:g}"
-        )
-        rows = {"weight": [f"{weight[k]:.3f} ± {sd[k]:.3f}" for k in order]}
-        for label, values in self.components.describe(names).items():
-            rows[label] = [f"{values[k]:.4g}" for k in order]
-        return "\n".join([title, *_columns([str(k) for k in order], rows)])
+        return _table(weight, sd, self.components, min_weight, names)
+
+
+def _table(weight: Any, sd: Any, components: Any, min_weight: float, names: Any) -> str:
+    order = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
+    title = f"{len(order)} of {int((weight > 0).sum())} components have weight >= {min_weight:g}"
+    spread = ["" if sd is None else f" ± {sd[k]:.3f}" for k in order]
+    rows = {"weight": [f"{weight[k]:.3f}{s}" for k, s in zip(order, spread, strict=True)]}
+    for label, values in components.describe(names).items():
+        rows[label] = [f"{values[k]:.4g}" for k in order]
+    return "\n".join([title, *_columns([str(k) for k in order], rows)])
 
 
 def _columns(head: list[str], rows: dict[str, list[str]], per_block: int = 6) -> list[str]:
@@ -77,6 +85,7 @@ class Mixture(Conjugate):
     draws: ClassVar[bool] = True
     prior: MixtureParams
     active: Bool[Array, "*b k"]
+    improper: bool
 
     @abc.abstractmethod
     def check(self, batch: Batch, point: bool) -> None:
@@ -121,15 +130,21 @@ class Mixture(Conjugate):
         rows = jnp.sum(special.xlogy(resp, log_joint - log_resp), -1)
         return jnp.sum(batch.weight * rows) - self.penalty(q)
 
-    def responsibilities(self, q: MixtureParams, x: Any) -> Float[Array, "n k"]:
-        """Posterior probability of each component for each row; rows sum to one."""
+    def responsibilities(self, q: Any, x: Any) -> Float[Array, "n k"]:
+        """Posterior probability of each component for each row; rows sum to one.
+
+        `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
+        maximum likelihood is always read at its point. `x` is array-like or a Batch.
+        """
         return special.normalize(self._log_joint_of(q, x))[0]
 
-    def predict(self, q: MixtureParams, x: Any) -> Int[Array, "n"]:
-        """The most probable component of each row."""
+    def predict(self, q: Any, x: Any) -> Int[Array, "n"]:
+        """The most probable component of each row; arguments as in `responsibilities`."""
         return jnp.argmax(self._log_joint_of(q, x), -1)
 
-    def _log_joint_of(self, q: MixtureParams, x: Any) -> Float[Array, "n k"]:
+    def _log_joint_of(self, q: Any, x: Any) -> Float[Array, "n k"]:
         batch = Batch.of(x)
         self.check(batch, point=True)
-        return self.log_joint(q.moments(), batch.x.astype(q.weights.conc.dtype))
+        if isinstance(q, MixtureParams):
+            q = q.point() if self.improper else q.moments()
+        return self.log_joint(q, batch.x.astype(q.weights.log_p.dtype))

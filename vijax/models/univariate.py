@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._host import as_floats, is_concrete, to_device
+from .._host import as_floats, check_bound
 from .._pytree import pytree
 from ..batch import Batch
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
-from ..families.normal_gamma import NormalGamma, NormalGammaMoments
+from ..families.normal_gamma import NormalGamma, NormalGammaMoments, table
 from ..model import Conjugate, Expected
 from ..natural import Product
 from ..numerics import special
@@ -80,6 +80,12 @@ class FactorisedParams(Product):
     Moments: ClassVar = FactorisedMoments
     mu: Normal
     tau: Gamma
+
+    def summary(self) -> str:
+        """mu and tau, each with its standard deviation."""
+        return table(
+            {"mean": (self.mu.mean, self.mu.sd), "precision": (self.tau.mean, self.tau.sd)}
+        )
 
 
 @pytree
@@ -152,9 +158,8 @@ def _prior(mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGamma:
     for name, value in values.items():
         if value.ndim:
             raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
-        if is_concrete(value) and name != "mean" and not float(value) > 0:
-            raise ValueError(f"{name}: must be > 0, got {float(value):g}")
-    return NormalGamma.from_standard(**{name: to_device(v) for name, v in values.items()})
+        check_bound(name, value, above=None if name == "mean" else 0.0)
+    return NormalGamma.from_standard(**values)
 
 
 def _vector(data: Any) -> Batch:
