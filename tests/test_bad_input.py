@@ -279,15 +279,25 @@ def test_odd_data_are_fitted(name, method):
     assert np.isfinite(m.responsibilities(fit.q, x)).all()
 
 
+class Frame:
+    """What data frames promise NumPy."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __array__(self, dtype=None, copy=None):
+        kind = None if len({type(v) for c in self.columns for v in c}) == 1 else object
+        return np.array(self.columns, dtype or kind).T
+
+
 def test_frames_and_lists_go_in():
-    pandas = pytest.importorskip("pandas")
     labels = np.zeros(20, int)
     expected = vx.fit(model(), GOOD, init=labels).elbo
-    for x in (GOOD.tolist(), jnp.asarray(GOOD), pandas.DataFrame(GOOD, columns=["a", "b"])):
+    for x in (GOOD.tolist(), jnp.asarray(GOOD), Frame(GOOD.T.tolist())):
         fit = vx.fit(vx.GaussianMixture.from_data(x, 3), x, init=labels)
         np.testing.assert_allclose(fit.elbo, expected, rtol=1e-12)
     with pytest.raises(TypeError, match="x: need real numbers, got dtype object"):
-        vx.Batch.of(pandas.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}))
+        vx.Batch.of(Frame([[1.0, 2.0], ["x", "y"]]))
 
 
 BAD_CALLS = {
