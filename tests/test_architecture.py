@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # from the bottom up; a module imports only from its own layer or a lower one
 LAYERS = [
-    ["_pytree"],
+    ["_pytree", "_text"],
     ["numerics", "_host", "datasets"],
     ["batch", "natural"],
     ["families", "model"],

@@ -123,7 +123,7 @@ def plot_elbo(result: Result, *, ax: Any = None) -> Axes:
 def plot_weights(
     q: MixtureParams | MixtureMoments, *, min_weight: float = 0.01, ax: Any = None
 ) -> Axes:
-    """E[weight] of every component with its posterior standard deviation."""
+    """Weight of every component, with its standard deviation where q has one: not at a point."""
     ax = _axes(ax)
     weight, sd = np.asarray(q.weights.mean), getattr(q.weights, "sd", None)
     component = np.arange(len(weight))

@@ -10,16 +10,10 @@ from jaxtyping import Array, Float, Key
 
 from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
+from .._text import estimates
 from ..natural import Natural
 from ..numerics import special
 from .gamma import Gamma
-
-
-def table(rows: dict[str, tuple[Any, Any]]) -> str:
-    """Lines of label, number and standard deviation."""
-    width = max(len(label) for label in rows)
-    lines = [f"{label:{width}}  {float(m):.4g} ± {float(s):.4g}" for label, (m, s) in rows.items()]
-    return "\n".join(lines)
 
 
 @pytree
@@ -65,13 +59,7 @@ class NormalGamma(Natural):
     origin: Float[Array, "*b"] = gauge()
 
     @classmethod
-    def from_standard(
-        cls,
-        mean: Any,
-        kappa: Any,
-        shape: Any,
-        rate: Any,
-    ) -> NormalGamma:
+    def from_standard(cls, mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGamma:
         """From m (data units), kappa > 0 (rows), a > 0, and b > 0 (data units squared)."""
         for name, value in {"kappa": kappa, "shape": shape, "rate": rate}.items():
             check_bound(name, value, above=0.0)
@@ -148,7 +136,7 @@ class NormalGamma(Natural):
 
     def summary(self) -> str:
         """mu and tau, each with its standard deviation."""
-        return table({"mean": (self.mean, self.mean_sd), "precision": (self.tau.mean, self.tau.sd)})
+        return estimates(mean=(self.mean, self.mean_sd), precision=(self.tau.mean, self.tau.sd))
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """log Gamma(a) - a log b + log(2 pi / kappa) / 2, in nats."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import pytree
+from .._text import columns
 from ..batch import Batch
 from ..families.dirichlet import CategoricalMoments, Dirichlet
 from ..model import Conjugate, Expected
@@ -59,20 +60,7 @@ def _table(weight: Any, sd: Any, components: Any, min_weight: float, names: Any)
     rows = {"weight": [f"{weight[k]:.3f}{s}" for k, s in zip(order, spread, strict=True)]}
     for label, values in components.describe(names).items():
         rows[label] = [f"{values[k]:.4g}" for k in order]
-    return "\n".join([title, *_columns([str(k) for k in order], rows)])
-
-
-def _columns(head: list[str], rows: dict[str, list[str]], per_block: int = 6) -> list[str]:
-    """Lay out labelled rows under column heads, a few columns at a time."""
-    label_width = max(len(label) for label in ["component", *rows])
-    width = max([len(h) for h in head] + [len(c) for row in rows.values() for c in row], default=1)
-    lines = []
-    for i in range(0, len(head), per_block):
-        for label, cells in {"component": head, **rows}.items():
-            shown = "  ".join(c.rjust(width) for c in cells[i : i + per_block])
-            lines.append(f"{label.ljust(label_width)}  {shown}")
-        lines.append("")
-    return lines[:-1]
+    return "\n".join([title, *columns([str(k) for k in order], rows)])
 
 
 class Mixture(Conjugate):

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, Key
 
 from .._host import as_floats, check_bound
 from .._pytree import pytree
+from .._text import estimates
 from ..batch import Batch
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
-from ..families.normal_gamma import NormalGamma, NormalGammaMoments, table
+from ..families.normal_gamma import NormalGamma, NormalGammaMoments
 from ..model import Conjugate, Expected
 from ..natural import Product
 from ..numerics import special
@@ -83,9 +84,7 @@ class FactorisedParams(Product):
 
     def summary(self) -> str:
         """mu and tau, each with its standard deviation."""
-        return table(
-            {"mean": (self.mu.mean, self.mu.sd), "precision": (self.tau.mean, self.tau.sd)}
-        )
+        return estimates(mean=(self.mu.mean, self.mu.sd), precision=(self.tau.mean, self.tau.sd))
 
 
 @pytree
