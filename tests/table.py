@@ -16,39 +16,8 @@ import vijax as vx
 from . import data
 from .oracles import gaussian_mixture as gmm
 from .oracles import normal_gamma as ng
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """A row of the family table.
-
-    `make(rng)` builds a batch of shape (3,). `standard` names the arguments of `from_standard`,
-    each with how to read it back. `log_prob(value, index, instance)` is SciPy's density of one
-    member. `log_base(value)` is log h. `summaries` maps accessors to functions of a draw whose
-    mean they are. `mode_axis` says along which value the mode is stationary.
-    """
-
-    name: str
-    make: Callable[[np.random.Generator], Any]
-    standard: dict[str, Callable[[Any], Any]]
-    log_prob: Callable[[Any, int, Any], float]
-    log_base: Callable[[Any], Any]
-    summaries: dict[str, Callable[[Any], Any]]
-    point: Callable[[Any], Any]
-    on_simplex: bool = False
-
-
-def _spd(rng: np.random.Generator, batch: int, d: int) -> Any:
-    root = rng.normal(size=(batch, d, d + 3))
-    return jnp.asarray(root @ np.swapaxes(root, -1, -2))
-
-
-def _gammas(rng: np.random.Generator, *shape: int, least: float = 0.3) -> Any:
-    return jnp.asarray(rng.gamma(2.0, size=shape) + least)
-
-
-def _normals(rng: np.random.Generator, *shape: int) -> Any:
-    return jnp.asarray(rng.normal(size=shape))
+from .rows import Family, gammas, normals, spd
+from .tables import discrete, gaussian, weights
 
 
 def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
@@ -65,7 +34,7 @@ def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
 FAMILIES = [
     Family(
         "Dirichlet",
-        lambda rng: vx.Dirichlet.from_standard(_gammas(rng, 3, 4)),
+        lambda rng: vx.Dirichlet.from_standard(gammas(rng, 3, 4)),
         {"conc": lambda q: q.conc},
         lambda v, i, q: stats.dirichlet.logpdf(np.asarray(v[i]), np.asarray(q.conc[i])),
         lambda v: -jnp.sum(jnp.log(v), -1),
@@ -75,7 +44,7 @@ FAMILIES = [
     ),
     Family(
         "Gamma",
-        lambda rng: vx.Gamma.from_standard(_gammas(rng, 3, least=1.2), _gammas(rng, 3)),
+        lambda rng: vx.Gamma.from_standard(gammas(rng, 3, least=1.2), gammas(rng, 3)),
         {"shape": lambda q: q.shape, "rate": lambda q: q.rate},
         lambda v, i, q: stats.gamma.logpdf(v[i], q.shape[i], scale=1 / q.rate[i]),
         lambda v: -jnp.log(v),
@@ -84,7 +53,7 @@ FAMILIES = [
     ),
     Family(
         "Normal",
-        lambda rng: vx.Normal.from_standard(_normals(rng, 3), _gammas(rng, 3)),
+        lambda rng: vx.Normal.from_standard(normals(rng, 3), gammas(rng, 3)),
         {"mean": lambda q: q.mean, "precision": lambda q: q.precision},
         lambda v, i, q: stats.norm.logpdf(v[i], q.mean[i], q.precision[i] ** -0.5),
         lambda v: jnp.zeros_like(v),
@@ -93,7 +62,7 @@ FAMILIES = [
     ),
     Family(
         "MultivariateNormal",
-        lambda rng: vx.MultivariateNormal.from_standard(_normals(rng, 3, 2), _spd(rng, 3, 2)),
+        lambda rng: vx.MultivariateNormal.from_standard(normals(rng, 3, 2), spd(rng, 3, 2)),
         {"mean": lambda q: q.mean, "precision": lambda q: q.precision},
         lambda v, i, q: stats.multivariate_normal.logpdf(
             np.asarray(v[i]), np.asarray(q.mean[i]), np.linalg.inv(np.asarray(q.precision[i]))
@@ -105,7 +74,7 @@ FAMILIES = [
     Family(
         "NormalGamma",
         lambda rng: vx.NormalGamma.from_standard(
-            _normals(rng, 3), _gammas(rng, 3), _gammas(rng, 3, least=4.5), _gammas(rng, 3)
+            normals(rng, 3), gammas(rng, 3), gammas(rng, 3, least=4.5), gammas(rng, 3)
         ),
         {
             "mean": lambda q: q.mean,
@@ -127,7 +96,7 @@ FAMILIES = [
     Family(
         "NormalWishart",
         lambda rng: vx.NormalWishart.from_standard(
-            _normals(rng, 3, 2), _gammas(rng, 3), _gammas(rng, 3, least=9.0), _spd(rng, 3, 2)
+            normals(rng, 3, 2), gammas(rng, 3), gammas(rng, 3, least=9.0), spd(rng, 3, 2)
         ),
         {
             "mean": lambda q: q.mean,
@@ -150,6 +119,8 @@ FAMILIES = [
     ),
 ]
 
+FAMILIES += gaussian.FAMILIES + discrete.FAMILIES + weights.FAMILIES
+
 # accessor of a posterior standard deviation: whose draws' standard deviation it is
 SPREADS = {
     "Dirichlet": {"sd": lambda v: v},
@@ -167,6 +138,9 @@ SPREADS = {
         "covariance_sd": lambda v: jnp.linalg.inv(v.precision),
     },
 }
+
+
+SPREADS |= gaussian.SPREADS | discrete.SPREADS | weights.SPREADS
 
 
 @dataclasses.dataclass(frozen=True)

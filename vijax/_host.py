@@ -43,9 +43,11 @@ def as_floats(name: str, value: Any) -> Any:
         small = value.size <= _LARGEST_FETCH
         return np.asarray(value) if is_concrete(value) and _addressable(value) and small else value
     if np.ma.is_masked(value):
-        raise TypeError(f"{name}: a masked array; fill it, or drop the rows with masked entries")
+        raise TypeError(
+            f"{name}: a masked array; give its data, and mask=~x.mask to Batch.of, or fill it"
+        )
     try:
-        host = np.asarray(value)
+        host = _to_numpy(value)
     except ValueError as error:
         raise ValueError(f"{name}: rows of different length, or no numbers: {error}") from None
     _check_kind(name, host.dtype)
@@ -53,6 +55,23 @@ def as_floats(name: str, value: Any) -> Any:
     if host.dtype == np.float64 and dtype == np.float32:
         _warn_if_coarse(name, host)
     return host.astype(dtype)
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    """Frames, tensors of other libraries, sequences."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        return np.asarray(value.to_numpy())
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def column_names(value: Any) -> tuple[str, ...] | None:
+    """The names of a data frame's columns; None for anything else."""
+    columns = getattr(value, "columns", None)
+    return None if columns is None else tuple(str(name) for name in columns)
 
 
 def to_device(value: Any, dtype: Any = None) -> jax.Array:

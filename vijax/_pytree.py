@@ -11,6 +11,8 @@ _T = TypeVar("_T")
 
 replace = dataclasses.replace
 
+REGISTRY: dict[str, type] = {}  # every decorated class, by its full name: what a file may name
+
 
 def static(**options: Any) -> Any:
     """Declare a field that is part of the program: hashable; a new value compiles anew."""
@@ -56,7 +58,13 @@ def pytree(cls: type[_T]) -> type[_T]:
         return obj
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    REGISTRY[full_name(cls)] = cls
     return cls
+
+
+def full_name(cls: type) -> str:
+    """Module and qualified name, as in `vijax.infer.result.Result`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:

@@ -1,72 +1,305 @@
-"""Rows and their weights: the only form in which data reach a model."""
+"""Rows, their weights, and what is known of them: the only form in which data reach a model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ._host import as_floats, is_concrete, namespace, to_device
-from ._pytree import pytree
+from ._host import as_floats, column_names, common_dtype, is_concrete, namespace, to_device
+from ._pytree import map_fields, pytree, static
+
+_ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
 
 
 @pytree
 class Batch:
-    """Rows `x` and a non-negative weight each.
+    """Rows `x` and a non-negative weight each; optionally what is missing, uncertain or known.
 
     An integer weight counts repetitions; weight 0 is absence, so that ragged data sets, chunks
     and shards can be padded: such a row changes no result, whatever it holds.
+
+    `x` is (n, d) or (n,), or a dict of such columns. `mask`, like `x`, is True where an entry was
+    observed. `noise` (n, d, d) is the covariance of each row's measurement error. `label` (n,) is
+    the row's component where known, else -1. `group` and `patterns` list the distinct rows of
+    `mask` where that saves work. `names` are the columns' names; drivers take them off before
+    anything is compiled.
     """
 
-    x: Float[Array, "*b n *d"]
+    x: Any
     weight: Float[Array, "*b n"]
+    mask: Any = None
+    noise: Float[Array, "*b n d d"] | None = None
+    label: Int[Array, "*b n"] | None = None
+    group: Int[Array, "*b n"] | None = None
+    patterns: Bool[Array, "*b p d"] | None = None
+    names: tuple[str, ...] | None = static(default=None)
 
     @classmethod
-    def of(cls, data: Any, weight: Any = None) -> Batch:
+    def of(
+        cls,
+        data: Any,
+        weight: Any = None,
+        *,
+        missing: bool = False,
+        mask: Any = None,
+        noise: Any = None,
+        label: Any = None,
+    ) -> Batch:
         """From anything array-like with rows first; float64 stays float64 where it is enabled.
 
+        `data` may be an array of any library, a list, a data frame (whose column names are kept),
+        or a dict of columns. Entries are missing where `mask` (like `data`) is False, or with
+        `missing=True` where they are NaN; a row without any entry gets weight 0. `noise` is
+        (n, d, d), or (n, d) for independent errors, in data units squared; `label` holds
+        integers, -1 where the component is unknown.
+
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
-        numbers; ValueError for no rows, NaN or infinite entries, and negative or missing weights.
-        Warns when float64 data lose their resolution in float32.
+        numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
+        noise that is no covariance. Warns when float64 data lose their resolution in float32.
         """
         if isinstance(data, Batch):
-            if weight is not None:
-                raise ValueError("weight: give it in the Batch or beside the array, not both")
-            data, weight = data.x, data.weight
-        x = as_floats("x", data)
-        if x.ndim == 0 or x.size == 0:
-            raise ValueError(f"x: need at least one row and one column, got shape {x.shape}")
-        n = x.shape[0]
-        w = np.ones(n, x.dtype) if weight is None else as_floats("weight", weight).astype(x.dtype)
-        if w.shape != (n,):
-            raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
-        if is_concrete(w) and not _all(np.isfinite, w):
-            raise ValueError("weight: must be finite")
-        if is_concrete(w) and not (_all(lambda a: a >= 0, w) and float(w.max()) > 0):
-            raise ValueError("weight: must be >= 0, and positive for at least one row")
-        if is_concrete(x, w):
-            _check_finite(x, w)
-        return cls(to_device(_fill_absent(x, w)), to_device(w))
+            given = (weight, mask, noise, label)
+            if missing or any(v is not None for v in given):
+                raise ValueError("data: a Batch; give weight, mask, noise and label to Batch.of")
+            given = {field: getattr(data, field) for field in _PARTS}
+            return cls(**_checked(**given), names=data.names)
+        names = column_names(data)
+        if isinstance(data, Mapping):
+            x = {name: _column(f"x[{name!r}]", value) for name, value in data.items()}
+            if mask is not None and set(mask) != set(x):
+                raise ValueError(f"mask: expected the columns {sorted(x)}, got {sorted(mask)}")
+            mask = {name: None if mask is None else mask[name] for name in x}
+            names = None
+        else:
+            x = as_floats("x", data)
+        n = _num_rows(x)
+        dtype = common_dtype(*jax.tree.leaves(x))
+        x = jax.tree.map(lambda a: a.astype(dtype), x)
+        w = np.ones(n, dtype) if weight is None else as_floats("weight", weight).astype(dtype)
+        seen = _mask_of(x, mask, missing)
+        if seen is not None:
+            w = _without_empty_rows(w, seen)
+        noise, label = _noise_of(noise, x, dtype), _label_of(label, n)
+        return cls(**_checked(x, w, seen, noise, label), names=names)
+
+    def column(self, name: str) -> Batch:
+        """The rows of one column of a dict, as (n, d)."""
+        mask = None if self.mask is None else self.mask[name]
+        x = self.x[name]
+        if x.ndim == 1:
+            x, mask = x[:, None], None if mask is None else mask[:, None]
+        return Batch(x, self.weight, mask, label=self.label)
+
+    def cut(self, first: Any, size: int) -> Batch:
+        """`size` rows from `first` on; traceable."""
+        return self._rows(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size))
+
+    def take(self, rows: Int[Array, "m"]) -> Batch:
+        """The rows of these indices."""
+        return self._rows(lambda a: a[rows])
+
+    def _rows(self, one: Any) -> Batch:
+        def leaf(field: Any, value: Any) -> Any:
+            return value if field.name == "patterns" else jax.tree.map(one, value)
+
+        return map_fields(self, leaf)
+
+
+_PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns")
+
+
+def _checked(
+    x: Any,
+    weight: Any,
+    mask: Any,
+    noise: Any,
+    label: Any,
+    group: Any = None,
+    patterns: Any = None,
+) -> dict[str, Any]:
+    """Values looked at where they can be, absent rows filled, everything on the device."""
+    w, n = weight, _num_rows(x)
+    if w.shape != (n,):
+        raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
+    if is_concrete(w) and not _all(np.isfinite, w):
+        raise ValueError("weight: must be finite")
+    if is_concrete(w) and not (_all(lambda a: a >= 0, w) and float(w.max()) > 0):
+        raise ValueError("weight: must be >= 0, and positive for at least one row")
+    named = x if isinstance(x, dict) else {"": x}
+    masks = mask if isinstance(x, dict) and mask is not None else {"": mask}
+    filled = {}
+    for name, column in named.items():
+        shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
+        if is_concrete(column, w) and (seen is None or is_concrete(seen)):
+            _check_finite(shown, column, w, seen)
+        filled[name] = to_device(_fill_missing(_fill_absent(column, w), w, seen))
+    if group is None:
+        group, patterns = _patterns_of(mask, noise)
+    return {
+        "x": filled if isinstance(x, dict) else filled[""],
+        "weight": to_device(w),
+        "mask": None if mask is None else jax.tree.map(to_device, mask),
+        "noise": None if noise is None else to_device(_fill_absent(noise, w)),
+        "label": None if label is None else to_device(label, jnp.int32),
+        "group": group,
+        "patterns": patterns,
+    }
+
+
+def _column(name: str, value: Any) -> Any:
+    x = as_floats(name, value)
+    if x.ndim not in (1, 2):
+        raise ValueError(f"{name}: expected one or two axes, (n,) or (n, d), got shape {x.shape}")
+    return x
+
+
+def _num_rows(x: Any) -> int:
+    columns = x if isinstance(x, dict) else {"": x}
+    if not columns:
+        raise ValueError("x: a dict without columns")
+    sizes = {}
+    for name, a in columns.items():
+        if a.ndim == 0 or a.size == 0:
+            label = f"x[{name!r}]" if name else "x"
+            raise ValueError(f"{label}: need at least one row and one column, got shape {a.shape}")
+        sizes[name] = a.shape[0]
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"x: columns of different length: {sizes}")
+    return next(iter(sizes.values()))
 
 
 def _all(test: Any, values: Any) -> bool:
     return bool(test(np.asarray(values)).all())
 
 
-def _check_finite(x: Any, weight: Any) -> None:
+# -- missing entries ------------------------------------------------------------------------------
+
+
+def _mask_of(x: Any, mask: Any, missing: bool) -> Any:
+    """True where observed; None where nothing was declared missing."""
+    if isinstance(x, dict):
+        seen = {name: _mask_of(a, (mask or {}).get(name), missing) for name, a in x.items()}
+        return None if all(v is None for v in seen.values()) else _complete_masks(x, seen)
+    if mask is not None:
+        host = mask if isinstance(mask, jax.Array) else np.asarray(mask)
+        if host.dtype != bool or host.shape != x.shape:
+            raise ValueError(
+                f"mask: expected booleans of shape {x.shape}, True where observed, got "
+                f"{host.dtype} of shape {host.shape}"
+            )
+        return host & ~namespace(x).isnan(x) if missing else host
+    return ~namespace(x).isnan(x) if missing else None
+
+
+def _complete_masks(x: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.ones(x[name].shape, bool) if v is None else v for name, v in seen.items()}
+
+
+def _without_empty_rows(weight: Any, seen: Any) -> Any:
+    """Weight 0 where a row holds nothing at all."""
+    n = weight.shape[0]
+    some = [a.reshape(n, -1).any(-1) for a in jax.tree.leaves(seen)]
+    xp = namespace(weight, *some)
+    return xp.where(xp.stack(some).any(0), weight, 0.0).astype(weight.dtype)
+
+
+def _fill_missing(x: Any, weight: Any, seen: Any) -> Any:
+    """Put the column's mean in the place of missing entries, where it can do no harm."""
+    if seen is None:
+        return x
+    xp = namespace(x, weight, seen)
+    share = xp.where(seen, weight.reshape(-1, *[1] * (x.ndim - 1)), 0.0)
+    known = xp.where(seen, x, 0.0)
+    first = xp.take_along_axis(known, xp.argmax(seen, 0)[None], 0)
+    total = share.sum(0)
+    mean = first[0] + (share * xp.where(seen, known - first, 0.0)).sum(0) / xp.where(
+        total > 0, total, 1.0
+    )
+    return xp.where(seen, x, mean).astype(x.dtype)
+
+
+def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
+    """Which rows lack the same entries, if that is known and worth it."""
+    if mask is None or noise is not None or isinstance(mask, dict) or mask.ndim != 2:
+        return None, None
+    if not is_concrete(mask):
+        return None, None
+    rows = np.asarray(mask)
+    found, group = np.unique(rows, axis=0, return_inverse=True)
+    if len(found) * _ROWS_PER_PATTERN > len(rows):
+        return None, None
+    size = 1 << (len(found) - 1).bit_length()  # few different programs
+    table = np.ones((size, rows.shape[1]), bool)
+    table[: len(found)] = found
+    return to_device(group.reshape(-1), jnp.int32), to_device(table)
+
+
+# -- noise and labels -----------------------------------------------------------------------------
+
+
+def _noise_of(noise: Any, x: Any, dtype: Any) -> Any:
+    if noise is None:
+        return None
+    if isinstance(x, dict) or x.ndim != 2:
+        raise ValueError("noise: needs rows x of shape (n, d)")
+    s, (n, d) = as_floats("noise", noise).astype(dtype), x.shape
+    if s.shape == (n, d):
+        s = s[:, :, None] * namespace(s).eye(d, dtype=dtype)
+    if s.shape != (n, d, d):
+        raise ValueError(f"noise: expected shape {(n, d, d)} or {(n, d)}, got {s.shape}")
+    if is_concrete(s):
+        host = np.asarray(s, np.float64)
+        size = np.abs(host).max() if np.isfinite(host).all() else np.nan
+        bad = ~np.isfinite(host).all((1, 2)) | (np.abs(host - host.mT).max((1, 2)) > 1e-4 * size)
+        bad |= np.linalg.eigvalsh(np.where(bad[:, None, None], np.eye(d), host)).min(1) < -(
+            1e-5 * size
+        )
+        if bad.any():
+            raise ValueError(
+                f"noise: must be finite, symmetric and have no negative eigenvalue; row "
+                f"{int(np.argmax(bad))} is not"
+            )
+    return s
+
+
+def _label_of(label: Any, n: int) -> Any:
+    if label is None:
+        return None
+    array = label if isinstance(label, jax.Array) else np.asarray(label)
+    if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"label: expected one integer per row, shape ({n},), -1 where unknown, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    if is_concrete(array) and int(array.min()) < -1:
+        raise ValueError(f"label: must be a component, or -1 where unknown, got {array.min()}")
+    return array
+
+
+# -- finiteness -----------------------------------------------------------------------------------
+
+
+def _check_finite(name: str, x: Any, weight: Any, seen: Any) -> None:
     xp = namespace(x)
     if bool(xp.isfinite(x).all()):
         return
     present = np.asarray(weight) > 0
     values = np.asarray(x).reshape(x.shape[0], -1)
     bad = ~np.isfinite(values) & present[:, None]
+    if seen is not None:
+        bad &= np.asarray(seen).reshape(values.shape)
     if bad.any():
         row, column = np.argwhere(bad)[0]
+        hint = "" if seen is not None else ", or declare NaN missing with Batch.of(x, missing=True)"
         raise ValueError(
-            f"x: {int(np.isnan(values[present]).sum())} NaN and "
-            f"{int(np.isinf(values[present]).sum())} infinite entries, the first in row {row}, "
-            f"column {column}; remove these rows or give them weight 0"
+            f"{name}: {int((np.isnan(values) & bad).sum())} NaN and "
+            f"{int((np.isinf(values) & bad).sum())} infinite entries, the first in row {row}, "
+            f"column {column}; remove these rows or give them weight 0{hint}"
         )
 
 

@@ -51,7 +51,7 @@ class Model(Protocol):
         """
         ...
 
-    def row_size(self) -> int:
+    def row_size(self, batch: Batch) -> int:
         """Floats that the local step holds per row: sets the automatic chunk."""
         ...
 

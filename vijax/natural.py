@@ -107,6 +107,9 @@ class Natural(abc.ABC):
                 return gauge(value)
             if isinstance(value, Natural):
                 return value.map(op, *rest, gauge=gauge)
+            if isinstance(value, dict):
+                parts = {name: [r[name] for r in rest] for name in value}
+                return {name: v.map(op, *parts[name], gauge=gauge) for name, v in value.items()}
             return op(value, *rest)
 
         return map_fields(self, leaf)
@@ -159,6 +162,9 @@ def _coordinates(tree: Natural) -> list[Array]:
     def leaf(field: Any, value: Any) -> Any:
         if isinstance(value, Natural):
             found.extend(_coordinates(value))
+        elif isinstance(value, dict):
+            for part in value.values():
+                found.extend(_coordinates(part))
         elif not field.metadata.get("gauge"):
             found.append(value)
         return value

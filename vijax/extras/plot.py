@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..infer.result import Result, Status
-from ..models.mixture import MixtureMoments, MixtureParams
+from ..models.mixture_params import MixtureMoments, MixtureParams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._host import check_bound, standard
 from .._pytree import pytree
-from ..natural import Natural
 from ..numerics import special
+from .weights import Weights, pad_zeros
 
 
 @pytree
@@ -27,7 +27,7 @@ class CategoricalMoments:
 
 
 @pytree
-class Dirichlet(Natural):
+class Dirichlet(Weights):
     """Dirichlet(conc) with concentrations alpha_k; T(p) = log p, h(p) = prod_k 1 / p_k.
 
     An entry with `conc == 0` is switched off: it has probability zero, for ever, and no term in
@@ -43,8 +43,34 @@ class Dirichlet(Natural):
         return cls(*standard(conc=(conc, 1)))
 
     @property
+    def size(self) -> int:
+        """k."""
+        return self.conc.shape[-1]
+
+    @property
+    def on(self) -> Bool[Array, "*b k"]:
+        """Which entries are switched on."""
+        return self.conc > 0
+
+    @property
     def _on(self) -> Any:
         return self.conc > 0
+
+    def observe(self, count: Float[Array, "*b k"]) -> Dirichlet:
+        """The counts themselves."""
+        return Dirichlet(count)
+
+    def counts(self, stats: Dirichlet) -> Float[Array, "*b k"]:
+        """The concentrations."""
+        return stats.conc
+
+    def take(self, order: Int[Array, "m"]) -> Dirichlet:
+        """Of these entries, scaled to sum to one: again a Dirichlet."""
+        return Dirichlet(self.conc[order])
+
+    def pad(self, size: int) -> Dirichlet:
+        """Entries that are off, appended."""
+        return Dirichlet(pad_zeros(self.conc, size))
 
     @property
     def _safe(self) -> Float[Array, "*b k"]:
@@ -145,5 +171,6 @@ class Dirichlet(Natural):
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
         """Probabilities; normalised log-Gammas, so tiny concentrations do not give 0 / 0."""
-        log_gamma = jax.random.loggamma(key, self._safe, (*shape, *self.conc.shape))
+        full = (*shape, *self.conc.shape)
+        log_gamma = jax.random.loggamma(key, self._safe, full, self.conc.dtype)
         return jax.nn.softmax(jnp.where(self._on, log_gamma, -jnp.inf), -1)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
-from ..natural import Natural
+from ..batch import Batch
 from ..numerics import linalg, special
+from . import gaussian_rows, student
+from .diagonal_rows import describe_columns
+from .emission import Emission
 from .normal_gamma import MeanPrecision
+from .standardize import check_matrix, seed_rows, standardize
+from .wishart import Wishart, covariance_sd, mean_covariance
 
 
 @pytree
@@ -44,19 +48,48 @@ class GaussianMoments:
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Mean and standard deviation of every column."""
-        return _columns(self.mean, self.covariance, names)
+        return describe_columns(self.mean, linalg.diagonal(self.covariance), names)
+
+    def square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k])."""
+        # k small inverses and k centred products: faster than n triangular solves, as accurate
+        z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
+        return self.scale * jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """E[log N(x_n | mu_k, Lambda_k^-1)] in nats."""
-        # k small inverses and k centred products: faster than n triangular solves, as accurate
-        z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
-        square = jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
         constant = self.e_logdet - self.spread - x.shape[-1] * special.LOG_2PI
-        return 0.5 * (constant - self.scale * square)
+        return 0.5 * (constant - self.square(x))
+
+    def quadratic(self, rows: Batch) -> gaussian_rows.Quadratic:
+        """What log N(x_o | mu, (u Lambda)^-1) is made of, in expectation, for any u > 0."""
+        if not gaussian_rows.incomplete(rows):
+            d = jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
+            square = self.square(rows.x) + self.spread
+            return gaussian_rows.Quadratic(square, self.e_logdet, d, None)
+        latent = gaussian_rows.complete(rows, self.origin, self.shift, self.covariance)
+        # E[log|Lambda|] - log|E[Lambda]|, and the determinant of what was observed
+        log_det = self.chol.shape[-1] * jnp.log(self.scale) - linalg.logdet(self.chol)
+        log_det = self.e_logdet - log_det - latent.log_det
+        return gaussian_rows.Quadratic(
+            latent.square + self.spread, log_det, latent.observed, latent
+        )
+
+    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], gaussian_rows.Completed | None]:
+        """`log_lik`; missing entries and noise are the rows' own latent variables."""
+        parts = self.quadratic(rows)
+        return parts.log_lik, parts.latent
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """Mean and variance of every entry given those observed, under each component."""
+        seen = gaussian_rows.complete(rows, self.origin, self.shift, self.covariance)
+        variance = linalg.diagonal(seen.spread)
+        variance = variance if seen.group is None else variance[seen.group]
+        return self.mean + seen.move, jnp.broadcast_to(variance, seen.move.shape)
 
 
 @pytree
-class NormalWishart(Natural):
+class NormalWishart(Emission):
     """mu | Lambda ~ N(m, (kappa Lambda)^-1), Lambda ~ Wishart(scatter^-1, df), about `origin` c.
 
     E[Lambda] = df scatter^-1. Coordinates: kappa, shift = kappa (m - c), df, and
@@ -90,17 +123,19 @@ class NormalWishart(Natural):
         check_bound("df", df, above=mean.shape[-1] - 1.0, note=" (d - 1)")
         return cls(kappa, jnp.zeros_like(mean), scatter, df, mean)
 
-    @classmethod
     def observe(
-        cls, x: Float[Array, "n d"], weight: Float[Array, "n k"], at: GaussianMoments
+        self,
+        rows: Batch,
+        mass: Float[Array, "n k"],
+        at: GaussianMoments,
+        latent: gaussian_rows.Completed | None = None,
+        scale: Float[Array, "n k"] | float = 1.0,
     ) -> NormalWishart:
-        """Weighted sufficient statistics of Gaussian rows, each component's about its own mean."""
-        origin = at.mean
-        z = x.T - origin[:, :, None]
-        weighted = z * weight.T[:, None, :]
-        count = jnp.sum(weight, 0)
-        square = linalg.matmul(weighted, z.mT)
-        return cls(count, jnp.sum(weighted, -1), square, count, origin)
+        """Weighted sufficient statistics of Gaussian rows, each component's about its own mean.
+
+        `scale` multiplies the precision of each row.
+        """
+        return NormalWishart(*statistics(rows, mass, at, latent, scale))
 
     def about(self, like: Any) -> NormalWishart:
         """The same density about `like.origin`."""
@@ -151,75 +186,115 @@ class NormalWishart(Natural):
         return jnp.sqrt(linalg.diagonal(self.mean_covariance))
 
     @property
+    def wishart(self) -> Wishart:
+        """The marginal of Lambda."""
+        return Wishart(self.df, self._chol)
+
+    @property
     def precision(self) -> Float[Array, "*b d d"]:
         """E[Lambda] = df W."""
-        return self.df[..., None, None] * linalg.precision_from_chol(self._chol)
+        return self.wishart.mean
 
     @property
     def precision_sd(self) -> Float[Array, "*b d d"]:
         """Standard deviation of each entry of Lambda."""
-        w = linalg.precision_from_chol(self._chol)
-        diag = linalg.diagonal(w)
-        return jnp.sqrt(self.df[..., None, None] * (w**2 + linalg.outer(diag, diag)))
+        return self.wishart.sd
 
     @property
     def covariance(self) -> Float[Array, "*b d d"]:
         """E[Sigma] = scatter / (df - d - 1), Sigma = Lambda^-1; NaN unless df > d + 1."""
-        free = self.df - self.dim - 1.0
-        return self.scatter / jnp.where(free > 0, free, jnp.nan)[..., None, None]
+        return mean_covariance(self.scatter, self.df)
 
     @property
     def covariance_sd(self) -> Float[Array, "*b d d"]:
         """Standard deviation of each entry of Sigma; NaN unless df > d + 3."""
-        free = (self.df - self.dim)[..., None, None]
-        scatter, diag = self.scatter, linalg.diagonal(self.scatter)
-        top = (free + 1.0) * scatter**2 + (free - 1.0) * linalg.outer(diag, diag)
-        bottom = free * (free - 1.0) ** 2 * (free - 3.0)
-        return jnp.sqrt(top / jnp.where(free > 3.0, bottom, jnp.nan))
+        return covariance_sd(self.scatter, self.df)
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Posterior mean and expected standard deviation of every column."""
-        return _columns(self.mean, self.covariance, names)
+        return describe_columns(self.mean, linalg.diagonal(self.covariance), names)
+
+    # -- as a component -----------------------------------------------------------------------
+
+    def check(self, rows: Batch) -> None:
+        """Raise ValueError unless rows are (n, d) with the prior's d."""
+        check_matrix(rows, self.dim)
+
+    def embed(self, rows: Batch) -> Float[Array, "n d"]:
+        """Standard deviations of the columns."""
+        return standardize(rows)
+
+    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> NormalWishart:
+        """Each component at its seed row and as wide as all the data: overlapping, so that those
+        not needed lose out early.
+        """
+        origin, sd = seed_rows(rows, seeds)
+        square = count[:, None, None] * jnp.diag(sd**2)
+        return NormalWishart(count, jnp.zeros_like(origin), square, count, origin)
+
+    def predictive(self) -> student.Student:
+        """Student-t with df - d + 1 degrees of freedom (Bishop 2006, eq. 10.81-10.82)."""
+        dof = self.df - self.dim + 1.0
+        scale = ((1.0 + 1.0 / self.kappa) / dof)[..., None, None] * self.scatter
+        return student.Student(self.origin, self._offset, scale, dof)
+
+    def log_predictive(
+        self, rows: Batch, scale: Float[Array, "... k"] | None = None
+    ) -> Float[Array, "... n k"]:
+        """log density of the predictive Student-t, of the observed entries.
+
+        `scale` multiplies the precision of the row given theta.
+        """
+        return self.predictive().log_prob(rows, student.inflation(self.kappa, scale))
+
+    def draw(
+        self,
+        key: Key[Array, ""],
+        index: Int[Array, "n"],
+        scale: Float[Array, "n"] | None = None,
+    ) -> Float[Array, "n d"]:
+        """Rows from the predictive Student-t; `scale` as in `log_predictive`."""
+        return self.predictive().sample(key, index, student.inflation(self.kappa[index], scale))
+
+    def num_parameters(self) -> tuple[int, int]:
+        """Mean and covariance of each."""
+        return self.dim + self.dim * (self.dim + 1) // 2, 0
+
+    def row_size(self, rows: Batch) -> int:
+        """Whitened differences, log-densities and responsibilities."""
+        return gaussian_rows.row_size(rows, *self.shift.shape[-2:])
+
+    def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
+        """Shrunk to a conditional sd of 16 eps of the column's over all the data."""
+        share = (count / jnp.sum(count))[:, None]
+        within = linalg.diagonal(self.scatter) / jnp.where(count > 0, count, 1.0)[:, None]
+        middle = jnp.sum(share * self.mean, 0)
+        spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0)
+        narrow = linalg.diagonal(linalg.chol(self.scatter)) ** 2
+        least = (16.0 * jnp.finfo(count.dtype).eps) ** 2 * spread * count[:, None]
+        known = jnp.all(jnp.isfinite(self.square)) & jnp.all(jnp.isfinite(self.mean))
+        return known & ~jnp.all(narrow > least, -1)
 
     # -- the family -----------------------------------------------------------------------------
 
-    @property
-    def _half_df(self) -> Float[Array, "*b d"]:
-        """(df - j) / 2 for j = 0 .. d - 1, the shapes of the Wishart's d chi-squares."""
-        return 0.5 * (self.df[..., None] - self._steps)
-
-    @property
-    def _steps(self) -> Float[Array, "d"]:
-        return jnp.arange(self.dim, dtype=self.df.dtype)
-
-    def _e_logdet(self, chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
-        half = self._half_df
-        each = jnp.log(2.0 * half) - special.digamma_gap(half)
-        return jnp.sum(each, -1) - linalg.logdet(chol)
-
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """log of the Normal-Wishart normaliser, in nats (Bishop 2006, eq. B.79 inverted)."""
-        half, d = self._half_df, self.dim
-        geometric = jnp.sum(jnp.log(2.0 * half), -1) - linalg.logdet(self._chol)
-        rest = special.stirling_error(half) - half - 0.5 * (1.0 + self._steps) * jnp.log(half)
-        constant = 0.5 * d * special.LOG_2PI + 0.25 * d * (d - 1) * math.log(math.pi)
-        mean = 0.5 * d * (special.LOG_2PI - jnp.log(self.kappa))
-        return 0.5 * self.df * geometric + jnp.sum(rest, -1) + constant + mean
+        """The Wishart's, and d log(2 pi / kappa) / 2, in nats."""
+        mean = 0.5 * self.dim * (special.LOG_2PI - jnp.log(self.kappa))
+        return self.wishart.log_normalizer() + mean
 
     def expectation(self) -> NormalWishart:
         """(-E[(mu-c)' Lambda (mu-c)] / 2, E[Lambda (mu-c)], -E[Lambda] / 2, E log|Lambda| / 2)."""
         precision, offset = self.precision, self._offset
         shift = linalg.matmul(precision, offset[..., None])[..., 0]
         kappa = -0.5 * (self.dim / self.kappa + jnp.sum(offset * shift, -1))
-        df = 0.5 * self._e_logdet(self._chol)
+        df = 0.5 * self.wishart.e_logdet()
         return NormalWishart(kappa, shift, -0.5 * precision, df, self.origin)
 
     def moments(self) -> GaussianMoments:
         """Under q: scale = df, spread = d / kappa."""
-        chol = self._chol
-        spread = self.dim / self.kappa
+        wishart, spread = self.wishart, self.dim / self.kappa
         return GaussianMoments(
-            self.origin, self._offset, chol, self.df, self._e_logdet(chol), spread
+            self.origin, self._offset, wishart.chol, self.df, wishart.e_logdet(), spread
         )
 
     def point(self) -> GaussianMoments:
@@ -245,11 +320,9 @@ class NormalWishart(Natural):
         """df stein_loss(Lambda E[Lambda]^-1) / 2 + kappa |mu - m|_Lambda^2 / 2, in nats."""
         distance = (moments.origin - self.origin) + (moments.shift - self._offset)
         mean = jnp.sum(linalg.tri_solve_vector(moments.chol, distance) ** 2, -1)
-        df = jnp.where(self._on, self.df, 1.0)
-        ratio = linalg.tri_solve(moments.chol, self._chol)
-        ratio = ratio * jnp.sqrt(moments.scale / df)[..., None, None]
-        gap = df * linalg.stein_loss(ratio) + self.kappa * moments.scale * mean
-        return jnp.where(self._on, 0.5 * gap, 0.0)
+        wishart = Wishart(jnp.where(self._on, self.df, 1.0), self._chol)
+        gap = wishart.gap(moments.chol, moments.scale) + 0.5 * self.kappa * moments.scale * mean
+        return jnp.where(self._on, gap, 0.0)
 
     def expected_log_prob(self, moments: GaussianMoments) -> Float[Array, "*b"]:
         """E[log NormalWishart(mu, Lambda)] in nats."""
@@ -265,28 +338,16 @@ class NormalWishart(Natural):
 
     def kl(self, prior: NormalWishart) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""
-        chol, df, df0 = self._chol, self.df, prior.df
+        wishart = self.wishart
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
-        quadratic = df * jnp.sum(linalg.tri_solve_vector(chol, distance) ** 2, -1)
+        quadratic = self.df * jnp.sum(linalg.tri_solve_vector(wishart.chol, distance) ** 2, -1)
         spread = self.dim * special.excess(prior.kappa / self.kappa)
-        ratio = linalg.tri_solve(chol, prior._chol) * jnp.sqrt(df / df0)[..., None, None]
-        # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2, term by term
-        j = self._steps
-        left = df0[..., None] - j
-        logs = jnp.log1p(j * (df - df0)[..., None] / (df[..., None] * left))
-        steps = j * special.log_ratio(df, df0)[..., None] - left * logs
-        gaps = special.shape_gap(self._half_df, prior._half_df) + 0.5 * steps
-        wishart = 0.5 * df0 * linalg.stein_loss(ratio) + jnp.sum(gaps, -1)
-        return 0.5 * (spread + prior.kappa * quadratic) + wishart
+        return 0.5 * (spread + prior.kappa * quadratic) + wishart.kl(prior.wishart)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""
-        half, d, chol = self._half_df, self.dim, self._chol
-        each = special.stirling_error(half) - 0.5 * (1.0 + self._steps) * jnp.log(half)
-        each = each + 0.5 * self.df[..., None] * special.digamma_gap(half)
-        constant = d * special.LOG_2PI + 0.25 * d * (d - 1) * (1.0 + math.log(math.pi))
-        mean = 0.5 * d * (1.0 - jnp.log(self.kappa) + self._e_logdet(chol))
-        return jnp.sum(each, -1) + constant + mean
+        mean = self.dim * (1.0 + special.LOG_2PI - jnp.log(self.kappa))
+        return self.wishart.entropy() + 0.5 * (mean - self.wishart.e_logdet())
 
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
         """log p(mu, Lambda) in nats, for `value.mean` (*s, d) and `value.precision` (*s, d, d)."""
@@ -298,24 +359,25 @@ class NormalWishart(Natural):
         return 0.5 * (power - self.kappa * mean - trace) - self.log_normalizer()
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
-        """Draws of (mu, Lambda), by Bartlett's decomposition of the Wishart."""
-        k_chi, k_off, k_mean = jax.random.split(key, 3)
-        dtype, d, batch = self.square.dtype, self.dim, (*shape, *self.df.shape)
-        half = jnp.broadcast_to(self._half_df, (*batch, d))
-        diag = jnp.sqrt(2.0 * jax.random.gamma(k_chi, half, dtype=dtype))
-        below = jnp.tril(jax.random.normal(k_off, (*batch, d, d), dtype), -1)
-        bartlett = below + diag[..., None] * jnp.eye(d, dtype=dtype)
-        chol = jnp.broadcast_to(self._chol, (*batch, d, d))
-        root = linalg.matmul(linalg.tri_inverse(chol).mT, bartlett)
-        noise = jax.random.normal(k_mean, (*batch, d), dtype)
-        # root root^T = Lambda, and root^-T = chol bartlett^-T
-        step = jnp.sum(linalg.tri_inverse(bartlett) * noise[..., :, None], -2)
-        step = linalg.matmul(chol, step[..., None])[..., 0] / jnp.sqrt(self.kappa)[..., None]
-        return MeanPrecision(self.mean + step, linalg.matmul(root, root.mT))
+        """Draws of (mu, Lambda)."""
+        k_precision, k_mean = jax.random.split(key)
+        precision, root = self.wishart.sample(k_precision, shape)
+        noise = jax.random.normal(k_mean, root.shape[:-1], root.dtype)
+        step = linalg.matmul(root, noise[..., None])[..., 0] / jnp.sqrt(self.kappa)[..., None]
+        return MeanPrecision(self.mean + step, precision)
 
 
-def _columns(mean: Array, covariance: Array, names: list[str] | None) -> dict[str, Any]:
-    names = names or [f"x{j}" for j in range(mean.shape[-1])]
-    sd = jnp.sqrt(linalg.diagonal(covariance))
-    means = {f"mean {name}": mean[..., j] for j, name in enumerate(names)}
-    return means | {f"sd {name}": sd[..., j] for j, name in enumerate(names)}
+def statistics(
+    rows: Batch, mass: Float[Array, "n k"], at: GaussianMoments, latent: Any, scale: Any = 1.0
+) -> tuple[Array, Array, Array, Array, Array]:
+    """kappa, shift, square, df and origin of rows, each component's about its own mean."""
+    origin = at.mean
+    count, scaled = jnp.sum(mass, 0), mass * scale
+    kappa = jnp.sum(scaled, 0)
+    if latent is not None:
+        rest = (at.origin - origin) + at.shift
+        shift, square = gaussian_rows.moments_of(latent, mass, scaled, rest)
+        return kappa, shift, square, count, origin
+    z = rows.x.T - origin[:, :, None]
+    weighted = z * scaled.T[:, None, :]
+    return kappa, jnp.sum(weighted, -1), linalg.matmul(weighted, z.mT), count, origin

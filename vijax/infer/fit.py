@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from .._host import check_bound, check_integer, to_device
+from .._pytree import replace
 from ..batch import Batch
 from ..natural import Natural
 from . import start
 from .cavi import CAVI
 from .loop import iterate
+from .moves import Moves, search
 from .result import Result, State, Stop, best
 
 
@@ -27,6 +29,7 @@ def fit(
     method: Any = CAVI(),
     stop: Stop = Stop(),
     num_restarts: int = 1,
+    moves: Moves | None = None,
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
@@ -49,7 +52,12 @@ def fit(
         raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
     if num_restarts > 1 and not drawn:
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
-    return _fit(model, batch, key, value, method, stop, kind=kind, num_restarts=num_restarts)
+    batch, names = _without_names(batch)
+    moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
+    result = _fit(
+        model, batch, key, value, method, stop, moves, kind=kind, num_restarts=num_restarts
+    )
+    return result if names is None else replace(result, names=names)
 
 
 def trajectory(
@@ -69,6 +77,7 @@ def trajectory(
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
     batch, model, _, method = _prepare(model, data, method, Stop())
+    batch, _ = _without_names(batch)
     kind, value = start.read(model, batch, init)
     _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
@@ -83,7 +92,7 @@ def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
     if not isinstance(q, Natural | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
     _, q = start.read(model, batch, q)
-    return _step(model, batch, q, method)
+    return _step(model, _without_names(batch)[0], q, method)
 
 
 def _prepare(model: Any, data: Any, method: Any, stop: Stop) -> tuple[Batch, Any, Stop, Any]:
@@ -94,6 +103,23 @@ def _prepare(model: Any, data: Any, method: Any, stop: Stop) -> tuple[Batch, Any
     model, method = _strong(model, dtype), _strong(method, dtype)
     model.check(batch, method.point)
     return batch, model, _strong(stop, dtype), method
+
+
+def _without_names(batch: Batch) -> tuple[Batch, Any]:
+    """Names are for people; another name must not be another program."""
+    return replace(batch, names=None), batch.names
+
+
+def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
+    if not isinstance(moves, Moves):
+        raise TypeError(f"moves: expected Moves(...), got {moves!r}")
+    if not hasattr(model, "merge_gain"):
+        raise ValueError(f"moves: {type(model).__name__} has no components to move")
+    if key is None:
+        raise ValueError("key: moves are drawn at random; pass key=jax.random.key(0)")
+    for name in ("max_trials", "patience", "sweeps", "gain"):
+        check_bound(f"moves: {name}", getattr(moves, name), least=0.0)
+    return _strong(moves, dtype)
 
 
 def _check_kinds(model: Any, method: Any, stop: Any) -> None:
@@ -143,6 +169,7 @@ def _fit(
     value: Any,
     method: Any,
     stop: Stop,
+    moves: Moves | None,
     *,
     kind: str,
     num_restarts: int,
@@ -150,7 +177,10 @@ def _fit(
     def run(restart: Array) -> Result:
         k_start, k_steps = _keys(key, restart)
         q = start.make(model, batch, kind, value, k_start, restart)
-        return iterate(method, model, batch, q, stop, k_steps)
+        if moves is None:
+            return iterate(method, model, batch, q, stop, k_steps)
+        assert k_steps is not None  # `fit` has checked it
+        return search(method, model, batch, q, stop, moves, k_steps)
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._pytree import replace
 from ..batch import Batch
 from ..model import Expected
 from ..numerics import sums
@@ -28,7 +29,7 @@ def expect(
         e: Expected = model.local(moments, part)
         return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
 
-    return accumulate(local, batch, chunk or automatic_chunk(model.row_size()))
+    return accumulate(local, batch, chunk or automatic_chunk(model.row_size(batch)))
 
 
 def accumulate(
@@ -46,8 +47,7 @@ def accumulate(
     def part(start: Array) -> Any:
         first = jnp.minimum(start, n - chunk)
         here = first + jnp.arange(chunk) >= start
-        cut = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, chunk), rows)
-        return _mask(cut, here)
+        return _cut(rows, first, chunk, here)
 
     zero = _zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
 
@@ -63,6 +63,25 @@ def accumulate(
     return total[0] + lost[0], total[1] + lost[1]
 
 
+def map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, "n ..."]:
+    """`fn` of the rows, a chunk at a time: one value, or array, for each."""
+    n = jax.tree.leaves(rows)[0].shape[0]
+    if n <= 2 * chunk:
+        return fn(rows)
+
+    def part(first: Array) -> Array:
+        return fn(_cut(rows, first, chunk, jnp.ones(chunk, bool)))
+
+    shape = jax.eval_shape(part, jnp.asarray(0))
+
+    def step(out: Array, start: Array) -> tuple[Array, None]:
+        first = jnp.minimum(start, n - chunk)
+        return lax.dynamic_update_slice_in_dim(out, part(first), first, 0), None
+
+    zero = jnp.zeros((n, *shape.shape[1:]), shape.dtype)
+    return lax.scan(step, zero, jnp.arange(0, n, chunk))[0]
+
+
 def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
     structures = []
 
@@ -75,11 +94,14 @@ def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
     return jax.tree.unflatten(structures[0], [jnp.zeros(s.shape, s.dtype) for s in shapes])
 
 
-def _mask(rows: Any, here: Array) -> Any:
+def _cut(rows: Any, first: Array, chunk: int, here: Array) -> Any:
+    """`chunk` rows from `first` on, with weight 0 where they are not `here`."""
+
     def one(leaf: Any) -> Any:
         if isinstance(leaf, Batch):
-            return Batch(leaf.x, jnp.where(here, leaf.weight, 0.0))
-        return leaf
+            part = leaf.cut(first, chunk)
+            return replace(part, weight=jnp.where(here, part.weight, 0.0))
+        return lax.dynamic_slice_in_dim(leaf, first, chunk)
 
     return jax.tree.map(one, rows, is_leaf=lambda leaf: isinstance(leaf, Batch))
 

@@ -110,7 +110,7 @@ class Result:
     `elbo` is the objective of exactly this `q`, in nats: the evidence lower bound of CAVI, the
     log-likelihood (plus log-prior) of EM; NaN if it never was finite. `elbo_trace` holds the
     objective of every iteration, NaN after the last. `point` says that `q` stands for `q.point()`,
-    as after EM.
+    as after EM; `names` are the data's columns where they had any.
     """
 
     q: Any
@@ -120,6 +120,7 @@ class Result:
     elbo_trace: Float[Array, "*b t"]
     runs: Runs | None = None
     point: bool = static(default=False)
+    names: tuple[str, ...] | None = static(default=None)
 
     @property
     def elbos(self) -> Float[Array, "*b r"]:
@@ -161,6 +162,8 @@ class Result:
             counts = _count_statuses(np.asarray(self.statuses))
             lines.append(f"best of {self.elbos.shape[-1]} restarts ({counts})")
         table = getattr(self.q.point() if self.point else self.q, "summary", None)
+        if self.names is not None:
+            options = {"names": list(self.names), **options}
         return "\n".join([*lines, *([table(**options)] if table else [])])
 
 

@@ -67,7 +67,7 @@ def make(
             resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
             return model.assign(q, part, resp), jnp.zeros((), dtype)
 
-        stats, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size()))
+        stats, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size(batch)))
         return model.update(q, stats)
 
     dtype = batch.weight.dtype

@@ -55,7 +55,7 @@ class NormalGammaExact(Conjugate):
         """The prior."""
         return self.prior
 
-    def row_size(self) -> int:
+    def row_size(self, batch: Batch) -> int:
         """Four floats."""
         return 4
 
@@ -120,7 +120,7 @@ class FactorisedGaussian:
         """The prior's means of mu and tau, with their prior spread."""
         return self.template
 
-    def row_size(self) -> int:
+    def row_size(self, batch: Batch) -> int:
         """Four floats."""
         return 4
 

@@ -39,8 +39,8 @@ def _inverse_cdf(uniform: Float[Array, ""], mass: Float[Array, "n"]) -> Int[Arra
 
 def kmeans_plus_plus(
     key: Key[Array, ""], x: Float[Array, "n d"], weight: Float[Array, "n"], k: int
-) -> Float[Array, "k d"]:
-    """k rows far from each other.
+) -> Int[Array, "k"]:
+    """The indices of k rows far from each other.
 
     Each seed is drawn with probability proportional to weight times squared distance to the
     nearest seed so far (Arthur & Vassilvitskii 2007). When every row has a seed at distance 0,
@@ -50,8 +50,8 @@ def kmeans_plus_plus(
     def pick(nearest: Float[Array, "n"], uniform: Float[Array, "2"]) -> tuple[Array, Array]:
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
-        seed = x[choose_row(uniform, mass)]
-        return jnp.minimum(nearest, jnp.sum((x - seed) ** 2, -1)), seed
+        seed = choose_row(uniform, mass)
+        return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1)), seed
 
     far = jnp.full(x.shape[0], jnp.finfo(x.dtype).max ** 0.25, x.dtype)
     return lax.scan(pick, far, jax.random.uniform(key, (k, 2), x.dtype))[1]

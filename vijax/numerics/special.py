@@ -97,3 +97,22 @@ def xlogy(x: Float[Array, "..."], log_y: Float[Array, "..."]) -> Float[Array, ".
     """x * log_y with 0 * (-inf) = 0, gradients included."""
     on = x != 0.0
     return jnp.where(on, x * jnp.where(on, log_y, 0.0), 0.0)
+
+
+def log_gamma_ratio(a: Float[Array, "*b"], step: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """log Gamma(a + step) - log Gamma(a), for a > 0 and a + step > 0, exact at large a too."""
+    top = a + step
+    main = (a - 0.5) * jnp.log1p(step / a) + step * (jnp.log(top) - 1.0)
+    return main + stirling_error(top) - stirling_error(a)
+
+
+def log_student(
+    square: Float[Array, "*b"],
+    log_det: Float[Array, "*b"],
+    dof: Float[Array, "*b"],
+    d: Float[Array, "*b"] | float,
+) -> Float[Array, "*b"]:
+    """log St(x | m, S, dof) in d dimensions, from (x - m)^T S^-1 (x - m) and log|S|, in nats."""
+    half = 0.5 * jnp.asarray(d, square.dtype)
+    constant = log_gamma_ratio(0.5 * dof, half) - half * (jnp.log(0.5 * dof) + LOG_2PI)
+    return constant - 0.5 * log_det - (0.5 * dof + half) * jnp.log1p(square / dof)

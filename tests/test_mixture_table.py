@@ -1,0 +1,260 @@
+"""Every component family x every prior on the weights against exact results."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import digamma, gammaln, logsumexp
+
+import vijax as vx
+from vijax.families.dirichlet_process import DirichletProcess
+from vijax.families.stick_breaking import StickBreaking
+from vijax.models.mixture import Mixture
+
+from .fast import fast_jit
+from .oracles import weights as weights_oracle
+from .tables.emissions import EMISSIONS, take
+
+K, N, KEYS = 3, 24, 50
+SHAPE, RATE = 2.0, 1.5
+
+
+def _process(k, **options):
+    return StickBreaking.dirichlet_process(1.3, k, **options)
+
+
+# prior of k weights, and log p(z) from the counts
+WEIGHTS = {
+    "dirichlet": (
+        lambda k: vx.Dirichlet.from_standard(np.linspace(0.3, 2.0, k)),
+        lambda n, k: weights_oracle.log_prob_dirichlet(n, np.linspace(0.3, 2.0, k)),
+    ),
+    "process": (
+        lambda k: _process(k),
+        lambda n, k: weights_oracle.log_prob_sticks(
+            n, *weights_oracle.process_sticks(1.3, 0.0, k - 1)
+        ),
+    ),
+    "infinite process": (
+        lambda k: _process(k, truncated=False),
+        lambda n, k: weights_oracle.log_prob_sticks(
+            n, *weights_oracle.process_sticks(1.3, 0.0, k)
+        ),
+    ),
+    "pitman-yor": (
+        lambda k: StickBreaking.pitman_yor(0.7, 0.4, k),
+        lambda n, k: weights_oracle.log_prob_sticks(
+            n, *weights_oracle.process_sticks(0.7, 0.4, k - 1)
+        ),
+    ),
+    "process with a learned concentration": (
+        lambda k: DirichletProcess.with_prior(SHAPE, RATE, k),
+        lambda n, k: weights_oracle.log_prob_process(n, SHAPE, RATE, k - 1),
+    ),
+}
+PAIRS = list(itertools.product(EMISSIONS, WEIGHTS))
+
+
+@pytest.fixture(params=PAIRS, ids=[f"{e.name}-{w}" for e, w in PAIRS])
+def pair(request, rng):
+    emission, name = request.param
+    make, log_prob = WEIGHTS[name]
+    model = Mixture(make(K), emission.prior(rng, K))
+    return emission, model, log_prob, name
+
+
+def start(model, batch, resp):
+    """q given responsibilities: statistics about the means, plus the prior; twice, to find them."""
+
+    def once(_, q):
+        return model.update(q, model.assign(q, batch, resp))
+
+    return jax.lax.fori_loop(0, 2, once, model.prior)
+
+
+def halves(model, batch, q, resp):
+    """The bound after every half-step of 15 sweeps from these responsibilities."""
+
+    def sweep(carry, _):
+        q, resp = carry
+        before = model.elbo(q, batch, resp)
+        own = model.local(q.moments(), batch)
+        after = jnp.sum(own.log_z) - model.penalty(q)
+        new = model.update(q, own.stats)
+        return (new, model.responsibilities(q, batch)), jnp.stack([before, after])
+
+    return jax.lax.scan(sweep, (q, resp), length=15)[1].reshape(-1)
+
+
+def slopes(model, batch, q, logits):
+    """Gradients of the bound in all of q and in the responsibilities."""
+
+    def bound(q, logits):
+        return model.elbo(q, batch, jax.nn.softmax(logits, -1))
+
+    return jax.grad(bound, (0, 1))(q, logits)
+
+
+@fast_jit
+def everything(model, batch, resp, hard, other):
+    """What the tests of one pair need, in one program with few copies of the model."""
+    n = batch.weight.shape[0]
+    drawn = jax.random.dirichlet(jax.random.key(0), jnp.ones(K), (KEYS, n))
+    starts = jnp.concatenate([resp[None], hard[None], drawn])
+    qs = jax.vmap(lambda r: start(model, batch, r))(starts)
+    settled = jax.tree.map(lambda a: a[0], qs)
+    own = jnp.log(jnp.maximum(model.responsibilities(settled, batch), 1e-30))
+    three = jax.tree.map(lambda *a: jnp.stack(a), settled, settled, other)
+    at = jax.vmap(lambda q, r: slopes(model, batch, q, r))(
+        three, jnp.stack([jnp.log(resp), own, jnp.log(resp)])
+    )
+    pick = [jax.tree.map(lambda a, i=i: a[i], at) for i in range(3)]
+    two = jax.tree.map(lambda *a: jnp.stack(a), jax.tree.map(lambda a: a[1], qs), other)
+    bounds = jax.vmap(lambda q, r: model.elbo(q, batch, r))(two, jnp.stack([hard, resp]))
+    return {
+        "halves": jax.vmap(lambda q, r: halves(model, batch, q, r))(qs, starts),
+        "at q": pick[0][0],
+        "at r": pick[1][1],
+        "elsewhere": pick[2],
+        "hard": bounds[0],
+        "bound": bounds[1],
+    }
+
+
+def arbitrary(rng, emission, model):
+    x = emission.rows(rng, N)
+    other = start(
+        Mixture(model.weights, emission.prior(rng, K)), vx.Batch.of(x),
+        jnp.asarray(rng.dirichlet(np.ones(K), size=N)),
+    )  # fmt: skip
+    return x, rng.dirichlet(np.ones(K), size=N), rng.integers(K, size=N), other
+
+
+def counts_of(z):
+    return np.bincount(z, minlength=K)
+
+
+def test_exactness(pair, rng):
+    """Half-steps never lower the bound, for 50 keys; each ends where the gradient is zero; hard
+
+    assignments give the exact joint; the bound at any point is the Monte Carlo estimate.
+    """
+    emission, model, log_prob, name = pair
+    x, resp, z, other = arbitrary(rng, emission, model)
+    batch = vx.Batch.of(x)
+    got = everything(model, batch, jnp.asarray(resp), jnp.asarray(np.eye(K)[z]), other)
+
+    traces = np.asarray(got["halves"])
+    assert np.isfinite(traces).all()
+    assert (np.diff(traces) >= -1e-9 * np.abs(traces[:, 1:])).all()
+    assert (traces[:, -1] > traces[:, 0]).all()
+
+    learned = "learned" in name
+    student = emission.evidence is None
+    steepest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(got["elsewhere"][0]))
+    if not (learned or student):  # there q has another block, or rows a latent at its own optimum
+        for leaf in jax.tree.leaves(got["at q"]):
+            np.testing.assert_allclose(leaf, 0.0, atol=1e-8 * max(steepest, 1.0))
+    np.testing.assert_allclose(got["at r"], 0.0, atol=1e-8)
+    assert steepest > 1e-3
+    assert float(jnp.abs(got["elsewhere"][1]).max()) > 1e-3
+
+    if emission.evidence is not None and not learned:
+        # sticks may have been put in the order of size: p(z) of the sorted counts
+        exact = emission.evidence(x, z, model.components)
+        np.testing.assert_allclose(got["hard"], exact + log_prob(counts_of(z), K), rtol=1e-10)
+
+    check_monte_carlo(emission, model, x, resp, other, got["bound"])
+
+
+def check_monte_carlo(emission, model, x, resp, q, bound):
+    """E_q[log p(x, z, theta) - log q(z, theta)] within 5 standard errors; rows' latents optimal."""
+    key = jax.random.key(1)
+    draws = q.components.sample(key, (2000,))
+    log_lik = emission.log_lik(x, jax.tree.map(np.asarray, draws))
+    if emission.evidence is None:
+        log_lik = student_bound(x, draws, q.components)
+    ratio = model.components.log_prob(draws) - q.components.log_prob(draws)
+    ratio = np.asarray(ratio).reshape(2000, -1).sum(-1)
+    each = np.einsum("nk,snk->s", resp, np.broadcast_to(log_lik, (2000, *resp.shape))) + ratio
+    log_p = np.asarray(q.weights.moments().log_p)
+    rest = resp.sum(0) @ log_p - float(model.weights.penalty(q.weights))
+    rest -= (resp * np.log(resp)).sum()
+    error = each.std() / np.sqrt(2000)
+    assert abs(bound - (each.mean() + rest)) < 5 * error + 1e-9
+
+
+def student_bound(x, draws, q):
+    """E_q(u)[log p(x, u | theta) - log q(u)] with q(u) at its optimum, from draws of theta."""
+    z = x[:, None] - np.asarray(draws.mean)[:, None]
+    precision = np.asarray(draws.precision)
+    square = np.einsum("snki,skij,snkj->snk", z, precision, z)
+    dof, d = np.asarray(q.dof), x.shape[1]
+    shape, rate = 0.5 * (dof + d), 0.5 * (dof + square.mean(0))
+    mean, e_log = shape / rate, digamma(shape) - np.log(rate)
+    log_det = np.linalg.slogdet(precision)[1][:, None]
+    normal = 0.5 * (d * e_log + log_det - mean * square - d * np.log(2 * np.pi))
+    half = 0.5 * dof
+    prior = half * np.log(half) - gammaln(half) + (half - 1) * e_log - half * mean
+    entropy = shape - np.log(rate) + gammaln(shape) + (1 - shape) * digamma(shape)
+    return normal + prior + entropy
+
+
+def test_bound_against_all_assignments(pair, rng):
+    """Never above the log evidence from all K^N assignments, nor far below it."""
+    emission, model, log_prob, _ = pair
+    if emission.evidence is None:
+        return  # see test_student_t.py
+    n = 5
+    x = take(emission.rows(rng, N), np.arange(n))
+    terms = []
+    for z in itertools.product(range(K), repeat=n):
+        z = np.array(z)
+        terms.append(emission.evidence(x, z, model.components) + log_prob(counts_of(z), K))
+    evidence = logsumexp(terms)
+    fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=6)
+    assert (fit.elbos <= evidence + 1e-9).all()
+    assert fit.elbo > evidence - n * np.log(K) - 10.0
+
+
+@pytest.mark.parametrize("emission", EMISSIONS, ids=lambda e: e.name)
+def test_one_component_is_the_exact_evidence(emission, rng):
+    if emission.evidence is None or emission.name == "noise":
+        return  # two kinds of latent variables, or two components at least
+    model = Mixture(vx.Dirichlet.from_standard([0.7]), emission.prior(rng, 1))
+    x = emission.rows(rng, 320)
+    run = jax.jit(lambda weight: vx.fit(model, vx.Batch(rows, weight), init=zero).elbo)
+    rows, zero = jax.tree.map(jnp.asarray, x), np.zeros(320, int)
+    for n in (1, 5, 20, 80, 320):
+        first = np.arange(n)
+        exact = emission.evidence(take(x, first), np.zeros(n, int), model.components)
+        got = run(jnp.asarray((np.arange(320) < n).astype(float)))
+        np.testing.assert_allclose(got, exact, rtol=1e-9)
+
+
+def test_float32_bound(pair, rng):
+    """Within 1e-6 |ELBO| + 1e-3 of float64, at the same q on the same numbers."""
+    emission, model, _, _ = pair
+    x, resp, _, other = arbitrary(rng, emission, model)
+    low = jax.tree.map(lambda a: np.asarray(a, np.float32), (x, resp))
+    models = cast((model, other), np.float32)
+    high = cast(models, np.float64)
+    exact = bound_of(high[0], high[1], *cast(low, np.float64))
+    got = bound_of(models[0], models[1], *low)
+    assert got.dtype == np.float32
+    assert abs(float(got) - float(exact)) < 1e-6 * abs(float(exact)) + 1e-3
+
+
+def cast(tree, dtype):
+    return jax.tree.map(
+        lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
+@fast_jit
+def bound_of(model, q, x, resp):
+    return model.elbo(q, vx.Batch(x, jnp.ones(resp.shape[0], resp.dtype)), resp)

@@ -1,0 +1,194 @@
+"""A component of constant density beside others: rows that belong to no cluster."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from .._pytree import gauge, pytree, replace
+from ..batch import Batch
+from ..numerics import linalg
+from .emission import Emission
+
+
+@pytree
+class NoiseMoments:
+    """Moments of the other components, and the log widths of the box."""
+
+    others: Any
+    log_width: Float[Array, "d"]
+
+    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
+        """The others' log-densities and, last, that of the box."""
+        log_lik, latent = self.others.local(rows)
+        return jnp.concatenate([log_lik, _box(rows, self.log_width)], -1), latent
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """The others', and for the noise the first component's mean: it knows of no place."""
+        mean, variance = self.others.impute(rows)
+        width = jnp.broadcast_to(jnp.exp(2.0 * self.log_width) / 12.0, variance[:, :1].shape)
+        both = [mean, mean[:, :1]], [variance, width]
+        return jnp.concatenate(both[0], 1), jnp.concatenate(both[1], 1)
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What the others say; NaN for the noise."""
+        return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
+
+
+@pytree
+class WithNoise(Emission):
+    """Components and one more, the last, uniform over a box with sides exp(log_width)
+
+    (Banfield & Raftery 1993). It has no parameters; its weight is learned like any other. Rows
+    outside of the box are given the same density: the bound is one for rows inside.
+    """
+
+    others: Any
+    log_width: Float[Array, "d"] = gauge()
+
+    extra: ClassVar[int] = 1
+
+    @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """As the others."""
+        return self.others.separable
+
+    # -- the family -----------------------------------------------------------------------------
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.log_normalizer())
+
+    def expectation(self) -> WithNoise:
+        """The others'."""
+        return replace(self, others=self.others.expectation())
+
+    def moments(self) -> NoiseMoments:
+        """The others', and the box."""
+        return NoiseMoments(self.others.moments(), self.log_width)
+
+    def point(self) -> NoiseMoments:
+        """The others', and the box."""
+        return NoiseMoments(self.others.point(), self.log_width)
+
+    def mode(self) -> Any:
+        """The others'."""
+        return self.others.mode()
+
+    def log_kernel(self, moments: NoiseMoments) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.log_kernel(moments.others))
+
+    def kernel_gap(self, moments: NoiseMoments) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.kernel_gap(moments.others))
+
+    def expected_log_prob(self, moments: NoiseMoments) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.expected_log_prob(moments.others))
+
+    def kl(self, prior: WithNoise) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.kl(prior.others))
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.entropy())
+
+    def log_prob(self, value: Any) -> Float[Array, "..."]:
+        """The others'; 0 for the noise."""
+        return _append(self.others.log_prob(value))
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
+        """The others' parameters."""
+        return self.others.sample(key, shape)
+
+    def about(self, like: Any) -> WithNoise:
+        """The others in the gauge of `like`."""
+        return WithNoise(self.others.about(like.others), like.log_width)
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What the others say; NaN for the noise."""
+        return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
+
+    # -- as components --------------------------------------------------------------------------
+
+    def check(self, rows: Batch) -> None:
+        """Raise ValueError where the others do."""
+        self.others.check(rows)
+
+    def observe(
+        self, rows: Batch, mass: Float[Array, "n k"], at: NoiseMoments, latent: Any
+    ) -> WithNoise:
+        """The others'; nothing is learned from rows of the noise."""
+        return WithNoise(self.others.observe(rows, mass[:, :-1], at.others, latent), self.log_width)
+
+    def embed(self, rows: Batch) -> Float[Array, "n f"]:
+        """As the others."""
+        return self.others.embed(rows)
+
+    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> WithNoise:
+        """As the others."""
+        return WithNoise(self.others.seed(rows, seeds[:-1], count[:-1]), self.log_width)
+
+    def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
+        """The others', and the box."""
+        parts = [self.others.log_predictive(rows), _box(rows, self.log_width)]
+        return jnp.concatenate(parts, -1)
+
+    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
+        """Rows of the others; NaN for those of the noise, whose place is not a parameter."""
+        k = jax.tree.leaves(self.others)[0].shape[0]
+        rows = self.others.draw(key, jnp.minimum(index, k - 1))
+        return jnp.where((index < k)[:, None], rows, jnp.nan)
+
+    def num_parameters(self) -> tuple[int, int]:
+        """As the others: the noise has none, which is not counted."""
+        return self.others.num_parameters()
+
+    def row_size(self, rows: Batch) -> int:
+        """As the others, and one."""
+        return self.others.row_size(rows) + 2
+
+    def take(self, order: Int[Array, "m"]) -> WithNoise:
+        """The noise must stay the last."""
+        return WithNoise(self.others.take(order[:-1]), self.log_width)
+
+    def exchangeable(self) -> Bool[Array, ""]:
+        """Never: the noise is different."""
+        return jnp.zeros((), bool)
+
+    def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
+        """The others'."""
+        return _append(self.others.collapsed(count[:-1]), False)
+
+    def merge_gain(self, prior: WithNoise) -> Float[Array, "k k"]:
+        """The others'; nothing merges with the noise."""
+        gain = self.others.merge_gain(prior.others)
+        return jnp.pad(gain, ((0, 1), (0, 1)), constant_values=-jnp.inf)
+
+
+def log_box_width(rows: Batch) -> Any:
+    """log of the sides of the smallest box that holds the observed entries; 0 if it has none."""
+    keep = (rows.weight > 0)[:, None]
+    keep = keep if rows.mask is None else keep & rows.mask
+    top = jnp.max(jnp.where(keep, rows.x, -jnp.inf), 0)
+    low = jnp.min(jnp.where(keep, rows.x, jnp.inf), 0)
+    width = top - low
+    return jnp.log(jnp.where(width > 0, width, 1.0))
+
+
+def _box(rows: Batch, log_width: Float[Array, "d"]) -> Float[Array, "n 1"]:
+    seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
+    return -linalg.matmul(seen, log_width[:, None])
+
+
+def _append(values: Any, last: Any = 0.0) -> Any:
+    """One more entry at the end; a single value for all components stays one."""
+    if not jnp.ndim(values):
+        return values
+    end = jnp.full((*values.shape[:-1], 1), last, values.dtype)
+    return jnp.concatenate([values, end], -1)

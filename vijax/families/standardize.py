@@ -1,0 +1,52 @@
+"""Where the columns of real rows lie and how wide they are: for starts that ignore units."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..batch import Batch
+
+
+def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
+    """Weighted mean and standard deviation of each column's observed entries; sd 1 if constant."""
+    x = rows.x
+    share = jnp.broadcast_to(rows.weight[:, None], x.shape)
+    share = share if rows.mask is None else jnp.where(rows.mask, share, 0.0)
+    total = jnp.sum(share, 0)
+    share = share / jnp.where(total > 0, total, 1.0)
+    # about the first row, so that a large offset costs no digits
+    center = x[0] + jnp.sum(share * (x - x[0]), 0)
+    variance = jnp.sum(share * (x - center) ** 2, 0)
+    return center, jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
+
+
+def standardize(rows: Batch) -> Float[Array, "n d"]:
+    """Rows in standard deviations from the mean; 0 where an entry is missing."""
+    center, sd = location_and_sd(rows)
+    z = (rows.x - center) / sd
+    return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
+
+
+def seed_rows(rows: Batch, seeds: Array) -> tuple[Float[Array, "k d"], Float[Array, "d"]]:
+    """The rows of these indices, missing entries at the mean, and the columns' sd."""
+    center, sd = location_and_sd(rows)
+    return center + sd * standardize(rows)[seeds], sd
+
+
+def check_matrix(rows: Batch, d: int | None = None) -> None:
+    """Raise ValueError unless rows are (n, d), and as many columns as the prior is for."""
+    x = rows.x
+    if isinstance(x, dict):
+        raise ValueError("x: expected an array of rows and columns, got a dict of columns")
+    if x.ndim != 2:
+        hint = "; use x[:, None] for one column" if x.ndim == 1 else ""
+        raise ValueError(f"x: expected rows and columns, (n, d), got shape {x.shape}{hint}")
+    if d is not None and x.shape[1] != d:
+        raise ValueError(f"x: has {x.shape[1]} columns, but the model's prior is for {d}")
+
+
+def refuse_noise(rows: Batch, what: str) -> None:
+    """Raise ValueError if rows carry measurement noise, which `what` has no exact step for."""
+    if rows.noise is not None:
+        raise ValueError(f"noise: {what} takes none; use the full-covariance Gaussian mixture")

@@ -1,0 +1,258 @@
+"""Student-t rows: Gaussian components whose every row has a precision of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from .._pytree import gauge, pytree, replace, static
+from ..batch import Batch
+from ..numerics import roots, special
+from .emission import Emission
+from .standardize import refuse_noise
+
+DOF_RANGE = (0.1, 200.0)  # of learned degrees of freedom; beyond, rows cannot tell from the normal
+_NODES = 64  # of the quadrature over a row's precision
+
+
+@pytree
+class RowPrecision:
+    """q(u_n | z_n = k): E[u], E[log u] - E[u], and what the Gaussian must know of the row."""
+
+    mean: Float[Array, "n k"]
+    log_less_mean: Float[Array, "n k"]
+    latent: Any
+
+
+@pytree
+class StudentMoments:
+    """Moments of the Gaussian, and the degrees of freedom."""
+
+    gaussian: Any
+    dof: Float[Array, "k"]
+
+    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], RowPrecision]:
+        """log of the row's density with u integrated out, theta in expectation
+
+        (Svensen & Bishop 2005; Archambeau & Verleysen 2007).
+        """
+        parts = self.gaussian.quadratic(rows)
+        log_lik = special.log_student(parts.square, -parts.log_det, self.dof, parts.observed)
+        shape = 0.5 * (self.dof + parts.observed)
+        mean = (self.dof + parts.observed) / (self.dof + parts.square)
+        e_log = jnp.log(mean) - special.digamma_gap(shape)
+        return log_lik, RowPrecision(mean, e_log - mean, parts.latent)
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """The Gaussian's, variances scaled by E[1 / u] given the observed entries."""
+        mean, variance = self.gaussian.impute(rows)
+        parts = self.gaussian.quadratic(rows)
+        free = self.dof + parts.observed
+        factor = (self.dof + parts.square) / jnp.where(free > 2.0, free - 2.0, jnp.nan)
+        return mean, variance * factor[:, :, None]
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """The Gaussian's, and the degrees of freedom."""
+        return {**self.gaussian.describe(names), "dof": self.dof}
+
+
+@pytree
+class StudentT(Emission):
+    """x_n | u_n ~ N(mu_k, (u_n Lambda_k)^-1), u_n ~ Gamma(dof_k / 2, dof_k / 2): Student-t rows
+
+    over any prior of a Gaussian (Peel & McLachlan 2000). `start` are the degrees of freedom;
+    with `learn` they are maximised over (type II), which has no prior and no price in the bound.
+    Their statistics are `count` and `tail`, the sum of E[log u] - E[u].
+    """
+
+    gaussian: Any
+    count: Float[Array, "*b k"]
+    tail: Float[Array, "*b k"]
+    start: Float[Array, "*b k"] = gauge()
+    learn: bool = static(default=True)
+
+    @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """As the Gaussian."""
+        return self.gaussian.separable
+
+    @property
+    def dof(self) -> Float[Array, "*b k"]:
+        """Degrees of freedom: given, or where the bound is highest."""
+        if not self.learn:
+            return self.start
+        used = self.count > 0
+        gap = -(1.0 + self.tail / jnp.where(used, self.count, 1.0))
+        least, most = (0.5 * bound for bound in DOF_RANGE)
+        half = roots.inverse_digamma_gap(gap, least, most)
+        return jnp.where(used, 2.0 * half, self.start)
+
+    @property
+    def mean(self) -> Any:
+        """E[mu_k], in data units."""
+        return self.gaussian.mean
+
+    @property
+    def mean_sd(self) -> Any:
+        """Standard deviation of each entry of mu_k."""
+        return self.gaussian.mean_sd
+
+    @property
+    def covariance(self) -> Any:
+        """E[Lambda_k^-1]: the scale matrix of the Student-t, not its covariance."""
+        return self.gaussian.covariance
+
+    # -- the family -----------------------------------------------------------------------------
+
+    def _dof_terms(self, dof: Float[Array, "k"]) -> Float[Array, "k"]:
+        half = 0.5 * dof
+        log_gamma = special.stirling_error(half) - 0.5 * jnp.log(half) - half
+        return self.count * -(log_gamma + 0.5 * special.LOG_2PI) + self.tail * half
+
+    def log_normalizer(self) -> Float[Array, "..."]:
+        """The Gaussian's, in nats."""
+        return self.gaussian.log_normalizer()
+
+    def expectation(self) -> StudentT:
+        """The Gaussian's; 0 for what stands for the degrees of freedom."""
+        zero = jnp.zeros_like(self.count)
+        return replace(self, gaussian=self.gaussian.expectation(), count=zero, tail=zero)
+
+    def moments(self) -> StudentMoments:
+        """The Gaussian's, and the degrees of freedom."""
+        return StudentMoments(self.gaussian.moments(), self.dof)
+
+    def point(self) -> StudentMoments:
+        """The Gaussian's, and the degrees of freedom."""
+        return StudentMoments(self.gaussian.point(), self.dof)
+
+    def mode(self) -> Any:
+        """The Gaussian's."""
+        return self.gaussian.mode()
+
+    def log_kernel(self, moments: StudentMoments) -> Float[Array, "..."]:
+        """The Gaussian's, in nats."""
+        return self.gaussian.log_kernel(moments.gaussian)
+
+    def kernel_gap(self, moments: StudentMoments) -> Float[Array, "..."]:
+        """The Gaussian's, and what better degrees of freedom gain, in nats."""
+        gap = self._dof_terms(self.dof) - self._dof_terms(moments.dof)
+        return self.gaussian.kernel_gap(moments.gaussian) + _like(self.gaussian, gap)
+
+    def expected_log_prob(self, moments: StudentMoments) -> Float[Array, "..."]:
+        """The Gaussian's, in nats."""
+        return self.gaussian.expected_log_prob(moments.gaussian)
+
+    def kl(self, prior: StudentT) -> Float[Array, "..."]:
+        """The Gaussian's, and what the prior's statistics lose by these degrees of freedom."""
+        gap = prior._dof_terms(prior.dof) - prior._dof_terms(self.dof)
+        return self.gaussian.kl(prior.gaussian) + _like(self.gaussian, gap)
+
+    def entropy(self) -> Float[Array, "..."]:
+        """The Gaussian's, in nats."""
+        return self.gaussian.entropy()
+
+    def log_prob(self, value: Any) -> Float[Array, "..."]:
+        """The Gaussian's, in nats."""
+        return self.gaussian.log_prob(value)
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
+        """Draws of the Gaussian's parameters."""
+        return self.gaussian.sample(key, shape)
+
+    def about(self, like: Any) -> StudentT:
+        """The Gaussian in the gauge of `like`."""
+        return replace(self, gaussian=self.gaussian.about(like.gaussian), start=like.start)
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """The Gaussian's, and the degrees of freedom."""
+        return {**self.gaussian.describe(names), "dof": self.dof}
+
+    # -- as components --------------------------------------------------------------------------
+
+    def check(self, rows: Batch) -> None:
+        """As the Gaussian; measurement noise has no closed form here."""
+        self.gaussian.check(rows)
+        refuse_noise(rows, "the Student-t mixture")
+
+    def observe(
+        self, rows: Batch, mass: Float[Array, "n k"], at: StudentMoments, latent: RowPrecision
+    ) -> StudentT:
+        """The Gaussian's statistics of rows scaled by E[u], and those of dof."""
+        gaussian = self.gaussian.observe(rows, mass, at.gaussian, latent.latent, latent.mean)
+        tail = jnp.sum(mass * latent.log_less_mean, 0)
+        return replace(self, gaussian=gaussian, count=jnp.sum(mass, 0), tail=tail, start=at.dof)
+
+    def embed(self, rows: Batch) -> Float[Array, "n f"]:
+        """As the Gaussian."""
+        return self.gaussian.embed(rows)
+
+    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> StudentT:
+        """As the Gaussian, with the degrees of freedom of the prior."""
+        gaussian = self.gaussian.seed(rows, seeds, count)
+        zero = jnp.zeros_like(count)
+        return replace(self, gaussian=gaussian, count=zero, tail=zero)
+
+    def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
+        """log density with theta integrated out, and u by quadrature: a proper density."""
+        log_u, log_weight = _quadrature(self.dof)
+        each = self.gaussian.log_predictive(rows, jnp.exp(log_u))
+        return jax.nn.logsumexp(each + log_weight[:, None, :], 0)
+
+    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
+        """Rows from the predictive density."""
+        k_scale, k_row = jax.random.split(key)
+        half = 0.5 * self.dof[index]
+        scale = jax.random.gamma(k_scale, half, dtype=half.dtype) / half
+        return self.gaussian.draw(k_row, index, scale)
+
+    def num_parameters(self) -> tuple[int, int]:
+        """The Gaussian's, and dof if it is learned."""
+        each, shared = self.gaussian.num_parameters()
+        return each + int(self.learn), shared
+
+    def row_size(self, rows: Batch) -> int:
+        """As the Gaussian, and three for the row's precision."""
+        return self.gaussian.row_size(rows) + 3 * self.count.shape[-1]
+
+    def take(self, order: Int[Array, "m"]) -> StudentT:
+        """The components of these indices."""
+        rest = {name: getattr(self, name)[order] for name in ("count", "tail", "start")}
+        return replace(self, gaussian=self.gaussian.take(order), **rest)
+
+    def exchangeable(self) -> Bool[Array, ""]:
+        """Whether all components have the same parameters."""
+        return self.gaussian.exchangeable() & jnp.all(self.start == self.start[:1])
+
+    def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
+        """As the Gaussian."""
+        return self.gaussian.collapsed(count)
+
+    def merge_gain(self, prior: StudentT) -> Float[Array, "k k"]:
+        """As the Gaussian, rows' precisions kept."""
+        return self.gaussian.merge_gain(prior.gaussian)
+
+
+def student_t(gaussian: Any, dof: Float[Array, "k"], learn: bool) -> StudentT:
+    """Student-t rows over a prior of Gaussian components."""
+    zero = jnp.zeros_like(dof)
+    return StudentT(gaussian, zero, zero, dof, learn)
+
+
+def _like(gaussian: Any, gap: Float[Array, "k"]) -> Float[Array, "..."]:
+    """One number per component, or their sum where the Gaussian's parameters are shared."""
+    return gap if gaussian.separable else jnp.sum(gap)
+
+
+def _quadrature(dof: Float[Array, "k"]) -> tuple[Float[Array, "j k"], Float[Array, "j k"]]:
+    """Nodes log u and normalised log weights of Gamma(dof / 2, dof / 2), by the trapezium rule."""
+    half = 0.5 * dof
+    low = -6.0 / jnp.sqrt(half) - 20.0 / half
+    high = 6.0 / jnp.sqrt(half) + jnp.log1p(4.0 / half)
+    at = jnp.linspace(0.0, 1.0, _NODES, dtype=dof.dtype)[:, None]
+    log_u = low + (high - low) * at
+    log_weight = -half * (jnp.expm1(log_u) - log_u)
+    return log_u, jax.nn.log_softmax(log_weight, 0)

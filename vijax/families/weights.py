@@ -1,0 +1,86 @@
+"""What a mixture asks of the prior on its weights."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..natural import Natural
+
+_W = TypeVar("_W", bound="Weights")
+
+
+class Weights(Natural):
+    """A Natural over the probabilities of k components; its moments have `log_p` (k,).
+
+    `ordered` says that components are not exchangeable under it, so that their order matters;
+    a family that leaves it to the user has a static field of that name.
+    """
+
+    ordered: bool = False
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """k."""
+
+    @property
+    @abc.abstractmethod
+    def on(self) -> Bool[Array, "*b k"]:
+        """Which components are switched on under a proper prior."""
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, "*b k"]:
+        """E[pi_k]."""
+
+    @property
+    @abc.abstractmethod
+    def sd(self) -> Float[Array, "*b k"]:
+        """Standard deviation of pi_k."""
+
+    @abc.abstractmethod
+    def observe(self, count: Float[Array, "*b k"]) -> Any:
+        """Statistics of rows counted by component; linear in the counts."""
+
+    @abc.abstractmethod
+    def counts(self, stats: Any) -> Float[Array, "*b k"]:
+        """The counts that `stats` were made of."""
+
+    @abc.abstractmethod
+    def take(self, order: Any) -> Any:
+        """The weights of the components of these indices (m,), for reading."""
+
+    @abc.abstractmethod
+    def pad(self: _W, size: int) -> _W:
+        """The same with room for `size` components, the new ones at the end and switched off."""
+
+    def astype(self: _W, dtype: Any) -> _W:
+        """The same in another float type."""
+        return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
+
+    def update(self: _W, q: Any, stats: Any) -> _W:
+        """Optimal q given statistics, called on the prior."""
+        return stats + self
+
+    def penalty(self, q: Any) -> Float[Array, ""]:
+        """KL(q || prior) in nats, called on the prior."""
+        return jnp.sum(q.kl(self))
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
+        return jnp.sum(self.log_kernel(moments))
+
+    def arrange(self, q: Any, stats: Any) -> Int[Array, "k"]:
+        """An order of the components that does not lower the bound."""
+        return jnp.arange(self.size)
+
+
+def pad_zeros(a: Float[Array, "*b k"], size: int) -> Float[Array, "*b m"]:
+    """Zeros appended to the last axis, up to `size` entries."""
+    rest = size - a.shape[-1]
+    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, rest)]) if rest else a

@@ -1,0 +1,122 @@
+"""Wishart on a precision matrix: the part that every Normal-Wishart has in it."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from .._pytree import pytree
+from ..numerics import linalg, special
+
+
+@pytree
+class Wishart:
+    """Lambda ~ Wishart(scatter^-1, df), by df > d - 1 and the Cholesky factor of `scatter`.
+
+    Density |Lambda|^((df - d - 1) / 2) exp(-tr(scatter Lambda) / 2) / exp(A) (Bishop 2006, B.78).
+    """
+
+    df: Float[Array, "*b"]
+    chol: Float[Array, "*b d d"]
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.chol.shape[-1]
+
+    @property
+    def _steps(self) -> Float[Array, "d"]:
+        return jnp.arange(self.dim, dtype=self.df.dtype)
+
+    @property
+    def _half_df(self) -> Float[Array, "*b d"]:
+        """(df - j) / 2 for j = 0 .. d - 1, the shapes of the d chi-squares."""
+        return 0.5 * (self.df[..., None] - self._steps)
+
+    @property
+    def mean(self) -> Float[Array, "*b d d"]:
+        """E[Lambda] = df scatter^-1."""
+        return self.df[..., None, None] * linalg.precision_from_chol(self.chol)
+
+    @property
+    def sd(self) -> Float[Array, "*b d d"]:
+        """Standard deviation of each entry of Lambda."""
+        w = linalg.precision_from_chol(self.chol)
+        diag = linalg.diagonal(w)
+        return jnp.sqrt(self.df[..., None, None] * (w**2 + linalg.outer(diag, diag)))
+
+    def e_logdet(self) -> Float[Array, "*b"]:
+        """E[log|Lambda|]."""
+        half = self._half_df
+        each = jnp.log(2.0 * half) - special.digamma_gap(half)
+        return jnp.sum(each, -1) - linalg.logdet(self.chol)
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """A in nats (Bishop 2006, eq. B.79 inverted)."""
+        half, d = self._half_df, self.dim
+        geometric = jnp.sum(jnp.log(2.0 * half), -1) - linalg.logdet(self.chol)
+        rest = special.stirling_error(half) - half - 0.5 * (1.0 + self._steps) * jnp.log(half)
+        constant = 0.5 * d * special.LOG_2PI + 0.25 * d * (d - 1) * math.log(math.pi)
+        return 0.5 * self.df * geometric + jnp.sum(rest, -1) + constant
+
+    def gap(self, chol: Float[Array, "*b d d"], scale: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """df stein_loss(Lambda E[Lambda]^-1) / 2 in nats, at Lambda = scale (chol chol^T)^-1."""
+        ratio = linalg.tri_solve(chol, self.chol) * jnp.sqrt(scale / self.df)[..., None, None]
+        return 0.5 * self.df * linalg.stein_loss(ratio)
+
+    def kl(self, prior: Wishart) -> Float[Array, "*b"]:
+        """KL in nats, as a sum of non-negative terms."""
+        df, df0 = self.df, prior.df
+        ratio = linalg.tri_solve(self.chol, prior.chol) * jnp.sqrt(df / df0)[..., None, None]
+        # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2, term by term
+        j = self._steps
+        left = df0[..., None] - j
+        logs = jnp.log1p(j * (df - df0)[..., None] / (df[..., None] * left))
+        steps = j * special.log_ratio(df, df0)[..., None] - left * logs
+        gaps = special.shape_gap(self._half_df, prior._half_df) + 0.5 * steps
+        return 0.5 * df0 * linalg.stein_loss(ratio) + jnp.sum(gaps, -1)
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Differential entropy in nats."""
+        half, d = self._half_df, self.dim
+        each = special.stirling_error(half) - 0.5 * (1.0 + self._steps) * jnp.log(half)
+        each = each + 0.5 * self.df[..., None] * special.digamma_gap(half)
+        constant = 0.5 * d * special.LOG_2PI + 0.25 * d * (d - 1) * (1.0 + math.log(math.pi))
+        return jnp.sum(each, -1) + constant + 0.5 * (d + 1.0) * self.e_logdet()
+
+    def sample(
+        self, key: Key[Array, ""], shape: tuple[int, ...]
+    ) -> tuple[Float[Array, "*s d d"], Float[Array, "*s d d"]]:
+        """Draws of Lambda by Bartlett's decomposition, and matrices R with R R^T = Lambda^-1."""
+        k_chi, k_off = jax.random.split(key)
+        dtype, d, batch = self.chol.dtype, self.dim, (*shape, *self.df.shape)
+        half = jnp.broadcast_to(self._half_df, (*batch, d))
+        diag = jnp.sqrt(2.0 * jax.random.gamma(k_chi, half, dtype=dtype))
+        below = jnp.tril(jax.random.normal(k_off, (*batch, d, d), dtype), -1)
+        bartlett = below + diag[..., None] * jnp.eye(d, dtype=dtype)
+        chol = jnp.broadcast_to(self.chol, (*batch, d, d))
+        root = linalg.matmul(linalg.tri_inverse(chol).mT, bartlett)
+        half_covariance = linalg.matmul(chol, linalg.tri_inverse(bartlett).mT)
+        return linalg.matmul(root, root.mT), half_covariance
+
+
+def mean_covariance(
+    scatter: Float[Array, "*b d d"], df: Float[Array, "*b"]
+) -> Float[Array, "*b d d"]:
+    """E[Lambda^-1] = scatter / (df - d - 1); NaN unless df > d + 1."""
+    free = df - scatter.shape[-1] - 1.0
+    return scatter / jnp.where(free > 0, free, jnp.nan)[..., None, None]
+
+
+def covariance_sd(
+    scatter: Float[Array, "*b d d"], df: Float[Array, "*b"]
+) -> Float[Array, "*b d d"]:
+    """Standard deviation of each entry of Lambda^-1; NaN unless df > d + 3."""
+    free = (df - scatter.shape[-1])[..., None, None]
+    diag = linalg.diagonal(scatter)
+    top = (free + 1.0) * scatter**2 + (free - 1.0) * linalg.outer(diag, diag)
+    bottom = free * (free - 1.0) ** 2 * (free - 3.0)
+    return jnp.sqrt(top / jnp.where(free > 3.0, bottom, jnp.nan))

@@ -1,0 +1,179 @@
+"""Priors of Gaussian components: one conjugate family for each covariance structure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._host import as_floats, check_bound, is_concrete, namespace, to_device
+from ..batch import Batch
+from ..families.diagonal_normal_gamma import DiagonalNormalGamma
+from ..families.noise import WithNoise
+from ..families.normal_gamma import NormalGamma
+from ..families.normal_wishart import NormalWishart
+from ..families.spherical_normal_gamma import SphericalNormalGamma
+from ..families.tied_normal_wishart import TiedNormalWishart
+from .sizes import per_component
+
+COVARIANCES = ("full", "tied", "diag", "spherical")
+_LEAST_SHRINKAGE = 1e-3  # of the correlations in the default prior
+
+
+def default(batch: Batch, covariance: str) -> tuple[Any, float, Any]:
+    """Mean, df and scatter of the default prior: the location and scale of all the data."""
+    check_covariance(covariance)
+    x, d = as_floats("x", batch.x), batch.x.shape[1]
+    weight = as_floats("weight", batch.weight)
+    center, scatter = _location_and_scale(x, weight, batch.mask)
+    if covariance in ("full", "tied"):
+        return center, d + 2.0, scatter
+    variance = namespace(scatter).diagonal(scatter)
+    return center, 3.0, variance if covariance == "diag" else variance.mean()
+
+
+def build(
+    covariance: str, given: dict[str, Any], num_components: int, size: int, dtype: Any
+) -> Any:
+    """Components with the prior `mean`, `kappa`, `df`, `scatter` as `with_prior` takes them."""
+    check_covariance(covariance)
+    given = {name: as_floats(name, value) for name, value in given.items()}
+    d = _num_features(covariance, given["mean"], given["scatter"])
+    matrix = covariance in ("full", "tied")
+    tied = covariance == "tied"
+    if given["mean"].ndim == 0:
+        given["mean"] = given["mean"] * np.ones(d, given["mean"].dtype)
+    if given["scatter"].ndim == 0 and covariance != "spherical":
+        one = np.eye(d) if matrix else np.ones(d)
+        given["scatter"] = given["scatter"] * one.astype(given["scatter"].dtype)
+    each = {"mean": (d,), "kappa": (), "df": (), "scatter": _event(covariance, d)}
+    full = {
+        name: _shared(name, value, each[name])
+        if tied and name in ("df", "scatter")
+        else per_component(name, value, each[name], num_components, size)
+        for name, value in given.items()
+    }
+    full = {name: value.astype(dtype) for name, value in full.items()}
+    check_bound("mean", full["mean"])
+    check_bound("kappa", full["kappa"], above=0.0)
+    if matrix:
+        check_bound("df", full["df"], above=d - 1.0, note=" (d - 1)")
+        _check_positive_definite("scatter", full["scatter"])
+    else:
+        check_bound("df", full["df"], above=0.0)
+        check_bound("scatter", full["scatter"], above=0.0)
+    if tied:  # a component that is off has no mean
+        on = np.arange(size) < num_components
+        full["kappa"] = namespace(full["kappa"]).where(on, full["kappa"], 0.0).astype(dtype)
+    part = {name: to_device(value) for name, value in full.items()}
+    shift = to_device(np.zeros((size, d), dtype))
+    mean, kappa, df, scatter = (part[name] for name in ("mean", "kappa", "df", "scatter"))
+    if covariance == "full":
+        return NormalWishart(kappa, shift, scatter, df, mean)
+    if tied:
+        return TiedNormalWishart(kappa, shift, scatter, df, mean)
+    kappa = to_device(namespace(full["kappa"]).repeat(full["kappa"][:, None], d, 1))
+    if covariance == "diag":
+        shape = to_device(namespace(full["df"]).repeat(0.5 * full["df"][:, None], d, 1))
+        return DiagonalNormalGamma(NormalGamma(kappa, shift, shape, 0.5 * scatter, mean))
+    return SphericalNormalGamma(kappa, shift, 0.5 * df, 0.5 * scatter, mean)
+
+
+def flat(covariance: str, size: int, d: int, dtype: Any) -> Any:
+    """Components without a prior: every natural parameter zero."""
+    check_covariance(covariance)
+
+    def zeros(*shape: int) -> Any:
+        return to_device(np.zeros(shape, dtype))
+
+    k, kd = zeros(size), zeros(size, d)
+    if covariance == "full":
+        return NormalWishart(k, kd, zeros(size, d, d), k, kd)
+    if covariance == "tied":
+        return TiedNormalWishart(k, kd, zeros(d, d), zeros(), kd)
+    if covariance == "diag":
+        return DiagonalNormalGamma(NormalGamma(kd, kd, kd, kd, kd))
+    return SphericalNormalGamma(kd, kd, k, k, kd)
+
+
+def with_noise(components: Any, width: Any, dtype: Any) -> Any:
+    """`components` and a last one, uniform over a box with sides `width` (d,), data units."""
+    value = as_floats("noise_width", width)
+    d = components.mean.shape[-1]
+    if value.shape != (d,):
+        raise ValueError(f"noise_width: expected shape ({d},), got {value.shape}")
+    check_bound("noise_width", value, above=0.0)
+    return WithNoise(components, to_device(namespace(value).log(value), dtype))
+
+
+def check_covariance(covariance: Any) -> None:
+    """Raise ValueError unless it is one of the four."""
+    if covariance not in COVARIANCES:
+        raise ValueError(f"covariance: expected one of {', '.join(COVARIANCES)}, got {covariance!r}")
+
+
+def _event(covariance: str, d: int) -> tuple[int, ...]:
+    return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance]
+
+
+def _shared(name: str, value: Any, each: tuple[int, ...]) -> Any:
+    if value.shape != each:
+        raise ValueError(
+            f"{name}: all components share it when covariance='tied'; expected "
+            f"{'a scalar' if each == () else f'shape {each}'}, got shape {value.shape}"
+        )
+    return value
+
+
+def _num_features(covariance: str, mean: Any, scatter: Any) -> int:
+    if covariance in ("full", "tied"):
+        if scatter.ndim in (2, 3) and scatter.shape[-1] == scatter.shape[-2]:
+            return scatter.shape[-1]
+        if scatter.ndim:
+            raise ValueError(
+                f"scatter: expected a scalar, (d, d) or (k, d, d), got shape {scatter.shape}; "
+                "a diagonal is jnp.diag(scatter)"
+            )
+    elif covariance == "diag" and scatter.ndim:
+        return scatter.shape[-1]
+    return mean.shape[-1] if mean.ndim else 1
+
+
+def _check_positive_definite(name: str, value: Any) -> None:
+    if not is_concrete(value):
+        return
+    host = np.asarray(value, np.float64)
+    size = np.abs(host).max((-2, -1), keepdims=True)
+    if not np.isfinite(host).all():
+        raise ValueError(f"{name}: must be finite")
+    if (np.abs(host - np.swapaxes(host, -2, -1)) > 1e-4 * size).any():
+        raise ValueError(f"{name}: must be symmetric")
+    lowest = np.linalg.eigvalsh(host).min()
+    if not lowest > 0:
+        raise ValueError(f"{name}: must be positive definite, smallest eigenvalue {lowest:g}")
+
+
+def _location_and_scale(x: Any, weight: Any, mask: Any) -> tuple[Any, Any]:
+    """Mean and shrunken covariance of the rows, on the host or traced; of observed entries."""
+    xp, d = namespace(x, weight), x.shape[1]
+    if mask is not None and xp is np and is_concrete(mask):
+        mask = np.asarray(mask)
+    seen = xp.ones(x.shape, bool) if mask is None else mask
+    share = xp.where(seen, weight[:, None], 0.0)
+    total = share.sum(0)
+    share = share / xp.where(total > 0, total, 1.0)
+    center = x[0] + (share * (x - x[0])).sum(0)
+    z = xp.where(seen, x - center, 0.0)
+    # where entries are missing: correlations of what is there, and each column's own variance
+    root = xp.sqrt(share)
+    product = xp.matmul((root * z).T, root * z, **({"precision": "highest"} if xp is jnp else {}))
+    variance = (share * z**2).sum(0)
+    top, low = xp.where(seen, x, -xp.inf).max(0), xp.where(seen, x, xp.inf).min(0)
+    varies = top > low
+    variance = xp.where(varies, variance, 0.0)
+    some = variance.sum() / xp.maximum(varies.sum(), 1).astype(x.dtype)
+    diagonal = xp.where(varies, variance, xp.where(some > 0, some, 1.0))
+    shrink = xp.maximum(d / (weight.sum() + d), _LEAST_SHRINKAGE)
+    off = xp.where(varies[:, None] & varies[None, :], (1.0 - shrink) * product, 0.0)
+    return center, xp.where(np.eye(d, dtype=bool), xp.diag(diagonal), off).astype(x.dtype)

@@ -1,0 +1,152 @@
+"""How many components: the evidence bound for each number, from one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ._host import check_integer
+from ._pytree import pytree, static
+from ._text import columns
+from .batch import Batch
+from .infer.cavi import CAVI
+from .infer.fit import fit
+from .infer.result import Result, Status, Stop
+from .models.gaussian_mixture import GaussianMixture
+from .numerics import special
+
+_USED = 0.5  # rows: a component with fewer is at its prior
+
+
+@pytree
+class Selection:
+    """The fits for every number of components, best restarts, and what ranks them.
+
+    `score` is the log evidence bound of the model without labels, in nats: ELBO plus the log of
+    the number of equivalent relabellings, log(k! / unused!), which is log k! if all components
+    are in use (Bishop 2006, section 10.2.4). After EM it is -BIC / 2. `bic`, `aic` and `icl`
+    are NaN after CAVI; of the four only differences mean anything. Leading axis: `num_components`.
+    """
+
+    results: Result
+    score: Float[Array, "m"]
+    bic: Float[Array, "m"]
+    aic: Float[Array, "m"]
+    icl: Float[Array, "m"]
+    num_components: tuple[int, ...] = static()
+
+    @property
+    def best(self) -> int:
+        """The number of components with the highest score among fits that did not fail."""
+        return self.num_components[self._order[0]]
+
+    @property
+    def _order(self) -> list[int]:
+        status = np.asarray(self.results.status)
+        failed = np.isin(status, [Status.NON_FINITE, Status.COLLAPSED])
+        score = np.where(failed | np.isnan(self.score), -np.inf, np.asarray(self.score))
+        return [int(i) for i in np.argsort(-score, kind="stable")]
+
+    def result(self, num_components: int | None = None) -> Result:
+        """The fit with so many components, the best one if not said; switched-off ones included."""
+        wanted = self.best if num_components is None else num_components
+        i = self.num_components.index(wanted)
+        return jax.tree.map(lambda a: a[i], self.results)
+
+    def summary(self) -> str:
+        """A table of all numbers of components, the winner first."""
+        order = self._order
+        top = float(self.score[order[0]])
+        head = [str(self.num_components[i]) for i in order]
+        label = "-BIC / 2" if self.results.point else "ELBO + relabellings"
+        rows = {
+            label: [f"{float(self.score[i]):.2f}" for i in order],
+            "below the best": [f"{top - float(self.score[i]):.2f}" for i in order],
+            "status": [Status(int(self.results.status[i])).name for i in order],
+        }
+        if self.results.point:
+            for name in ("bic", "aic", "icl"):
+                rows[name.upper()] = [f"{float(getattr(self, name)[i]):.2f}" for i in order]
+        return "\n".join([f"best: {self.best} components", *columns(head, rows)])
+
+
+def select_num_components(
+    x: Any,
+    num_components: Iterable[int],
+    *,
+    key: Key[Array, ""],
+    num_restarts: int = 8,
+    method: Any = CAVI(),
+    stop: Stop = Stop(),
+    build: Callable[..., Any] | None = None,
+    **prior: Any,
+) -> Selection:
+    """Fit every number of components at once and rank them.
+
+    One compiled program fits all: models of equal shape with components switched off, vmapped
+    over their number and over restarts. The prior of a component is the same for all (its scale
+    does not shrink with their number), and the weights' conc is 1 unless given.
+
+    `build(x, k, k_max=..., **prior)` makes a model; by default `GaussianMixture.from_data`, or
+    with `method=EM()` a flat prior: maximum likelihood, ranked by BIC. Raises ValueError for an
+    empty or repeated list of numbers, and as `fit` does.
+    """
+    sizes = tuple(num_components)
+    for k in sizes:
+        check_integer("num_components", k)
+    if not sizes or len(set(sizes)) < len(sizes) or min(sizes) < 1:
+        raise ValueError(f"num_components: expected different numbers from 1 up, got {sizes}")
+    batch = Batch.of(x)
+    k_max = max(sizes)
+    if build is None:
+        build, prior = _default(batch, method, prior)
+    models = [build(batch, k, k_max=k_max, **prior) for k in sizes]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    keys = jax.random.split(key, len(sizes))
+
+    def one(model: Any, key: Array) -> Result:
+        return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
+
+    results = jax.vmap(one)(stacked, keys)
+    entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(stacked, results.q)
+    score, criteria = _scores(models[0], results, sizes, batch, entropy)
+    return Selection(results, score, *criteria, num_components=sizes)
+
+
+def _default(batch: Batch, method: Any, prior: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if not method.point:
+        chosen = prior if "weights" in prior else {"conc": 1.0, **prior}
+        return GaussianMixture.from_data, chosen
+
+    def flat(batch: Batch, k: int, **options: Any) -> GaussianMixture:
+        return GaussianMixture.flat(k, batch.x.shape[1], **options)
+
+    return flat, prior
+
+
+def _entropy(model: Any, q: Any, batch: Batch) -> Float[Array, ""]:
+    """Of the assignments, in nats."""
+    resp, _ = special.normalize(model.log_joint(q.point(), batch))
+    log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
+    return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
+
+
+def _scores(
+    model: Any, results: Result, sizes: tuple[int, ...], batch: Batch, entropy: Float[Array, "m"]
+) -> tuple[Any, tuple[Any, Any, Any]]:
+    k = jnp.asarray(sizes, results.elbo.dtype)
+    rows = jnp.sum(batch.weight)
+    if not results.point:
+        used = jnp.sum(results.q.weights.mean * rows > _USED, -1).astype(k.dtype)
+        score = results.elbo + special.log_gamma_ratio(k - used + 1.0, used)
+        nothing = jnp.full_like(score, jnp.nan)
+        return score, (nothing, nothing, nothing)
+    each, shared = model.components.num_parameters()
+    free = k * each + shared + k - 1.0
+    bic = free * jnp.log(rows) - 2.0 * results.elbo
+    return -0.5 * bic, (bic, 2.0 * free - 2.0 * results.elbo, bic + 2.0 * entropy)
