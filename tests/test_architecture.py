@@ -14,11 +14,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     ["_pytree", "_text"],
     ["numerics", "_host", "datasets"],
-    ["batch", "natural"],
+    ["batch", "natural", "storage"],
     ["families", "model"],
     ["models"],
     ["infer"],
-    ["extras"],
+    ["extras", "selection"],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from . import GaussianMixture, Result, datasets, fit
-from ._pytree import arrays_by_path
+from . import Batch, GaussianMixture, Moves, Result, datasets, fit, save
+from .models.gaussian_prior import COVARIANCES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,19 +25,20 @@ def main(argv: list[str] | None = None) -> int:
         names, x = ["x0", "x1"], datasets.three_clusters()[0]
         print("no file given: 500 points from three clusters (vijax.datasets.three_clusters)")
     else:
-        names, x = _read(Path(options.data), options.columns)
+        names, x = _read(Path(options.data), options.columns, options.missing)
     print(f"{x.shape[0]} rows, {x.shape[1]} columns; {options.num_restarts} restarts")
     try:
-        model = GaussianMixture.from_data(x, options.num_components)
-        key = jax.random.key(options.seed)
-        result = fit(model, x, key=key, num_restarts=options.num_restarts)
+        rows = Batch.of(x, missing=options.missing)
+        size, structure = options.num_components, options.covariance
+        model = GaussianMixture.from_data(rows, size, covariance=structure)
+        key, moves = jax.random.key(options.seed), Moves() if options.moves else None
+        result = fit(model, rows, key=key, num_restarts=options.num_restarts, moves=moves)
     except (TypeError, ValueError, OverflowError) as error:
         _refuse(str(error))
     print(result.summary(names=names))
     try:
         if options.out:
-            with open(options.out, "wb") as file:
-                np.savez(file, **arrays_by_path(result))
+            save(options.out, result)
             print(f"wrote {options.out}")
         if options.plot:
             _draw(result, x, names, options.plot)
@@ -58,7 +59,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--columns", help="comma-separated names of the columns to use")
     parser.add_argument("--num-components", type=int, default=20, help="default: 20")
     parser.add_argument("--num-restarts", type=int, default=16, help="default: 16")
-    parser.add_argument("--covariance", choices=["full"], default="full", help="default: full")
+    parser.add_argument("--covariance", choices=COVARIANCES, default="full", help="default: full")
+    parser.add_argument("--missing", action="store_true", help="empty cells are missing entries")
+    parser.add_argument("--moves", action="store_true", help="search by merges, splits and births")
     parser.add_argument("--seed", type=int, default=0, help="of the random key; default: 0")
     parser.add_argument("--out", metavar="FIT.npz", help="write every array of the result")
     parser.add_argument("--plot", metavar="FIT.png", help="write a picture of the fit")
@@ -89,7 +92,7 @@ def _check_outputs(out: str | None, plot: str | None) -> None:
         _refuse(f"{plot}: a picture ends in one of .{', .'.join(sorted(kinds))}")
 
 
-def _read(path: Path, columns: str | None) -> tuple[list[str], np.ndarray]:
+def _read(path: Path, columns: str | None, missing: bool) -> tuple[list[str], np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *lines = [line for line in csv.reader(file) if line] or [[]]
@@ -107,11 +110,12 @@ def _read(path: Path, columns: str | None) -> tuple[list[str], np.ndarray]:
     if len(lines) < 2:
         _refuse(f"{path}: needs at least two rows below the header, found {len(lines)}")
     place = [header.index(name) for name in names]
-    return names, np.array([_numbers(path, i, line, header, place) for i, line in enumerate(lines)])
+    rows = [_numbers(path, i, line, header, place, missing) for i, line in enumerate(lines)]
+    return names, np.array(rows)
 
 
 def _numbers(
-    path: Path, i: int, line: list[str], header: list[str], place: list[int]
+    path: Path, i: int, line: list[str], header: list[str], place: list[int], missing: bool
 ) -> list[float]:
     if len(line) != len(header):
         _refuse(f"{path}: row {i + 1} has {len(line)} cells, the header {len(header)}")
@@ -125,10 +129,10 @@ def _numbers(
                 f"{path}: column {header[j]!r} holds text ({cell!r} in row {i + 1}); "
                 "choose numeric columns with --columns"
             )
-        if not math.isfinite(value):
+        if not math.isfinite(value) and not (missing and math.isnan(value)):
             _refuse(
                 f"{path}: column {header[j]!r} has no finite number in row {i + 1} ({cell!r}); "
-                "remove the row or choose other columns with --columns"
+                "remove the row, choose other columns with --columns, or say --missing"
             )
         values.append(value)
     return values

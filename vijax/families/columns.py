@@ -125,7 +125,8 @@ class Columns(Emission):
         if not isinstance(rows.x, dict):
             raise ValueError(
                 f"x: expected a dict of the columns {', '.join(self.parts)}, "
-                f"got an array of shape {rows.x.shape}"
+                f"got an array of shape {rows.x.shape}; a data frame becomes one by "
+                "{name: frame[name] for name in ...}"
             )
         if set(rows.x) != set(self.parts):
             raise ValueError(

@@ -17,6 +17,7 @@ from .diagonal_rows import DiagonalMoments, diagonal_matrix
 from .emission import Emission
 from .normal_gamma import MeanPrecision, NormalGamma
 from .standardize import check_matrix, refuse_noise, seed_rows, standardize
+from .student import Student
 
 
 @pytree
@@ -168,6 +169,11 @@ class DiagonalNormalGamma(Emission):
         """Squared scales of the predictive Student-t, for rows of `scale` times the precision."""
         own = 1.0 if scale is None else 1.0 / scale[..., None]
         return (own + 1.0 / self.kappa) * (self.columns.rate / self.columns.shape)
+
+    def predictive(self) -> Student:
+        """One Student-t per column, with df degrees of freedom each: `dof` is (k, d)."""
+        part = self.columns
+        return Student(part.origin, part._offset, diagonal_matrix(self._width()), self.df)
 
     def log_predictive(
         self, rows: Batch, scale: Float[Array, "... k"] | None = None

@@ -94,7 +94,8 @@ class Dirichlet(Weights):
     @property
     def sd(self) -> Float[Array, "*b k"]:
         """Posterior standard deviation of each p_k."""
-        return jnp.sqrt(self.variance)
+        variance = self.variance
+        return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
 
     def _sum(self, terms: Float[Array, "*b k"]) -> Float[Array, "*b"]:
         return jnp.sum(jnp.where(self._on, terms, 0.0), -1)

@@ -107,4 +107,6 @@ class Gamma(Natural):
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Draws of tau."""
-        return jax.random.gamma(key, self.shape, (*shape, *self.shape.shape)) / self.rate
+        return jax.random.gamma(
+            key, self.shape, (*shape, *self.shape.shape), self.shape.dtype
+        ) / self.rate

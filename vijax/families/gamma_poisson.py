@@ -168,10 +168,10 @@ def log_poisson_peak(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """log Poisson(x | x) = x log(x) - x - log(x!) in nats, for counts x."""
     low = jnp.take(jnp.asarray(_PEAKS, x.dtype), x.astype(jnp.int32), mode="clip")
     top = jnp.maximum(x, float(_TABLE))
-    z, error = top**-2, jnp.zeros_like(top)
+    step, error = 1.0 / top, jnp.zeros_like(top)
     for c in _SERIES[::-1]:
-        error = error * z + c
-    high = -0.5 * (jnp.log(top) + special.LOG_2PI) - error / top
+        error = error * step**2 + c
+    high = -0.5 * (jnp.log(top) + special.LOG_2PI) - error * step
     return jnp.where(x < _TABLE, low, high)
 
 

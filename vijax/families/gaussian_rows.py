@@ -25,8 +25,8 @@ class Completed:
     spread: Float[Array, "p k d d"]
     group: Int[Array, "n"] | None
     square: Float[Array, "n k"]
-    log_det: Float[Array, "p k"]
-    observed: Float[Array, "p 1"]
+    log_det: Float[Array, "... k"]
+    observed: Float[Array, "... 1"]
 
     @property
     def log_density(self) -> Float[Array, "n k"]:
@@ -40,7 +40,7 @@ class Quadratic:
 
     square: Float[Array, "n k"]
     log_det: Float[Array, "... k"]
-    observed: Float[Array, "m 1"]
+    observed: Float[Array, "... 1"]
     latent: Completed | None
 
     @property
@@ -118,5 +118,5 @@ def _patterns(rows: Batch) -> tuple[Array, Any]:
     return rows.patterns, rows.group
 
 
-def _apply(a: Float[Array, "n k d e"], b: Float[Array, "n k e"]) -> Float[Array, "n k d"]:
+def _apply(a: Float[Array, "p k d e"], b: Float[Array, "n k e"]) -> Float[Array, "n k d"]:
     return linalg.matmul(a, b[..., None])[..., 0]

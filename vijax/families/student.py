@@ -22,7 +22,7 @@ class Student:
     origin: Float[Array, "*b d"]
     shift: Float[Array, "*b d"]
     scale: Float[Array, "*b d d"]
-    dof: Float[Array, "*b"] | None
+    dof: Float[Array, "..."] | None
 
     def log_prob(
         self, rows: Batch, inflate: Float[Array, "... k"] | float = 1.0

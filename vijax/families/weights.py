@@ -17,11 +17,13 @@ _W = TypeVar("_W", bound="Weights")
 class Weights(Natural):
     """A Natural over the probabilities of k components; its moments have `log_p` (k,).
 
-    `ordered` says that components are not exchangeable under it, so that their order matters;
-    a family that leaves it to the user has a static field of that name.
+    `ordered` says that components are not exchangeable under it, so that their order matters; a
+    family that leaves it to the user has a static field of that name. `has_point` says that EM has
+    a point to climb to.
     """
 
     ordered: bool = False
+    has_point: bool = True
 
     @property
     @abc.abstractmethod

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from .._host import check_integer, common_dtype, to_device
 from .._pytree import pytree
@@ -161,6 +162,19 @@ class GaussianMixture(Mixture):
         weights = Dirichlet(to_device(np.zeros(size, dtype)))
         on = to_device(np.arange(size) < num_components)
         return cls(weights, components, on, improper=True)
+
+    def sample_parameters(
+        self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        """Draws from q with leading axes `shape`: "weights" (k,), "means" (k, d) and
+
+        "covariances" (k, d, d), in data units, whatever the covariance structure.
+        """
+        draws = q.sample(key, shape)
+        components = getattr(q.components, "others", q.components)
+        value = draws["components"]
+        covariances = gaussian_prior.covariances_of(components, value)
+        return {"weights": draws["weights"], "means": value.mean, "covariances": covariances}
 
     def density(self, q: Any) -> MixtureDensity:
         """The predictive density as an object with marginals, conditionals, moments and samples.

@@ -15,6 +15,7 @@ from ..families.normal_gamma import NormalGamma
 from ..families.normal_wishart import NormalWishart
 from ..families.spherical_normal_gamma import SphericalNormalGamma
 from ..families.tied_normal_wishart import TiedNormalWishart
+from ..numerics import linalg
 from .sizes import per_component
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
@@ -95,6 +96,20 @@ def flat(covariance: str, size: int, d: int, dtype: Any) -> Any:
     if covariance == "diag":
         return DiagonalNormalGamma(NormalGamma(kd, kd, kd, kd, kd))
     return SphericalNormalGamma(kd, kd, k, k, kd)
+
+
+def covariances_of(components: Any, value: Any) -> Any:
+    """Covariance matrices (*s, k, d, d) of values that `components.sample` drew."""
+    d = value.mean.shape[-1]
+    eye = jnp.eye(d, dtype=value.mean.dtype)
+    if isinstance(components, DiagonalNormalGamma):
+        return eye / value.precision[..., None]
+    if isinstance(components, SphericalNormalGamma):
+        return eye / value.precision[..., None, None]
+    matrix = linalg.precision_from_chol(linalg.chol(value.precision))
+    if isinstance(components, TiedNormalWishart):
+        matrix = jnp.broadcast_to(matrix[..., None, :, :], (*value.mean.shape, d))
+    return matrix
 
 
 def with_noise(components: Any, width: Any, dtype: Any) -> Any:

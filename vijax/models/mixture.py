@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._host import is_concrete
 from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..families.emission import Emission
@@ -64,6 +66,12 @@ class Mixture(Conjugate):
             raise ValueError(
                 "label: stick-breaking weights put the components in order of size; known labels "
                 "need a Dirichlet prior, or StickBreaking(..., ordered=False)"
+            )
+        _check_labels(batch, self.num_components)
+        if point and not self.weights.has_point:
+            raise ValueError(
+                "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it "
+                "with StickBreaking.dirichlet_process(concentration, ...)"
             )
         if self.improper and not point:
             raise ValueError(
@@ -259,22 +267,25 @@ class Mixture(Conjugate):
         """Draws of "weights" and "components" from q, with leading axes `shape`."""
         return q.sample(key, shape)
 
-    def impute(self, q: Any, x: Any) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+    def impute(self, q: Any, x: Any) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given the observed ones.
 
         Observed entries come back as they are, with standard deviation 0. `x` is a Batch with
-        missing entries; means and precisions are taken at their posterior means.
+        missing entries, and the results have its form; means and precisions are taken at their
+        posterior means. A category is imputed as the mean of its codes: read `responsibilities`.
         """
         batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
         log_lik = moments.components.local(batch)[0]
         resp, _ = special.normalize(_log_joint(moments, log_lik, batch))
-        mean, variance = moments.components.impute(batch)
-        center = jnp.sum(resp[:, :, None] * mean, 1)
-        spread = jnp.sum(resp[:, :, None] * (variance + (mean - center[:, None]) ** 2), 1)
-        if batch.mask is None:
-            return batch.x, jnp.zeros_like(batch.x)
-        sd = jnp.where(batch.mask, 0.0, jnp.sqrt(spread))
-        return jnp.where(batch.mask, batch.x, center), sd
+        found = moments.components.impute(batch)
+        if not isinstance(batch.x, dict):
+            return _imputed(resp, batch.x, batch.mask, *found)
+        each = {}
+        for name, x in batch.x.items():
+            column = batch.column(name)
+            pair = _imputed(resp, column.x, column.mask, found[0][name], found[1][name])
+            each[name] = [part.reshape(x.shape) for part in pair]
+        return tuple({name: pair[i] for name, pair in each.items()} for i in range(2))  # type: ignore[return-value]
 
     def _rows(self, x: Any, dtype: Any) -> Batch:
         batch = Batch.of(x)
@@ -300,8 +311,28 @@ def _log_joint(
     if batch.label is None:
         return log_joint
     known = (batch.label >= 0)[:, None]
-    other = batch.label[:, None] != jnp.arange(log_joint.shape[1])
+    other = batch.label[:, None] != jnp.arange(log_joint.shape[1], dtype=batch.label.dtype)
     return jnp.where(known & other, -jnp.inf, log_joint)
+
+
+def _imputed(
+    resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array
+) -> tuple[Array, Array]:
+    """Means and sds of the mixture of the components' conditionals, where entries are missing."""
+    if mask is None:
+        return x, jnp.zeros_like(x)
+    center = jnp.sum(resp[:, :, None] * mean, 1)
+    spread = jnp.sum(resp[:, :, None] * (variance + (mean - center[:, None]) ** 2), 1)
+    return jnp.where(mask, x, center), jnp.where(mask, 0.0, jnp.sqrt(spread))
+
+
+def _check_labels(batch: Batch, k: int) -> None:
+    if batch.label is None or not is_concrete(batch.label):
+        return
+    label = np.asarray(batch.label)
+    if (label >= k).any():
+        row = int(np.argmax(label >= k))
+        raise ValueError(f"label: {label[row]} in row {row}, but the model has {k} components")
 
 
 def _check_parts(model: Mixture) -> None:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
 from .._pytree import pytree
 from .._text import columns
@@ -34,7 +33,7 @@ class MixtureParams(Product):
     weights: Any
     components: Any
 
-    def take(self, order: Int[Array, "m"]) -> MixtureParams:
+    def take(self, order: Any) -> MixtureParams:
         """The components of these indices, in this order, with their weights."""
         order = jnp.asarray(order)
         return MixtureParams(self.weights.take(order), self.components.take(order))

@@ -33,7 +33,7 @@ def sklearn(x: Any, num_components: int, covariance: str = "full") -> dict[str, 
     row once and not once for each of its d columns (those of d times `df` and `scatter`), and the
     responsibilities of all three use another E[log|Lambda|]. Its `reg_covar` is part of no prior.
     """
-    center, scatter, _ = _location_and_scatter(x, num_components, covariance)
+    center, scatter = _location_and_scatter(x, num_components, covariance)
     d = center.shape[0]
     return _arguments(
         covariance,
@@ -52,7 +52,7 @@ def bishop(x: Any, num_components: int, covariance: str = "full") -> dict[str, A
     columns as a diagonal matrix, so that on standardised data W is the identity. With so small a
     `conc`, components that the data do not need lose their weight.
     """
-    center, scatter, _ = _location_and_scatter(x, num_components, covariance, divisor=0)
+    center, scatter = _location_and_scatter(x, num_components, covariance, divisor=0)
     xp, d = namespace(scatter), center.shape[0]
     variances = xp.diagonal(scatter)
     return _arguments(
@@ -70,21 +70,20 @@ def mclust(x: Any, num_components: int, covariance: str = "full") -> dict[str, A
 
     For `EM`, whose estimates are then the mode of the textbook density in (mu, Sigma), as theirs:
     kappa = 0.01, the mean of the data, nu = d + 2, and scale = S / k^(2 / d), with S the sample
-    covariance ("full", "tied": models VVV, EEE; its diagonal if n <= d), or the mean variance of
-    the columns ("diag", "spherical": VVI, VII). Weights are those of maximum likelihood.
+    covariance ("full", "tied": models VVV, EEE), or the mean variance of the columns ("diag",
+    "spherical": VVI, VII). Weights are those of maximum likelihood. From the paper's formulas;
+    with no more rows than columns S is singular, and `with_prior` refuses it.
 
     EM here takes the mode with respect to another base measure, which lacks the powers of |Sigma|
     that come with the density in (mu, Sigma); `df` makes up for them: nu + d + 2 ("full",
     "spherical"), nu + k + d + 1 ("tied"), nu + 3 ("diag"). So the objective of EM is their
     log-posterior up to a constant, and for `CAVI` the prior is tighter than nu says.
     """
-    center, scatter, total = _location_and_scatter(x, num_components, covariance)
+    center, scatter = _location_and_scatter(x, num_components, covariance)
     k, d = num_components, center.shape[0]
     xp = namespace(scatter)
     matrix = covariance in ("full", "tied")
     scale = _structured(scatter, covariance if matrix else "spherical") * k ** (-2.0 / d)
-    if matrix:
-        scale = xp.where((total > d) | xp.eye(d, dtype=bool), scale, 0.0).astype(scale.dtype)
     if covariance == "diag":
         scale = xp.full((d,), scale, scale.dtype)
     powers = {"full": d + 2, "tied": k + d + 1, "diag": 3, "spherical": d + 2}[covariance]
@@ -112,8 +111,8 @@ def _structured(scatter: Any, covariance: str) -> Any:
 
 def _location_and_scatter(
     x: Any, num_components: int, covariance: str, divisor: int = 1
-) -> tuple[Any, Any, Any]:
-    """Weighted mean (d,), covariance (d, d) with n - divisor in the denominator, and n."""
+) -> tuple[Any, Any]:
+    """Weighted mean (d,), and covariance (d, d) with n - divisor in the denominator."""
     check_size(num_components, None)
     check_covariance(covariance)
     batch = Batch.of(x)
@@ -130,4 +129,4 @@ def _location_and_scatter(
     # about the first row, so that a large offset costs no digits
     center = rows[0] + ((weight / total)[:, None] * (rows - rows[0])).sum(0)
     root = xp.sqrt(weight / (total - divisor))[:, None] * (rows - center)
-    return center.astype(dtype), xp.matmul(root.T, root, **precise).astype(dtype), total
+    return center.astype(dtype), xp.matmul(root.T, root, **precise).astype(dtype)

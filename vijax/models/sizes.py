@@ -48,6 +48,8 @@ def weights_prior(
     if (conc is None) == (weights is None):
         raise ValueError("conc: give either it or `weights`, a prior on the weights")
     if weights is not None:
+        if extra and size > num_components:
+            raise ValueError("k_max: goes with noise only where `conc` is the prior on the weights")
         return _given_weights(weights, num_components + extra, size + extra, dtype)
     value = as_floats("conc", conc)
     value = per_component("conc", value, (), num_components, size).astype(dtype)

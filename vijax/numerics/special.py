@@ -99,7 +99,7 @@ def xlogy(x: Float[Array, "..."], log_y: Float[Array, "..."]) -> Float[Array, ".
     return jnp.where(on, x * jnp.where(on, log_y, 0.0), 0.0)
 
 
-def log_gamma_ratio(a: Float[Array, "*b"], step: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def log_gamma_ratio(a: Float[Array, "..."], step: Float[Array, "..."]) -> Float[Array, "..."]:
     """log Gamma(a + step) - log Gamma(a), for a > 0 and a + step > 0, exact at large a too."""
     top = a + step
     main = (a - 0.5) * jnp.log1p(step / a) + step * (jnp.log(top) - 1.0)
@@ -107,11 +107,11 @@ def log_gamma_ratio(a: Float[Array, "*b"], step: Float[Array, "*b"]) -> Float[Ar
 
 
 def log_student(
-    square: Float[Array, "*b"],
-    log_det: Float[Array, "*b"],
-    dof: Float[Array, "*b"],
-    d: Float[Array, "*b"] | float,
-) -> Float[Array, "*b"]:
+    square: Float[Array, "..."],
+    log_det: Float[Array, "..."],
+    dof: Float[Array, "..."],
+    d: Float[Array, "..."] | float,
+) -> Float[Array, "..."]:
     """log St(x | m, S, dof) in d dimensions, from (x - m)^T S^-1 (x - m) and log|S|, in nats."""
     half = 0.5 * jnp.asarray(d, square.dtype)
     constant = log_gamma_ratio(0.5 * dof, half) - half * (jnp.log(0.5 * dof) + LOG_2PI)

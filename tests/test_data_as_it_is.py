@@ -1,0 +1,267 @@
+"""Frames, tensors, known labels, fixed components, noise: data in the form they come in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+import vijax as vx
+
+from .data import clusters
+
+
+# -- containers -----------------------------------------------------------------------------------
+
+
+class Tensor:
+    """Another library's array: DLPack and nothing else."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: x.tolist(),
+        lambda x: pd.DataFrame(x, columns=["width", "height"]),
+        lambda x: pl.DataFrame({"width": x[:, 0], "height": x[:, 1]}),
+        Tensor,
+        jnp.asarray,
+    ],
+    ids=["list", "pandas", "polars", "dlpack", "jax"],
+)
+def test_any_container_gives_the_same_fit(rng, wrap):
+    x, _ = clusters(rng, n=60)
+    labels = rng.integers(3, size=60)
+    expected = vx.fit(vx.GaussianMixture.from_data(x, 3), x, init=labels)
+    got = vx.fit(vx.GaussianMixture.from_data(wrap(x), 3), wrap(x), init=labels)
+    np.testing.assert_array_equal(got.elbo, expected.elbo)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_column_names_reach_the_summary(rng, frame):
+    x, _ = clusters(rng, n=60)
+    data = frame({"width": x[:, 0], "height": x[:, 1]})
+    fit = vx.fit(vx.GaussianMixture.from_data(data, 3), data, init=rng.integers(3, size=60))
+    assert fit.names == ("width", "height")
+    assert "mean width" in fit.summary()
+    assert "sd height" in fit.summary()
+    again = vx.fit(vx.GaussianMixture.from_data(x, 3), vx.Batch.of(data), init=fit)
+    assert again.names == ("width", "height")
+
+
+def test_a_frame_with_text_is_refused(rng):
+    data = pd.DataFrame({"width": [1.0, 2.0], "kind": ["a", "b"]})
+    with pytest.raises(TypeError, match="x: need real numbers"):
+        vx.Batch.of(data)
+
+
+def test_names_are_no_part_of_the_program(rng):
+    x, _ = clusters(rng, n=60)
+    model = vx.GaussianMixture.from_data(x, 3)
+    traces = []
+
+    def listen(event, _duration, fun_name="", **_):
+        if event == "/jax/core/compile/jaxpr_trace_duration" and fun_name == "_fit":
+            traces.append(fun_name)
+
+    vx.fit(model, pd.DataFrame(x, columns=["a", "b"]), key=jax.random.key(0))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        vx.fit(model, pd.DataFrame(x, columns=["c", "d"]), key=jax.random.key(0))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not traces
+
+
+# -- known labels and fixed components ------------------------------------------------------------
+
+
+def test_known_labels_are_kept(rng):
+    x, truth = clusters(rng, n=120, k=3, separation=1.0)
+    known = np.where(rng.random(120) < 0.5, truth, -1)
+    batch = vx.Batch.of(x, label=known)
+    model = vx.GaussianMixture.from_data(x, 3)
+    fit = vx.fit(model, batch, key=jax.random.key(0)).check()
+    resp = model.responsibilities(fit.q, batch)
+    np.testing.assert_allclose(resp[known >= 0], np.eye(3)[known[known >= 0]], atol=1e-12)
+    free = vx.fit(model, x, key=jax.random.key(0), num_restarts=8)
+    supervised = adjusted_rand_score(truth, model.predict(fit.q, x))
+    assert supervised >= adjusted_rand_score(truth, model.predict(free.q, x)) - 0.02
+
+
+def test_all_labels_known_is_the_exact_joint(rng):
+    from .data import params_of
+    from .oracles import gaussian_mixture as oracle
+
+    x, truth = clusters(rng, n=40, k=3)
+    model = vx.GaussianMixture.from_data(x, 3)
+    fit = vx.fit(model, vx.Batch.of(x, label=truth), key=jax.random.key(0)).check()
+    exact = oracle.log_joint_of_assignment(x, truth, params_of(model.prior))
+    np.testing.assert_allclose(fit.elbo, exact, rtol=1e-9)
+
+
+def test_labels_need_components_that_stay_in_place(rng):
+    x, truth = clusters(rng, n=40)
+    sticks = vx.StickBreaking.dirichlet_process(1.0, 3)
+    model = vx.GaussianMixture.from_data(x, 3, weights=sticks)
+    with pytest.raises(ValueError, match="label: stick-breaking weights put the components in"):
+        vx.fit(model, vx.Batch.of(x, label=truth), key=jax.random.key(0))
+    still = vx.StickBreaking.dirichlet_process(1.0, 3, ordered=False)
+    model = vx.GaussianMixture.from_data(x, 3, weights=still)
+    fit = vx.fit(model, vx.Batch.of(x, label=truth), key=jax.random.key(0)).check()
+    np.testing.assert_array_equal(model.predict(fit.q, vx.Batch.of(x, label=truth)), truth)
+
+
+def test_bad_labels_are_named(rng):
+    x, _ = clusters(rng, n=10)
+    with pytest.raises(ValueError, match="label: expected one integer per row"):
+        vx.Batch.of(x, label=np.zeros(9, int))
+    with pytest.raises(ValueError, match="label: must be a component, or -1"):
+        vx.Batch.of(x, label=np.full(10, -2))
+    with pytest.raises(ValueError, match="label: 3 in row 0, but the model has 3 components"):
+        vx.fit(
+            vx.GaussianMixture.from_data(x, 3), vx.Batch.of(x, label=np.full(10, 3)),
+            key=jax.random.key(0),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])
+def test_frozen_components_stay(rng, method):
+    x, truth = clusters(rng, n=200, k=3, separation=5.0)
+    model = vx.GaussianMixture.from_data(x, 3)
+    known = vx.fit(model, x, init=truth, method=method).check()
+    which = np.array([True, False, True])
+    frozen = model.freeze(known, which)
+    other, _ = clusters(rng, n=150, k=1)
+    both = np.concatenate([x, other + 30.0])
+    fit = vx.fit(frozen, both, key=jax.random.key(0), num_restarts=4, method=method)
+    for name in ("mean", "kappa", "df", "scatter"):
+        got, was = getattr(fit.q.components, name), getattr(known.q.components, name)
+        np.testing.assert_allclose(got[which], was[which], rtol=1e-9)
+    trace = np.asarray(fit.elbo_trace)
+    trace = trace[np.isfinite(trace)]
+    assert (np.diff(trace) >= -1e-9 * np.abs(trace[1:])).all()
+
+
+def test_frozen_maximum_likelihood(rng):
+    x, truth = clusters(rng, n=200, k=2, separation=5.0)
+    model = vx.GaussianMixture.flat(2, 2)
+    known = vx.fit(model, x, init=truth, method=vx.EM()).check()
+    frozen = model.freeze(known, [True, False])
+    fit = vx.fit(frozen, x + 0.3, init=truth, method=vx.EM()).check()
+    np.testing.assert_allclose(fit.q.components.mean[0], known.q.components.mean[0], rtol=1e-9)
+    assert np.abs(fit.q.components.mean[1] - known.q.components.mean[1]).max() > 0.1
+
+
+def test_what_cannot_be_frozen_is_named(rng):
+    x, _ = clusters(rng, n=50)
+    tied = vx.GaussianMixture.from_data(x, 3, covariance="tied")
+    with pytest.raises(ValueError, match="frozen: components that share parameters"):
+        tied.freeze(tied.prior, [True, False, False])
+    full = vx.GaussianMixture.from_data(x, 3)
+    with pytest.raises(ValueError, match=r"which: expected booleans of shape \(3,\)"):
+        full.freeze(full.prior, [True, False])
+    with pytest.raises(ValueError, match="params: must be a q of this model"):
+        full.freeze(vx.GaussianMixture.from_data(x, 2).prior, [True, False, False])
+
+
+# -- rows that belong nowhere ---------------------------------------------------------------------
+
+
+def test_noise_takes_the_rows_that_belong_nowhere(rng):
+    x, truth = clusters(rng, n=300, k=2, separation=4.0)
+    junk = rng.uniform(-25, 25, size=(60, 2))
+    both = np.concatenate([x, junk])
+    model = vx.GaussianMixture.from_data(both, 4, noise=True)
+    assert model.num_components == 5
+    fit = vx.fit(model, both, key=jax.random.key(0), num_restarts=8).check()
+    label = np.asarray(model.predict(fit.q, both))
+    assert np.mean(label[300:] == 4) > 0.85
+    assert np.mean(label[:300] != 4) > 0.95
+    plain = vx.GaussianMixture.from_data(both, 4)
+    assert fit.elbo > vx.fit(plain, both, key=jax.random.key(0), num_restarts=8).elbo
+    assert abs(fit.q.weights.mean[4] - 60 / 360) < 4 * fit.q.weights.sd[4]
+
+
+def test_noise_is_a_box_given_by_its_sides():
+    prior = {"conc": 1.0, "mean": np.zeros(2), "kappa": 1.0, "df": 4.0, "scatter": np.eye(2)}
+    model = vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0, 5.0])
+    rows = vx.Batch.of(np.zeros((1, 2)))
+    log_lik, _ = model.components.moments().local(rows)
+    np.testing.assert_allclose(log_lik[0, -1], -np.log(10.0), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"noise_width: expected shape \(2,\)"):
+        vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0])
+    with pytest.raises(ValueError, match="noise_width: must be finite and > 0"):
+        vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0, 0.0])
+
+
+# -- tables of mixed type -------------------------------------------------------------------------
+
+
+def mixed_table(rng, n=300):
+    """Two measurements, a count and a category from three clusters, and the clusters."""
+    truth = rng.integers(3, size=n)
+    size = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])[truth] + rng.normal(size=(n, 2))
+    visits = rng.poisson(np.array([2.0, 6.0, 12.0])[truth])
+    shares = np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.2, 0.1, 0.7]])
+    kind = np.array([rng.choice(3, p=shares[t]) for t in truth])
+    table = {"width": size[:, 0], "height": size[:, 1], "visits": visits, "kind": kind}
+    return {name: np.asarray(v, float) for name, v in table.items()}, truth
+
+
+KINDS = {"width": "gaussian", "height": "gaussian", "visits": "poisson", "kind": "categorical"}
+
+
+@pytest.mark.parametrize("container", [dict, pd.DataFrame], ids=["dict", "pandas"])
+def test_mixed_table_with_holes_recovers_its_clusters(rng, container):
+    table, truth = mixed_table(rng)
+    table = {n: np.where(rng.random(len(v)) < 0.1, np.nan, v) for n, v in table.items()}
+    data = container(table)
+    rows = vx.Batch.of({name: data[name] for name in KINDS}, missing=True)
+    model = vx.MixedMixture.from_data(rows, 8, KINDS)
+    fit = vx.fit(model, rows, key=jax.random.key(0), num_restarts=16).check()
+    assert int((fit.q.weights.mean > 0.03).sum()) == 3
+    assert adjusted_rand_score(truth, model.predict(fit.q, rows)) > 0.7
+    assert "rate visits" in fit.summary()
+    mean, sd = model.impute(fit.q, rows)
+    hole = ~np.asarray(rows.mask["width"])
+    assert np.isfinite(mean["width"]).all()
+    assert (np.asarray(sd["width"])[hole] > 0).all()
+
+
+def test_mixed_tables_are_checked(rng):
+    table, _ = mixed_table(rng, 20)
+    with pytest.raises(ValueError, match="kinds: 'kind' is 'colour'; expected one of gaussian"):
+        vx.MixedMixture.from_data(table, 2, {**KINDS, "kind": "colour"})
+    model = vx.MixedMixture.from_data(table, 2, KINDS)
+    with pytest.raises(ValueError, match="x: expected the columns height, kind, visits, width"):
+        vx.fit(model, {"width": table["width"]}, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="x: expected a dict of the columns"):
+        vx.fit(model, np.ones((5, 4)), key=jax.random.key(0))
+    bad = {**table, "visits": -table["visits"] - 1.0}
+    with pytest.raises(ValueError, match="column 'visits'"):
+        vx.fit(model, bad, key=jax.random.key(0))
+    short = {**table, "kind": table["kind"][:5]}
+    with pytest.raises(ValueError, match="x: columns of different length"):
+        vx.Batch.of(short)
+
+
+def test_mixed_draws_come_back_as_a_table(rng):
+    table, _ = mixed_table(rng, 100)
+    model = vx.MixedMixture.from_data(table, 3, KINDS)
+    fit = vx.fit(model, table, key=jax.random.key(0))
+    draws, label = model.sample(jax.random.key(1), fit.q, 50)
+    assert set(draws) == set(KINDS)
+    assert label.shape == (50,)
+    assert jnp.isfinite(model.log_predictive(fit.q, {n: v[:, 0] for n, v in draws.items()})).all()

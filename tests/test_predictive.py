@@ -1,0 +1,157 @@
+"""What a fit predicts: proper densities, their pieces, and draws from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import vijax as vx
+from vijax.models.mixture import Mixture
+
+from .data import clusters
+from .tables.emissions import EMISSIONS, take
+
+STRUCTURES = ["full", "tied", "diag", "spherical"]
+
+
+@pytest.fixture
+def fitted(rng):
+    """One model per covariance structure, few rows, so that tails are heavy."""
+
+    def make(structure, d=2):
+        x = clusters(rng, n=40, d=d, k=2)[0]
+        model = vx.GaussianMixture.from_data(x, 2, covariance=structure)
+        return model, vx.fit(model, x, init=np.arange(40) % 2).q, x
+
+    return make
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_density_integrates_to_one_in_one_dimension(fitted, structure):
+    model, q, x = fitted(structure, d=1)
+    # x = center + sinh(t): a grid that reaches far out
+    t = np.linspace(-14, 14, 20001)
+    at, width = x.mean() + np.sinh(t), np.cosh(t) * (t[1] - t[0])
+    total = np.sum(np.exp(model.log_predictive(q, at[:, None])) * width)
+    np.testing.assert_allclose(total, 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_density_integrates_to_one_in_two_dimensions(fitted, structure):
+    model, q, x = fitted(structure)
+    t = np.linspace(-8, 8, 401)
+    axis, width = np.sinh(t), np.cosh(t) * (t[1] - t[0])
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2) + x.mean(0)
+    density = np.exp(model.log_predictive(q, grid)).reshape(401, 401)
+    np.testing.assert_allclose(width @ density @ width, 1.0, atol=2e-4)
+
+
+def test_student_mixture_integrates_to_one(rng):
+    x = clusters(rng, n=40, d=1, k=2)[0]
+    model = vx.StudentTMixture.from_data(x, 2, dof=3.0)
+    q = vx.fit(model, x, init=np.arange(40) % 2).q
+    t = np.linspace(-14, 14, 20001)
+    at, width = x.mean() + np.sinh(t), np.cosh(t) * (t[1] - t[0])
+    total = np.sum(np.exp(model.log_predictive(q, at[:, None])) * width)
+    np.testing.assert_allclose(total, 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "emission", [e for e in EMISSIONS if e.evidence and e.name != "noise"], ids=lambda e: e.name
+)
+def test_one_component_predicts_the_ratio_of_evidences(emission, rng):
+    model = Mixture(vx.Dirichlet.from_standard([1.0]), emission.prior(rng, 1))
+    x = emission.rows(rng, 21)
+    first = take(x, np.arange(20))
+    q = vx.fit(model, first, init=np.zeros(20, int)).q
+    got = model.log_predictive(q, take(x, np.arange(20, 21)))
+    zero = np.zeros(21, int)
+    exact = emission.evidence(x, zero, model.components)
+    exact -= emission.evidence(first, zero[:20], model.components)
+    np.testing.assert_allclose(got, exact, rtol=1e-9)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_missing_entries_give_the_marginal(fitted, structure):
+    model, q, _ = fitted(structure)
+    row = np.array([[0.7, np.nan]])
+    got = model.log_predictive(q, vx.Batch.of(row, missing=True))
+    t = np.linspace(-14, 14, 8001)
+    other, width = np.sinh(t), np.cosh(t) * (t[1] - t[0])
+    joint = model.log_predictive(q, np.stack([np.full_like(other, 0.7), other], -1))
+    np.testing.assert_allclose(np.exp(got[0]), np.exp(joint) @ width, rtol=1e-6)
+    np.testing.assert_allclose(model.density(q).marginal([0]).log_prob(row[:, :1]), got, rtol=1e-9)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_marginal_times_conditional_is_the_joint(fitted, structure):
+    model, q, x = fitted(structure, d=3)
+    for form in (model.density(q), model.density(q.point())):
+        rest, given = [0, 2], [1]
+        for row in x[:4]:
+            apart = form.marginal(given).log_prob(row[None, given])
+            apart += form.conditional(given, row[given]).log_prob(row[None, rest])
+            np.testing.assert_allclose(apart, form.log_prob(row[None]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_log_predictive_is_the_density_objects(fitted, structure):
+    model, q, x = fitted(structure)
+    np.testing.assert_allclose(model.density(q).log_prob(x), model.log_predictive(q, x), rtol=1e-9)
+    at_means = model.density(q.point()).log_prob(x)
+    np.testing.assert_allclose(at_means, model.log_likelihood(q, x), rtol=1e-9)
+    by_hand = [
+        stats.multivariate_normal.logpdf(x, m, c)
+        for m, c in zip(q.point().components.mean, q.point().components.covariance, strict=True)
+    ]
+    by_hand = jax.scipy.special.logsumexp(jnp.stack(by_hand), 0, b=q.weights.mean[:, None])
+    np.testing.assert_allclose(at_means, by_hand, rtol=1e-9)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_draws_have_the_moments_of_the_density(rng, structure):
+    x = clusters(rng, n=300, k=2)[0]
+    model = vx.GaussianMixture.from_data(x, 2, covariance=structure)
+    q = vx.fit(model, x, init=np.arange(300) % 2).q
+    form = model.density(q)
+    for draws in (model.sample(jax.random.key(0), q, 40000)[0], form.sample(jax.random.key(1), 40000)):
+        sd = np.sqrt(np.diag(form.covariance))
+        np.testing.assert_allclose((draws.mean(0) - form.mean) / sd, 0.0, atol=0.03)
+        np.testing.assert_allclose(np.cov(draws.T), form.covariance, rtol=0.1, atol=0.05 * sd.max() ** 2)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_parameters_are_drawn_from_q(rng, structure):
+    x = clusters(rng, n=100)[0]
+    model = vx.GaussianMixture.from_data(x, 3, covariance=structure)
+    q = vx.fit(model, x, key=jax.random.key(0)).q
+    draws = model.sample_parameters(jax.random.key(1), q, (4000,))
+    np.testing.assert_allclose(draws["weights"].mean(0), q.weights.mean, atol=0.01)
+    np.testing.assert_allclose(draws["weights"].std(0), q.weights.sd, rtol=0.1)
+    assert draws["means"].shape == (4000, 3, 2)
+    assert draws["covariances"].shape == (4000, 3, 2, 2)
+    used = np.asarray(q.weights.mean) > 0.05
+    error = (draws["means"].mean(0) - q.components.mean) / q.components.mean_sd
+    assert np.abs(error)[used].max() < 0.1
+    expected = np.asarray(q.components.covariance)[used]
+    np.testing.assert_allclose(
+        draws["covariances"].mean(0)[used], expected, atol=0.05 * expected.max()
+    )
+
+
+def test_columns_are_checked(fitted):
+    model, q, _ = fitted("full")
+    form = model.density(q)
+    with pytest.raises(ValueError, match="columns: expected different numbers from 0 to 1"):
+        form.marginal([2])
+    with pytest.raises(ValueError, match="columns: expected column numbers"):
+        form.marginal([])
+    with pytest.raises(ValueError, match="columns: at least one must be left"):
+        form.conditional([0, 1], [0.0, 0.0])
+    with pytest.raises(ValueError, match=r"values: expected shape \(1,\)"):
+        form.conditional([0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="x: has 3 columns"):
+        form.log_prob(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="noise: the predictive density takes none"):
+        model.log_predictive(q, vx.Batch.of(np.ones((2, 2)), noise=np.ones((2, 2))))
