@@ -67,7 +67,7 @@ def peer_under_our_bound(model: Any, x: np.ndarray, k: int, starts: int) -> tupl
 
     for seed in range(starts):
         peer = BayesianGaussianMixture(
-            k,
+            n_components=k,
             weight_concentration_prior_type="dirichlet_distribution",
             weight_concentration_prior=float(model.weights.conc[0]),
             mean_precision_prior=float(prior.kappa[0]),
@@ -168,7 +168,7 @@ def recovery(sets: int, starts: int) -> list[str]:
         counts = {n: int((np.asarray(q.weights.mean) > USED).sum()) for n, q in found.items()}
         for name, kind in (("Dirichlet", "dirichlet_distribution"), ("process", None)):
             peer = BayesianGaussianMixture(
-                20,
+                n_components=20,
                 weight_concentration_prior_type=kind or "dirichlet_process",
                 init_params="k-means++",
                 n_init=starts,
@@ -207,7 +207,7 @@ def units() -> list[str]:
     for scale in (0.01, 1.0, 1000.0):
         ours = vx.select_num_components(x * scale, range(1, 9), key=jax.random.key(0)).best
         bounds = [
-            BayesianGaussianMixture(k, n_init=8, max_iter=1000, random_state=0)
+            BayesianGaussianMixture(n_components=k, n_init=8, max_iter=1000, random_state=0)
             .fit(x * scale)
             .lower_bound_
             for k in range(1, 9)
@@ -227,9 +227,9 @@ bound in nats under vijax's default prior, for every column; higher is better.
 
 ## Known data
 
-Best of {starts} plain starts, of 8 starts with structure moves (`moves=Moves()`), and of {starts} runs of
-scikit-learn under the same prior (`reg_covar=0`), its responsibilities scored by the same exact
-bound. Hit rate: starts within 0.1 nats of the best that anyone found. Used: components with
+Best of {starts} plain starts, of 8 starts with structure moves (`moves=Moves()`), and of {starts}
+runs of scikit-learn under the same prior (`reg_covar=0`), its responsibilities scored by the same
+exact bound. Hit rate: starts within 0.1 nats of the best that anyone found. Used: components with
 weight above 0.01. ARI: agreement with the true labels, which no method saw.
 
 """

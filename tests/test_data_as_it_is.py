@@ -12,7 +12,6 @@ import vijax as vx
 
 from .data import clusters
 
-
 # -- containers -----------------------------------------------------------------------------------
 
 
@@ -209,24 +208,12 @@ def test_noise_is_a_box_given_by_its_sides():
 # -- tables of mixed type -------------------------------------------------------------------------
 
 
-def mixed_table(rng, n=300):
-    """Two measurements, a count and a category from three clusters, and the clusters."""
-    truth = rng.integers(3, size=n)
-    size = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])[truth] + rng.normal(size=(n, 2))
-    visits = rng.poisson(np.array([2.0, 6.0, 12.0])[truth])
-    shares = np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.2, 0.1, 0.7]])
-    kind = np.array([rng.choice(3, p=shares[t]) for t in truth])
-    table = {"width": size[:, 0], "height": size[:, 1], "visits": visits, "kind": kind}
-    return {name: np.asarray(v, float) for name, v in table.items()}, truth
-
-
-KINDS = {"width": "gaussian", "height": "gaussian", "visits": "poisson", "kind": "categorical"}
+KINDS = {"width": "gaussian", "length": "gaussian", "visits": "poisson", "kind": "categorical"}
 
 
 @pytest.mark.parametrize("container", [dict, pd.DataFrame], ids=["dict", "pandas"])
 def test_mixed_table_with_holes_recovers_its_clusters(rng, container):
-    table, truth = mixed_table(rng)
-    table = {n: np.where(rng.random(len(v)) < 0.1, np.nan, v) for n, v in table.items()}
+    table, truth = vx.datasets.mixed_table(seed=int(rng.integers(100)))
     data = container(table)
     rows = vx.Batch.of({name: data[name] for name in KINDS}, missing=True)
     model = vx.MixedMixture.from_data(rows, 8, KINDS)
@@ -240,12 +227,12 @@ def test_mixed_table_with_holes_recovers_its_clusters(rng, container):
     assert (np.asarray(sd["width"])[hole] > 0).all()
 
 
-def test_mixed_tables_are_checked(rng):
-    table, _ = mixed_table(rng, 20)
+def test_mixed_tables_are_checked():
+    table, _ = vx.datasets.mixed_table(20, missing=0.0)
     with pytest.raises(ValueError, match="kinds: 'kind' is 'colour'; expected one of gaussian"):
         vx.MixedMixture.from_data(table, 2, {**KINDS, "kind": "colour"})
     model = vx.MixedMixture.from_data(table, 2, KINDS)
-    with pytest.raises(ValueError, match="x: expected the columns height, kind, visits, width"):
+    with pytest.raises(ValueError, match="x: expected the columns kind, length, visits, width"):
         vx.fit(model, {"width": table["width"]}, key=jax.random.key(0))
     with pytest.raises(ValueError, match="x: expected a dict of the columns"):
         vx.fit(model, np.ones((5, 4)), key=jax.random.key(0))
@@ -257,8 +244,8 @@ def test_mixed_tables_are_checked(rng):
         vx.Batch.of(short)
 
 
-def test_mixed_draws_come_back_as_a_table(rng):
-    table, _ = mixed_table(rng, 100)
+def test_mixed_draws_come_back_as_a_table():
+    table, _ = vx.datasets.mixed_table(100, missing=0.0)
     model = vx.MixedMixture.from_data(table, 3, KINDS)
     fit = vx.fit(model, table, key=jax.random.key(0))
     draws, label = model.sample(jax.random.key(1), fit.q, 50)

@@ -12,7 +12,16 @@ import vijax as vx
 from vijax.models.mixture import Mixture
 
 from .data import clusters
-from .tables.emissions import BERNOULLI, CATEGORICAL, DIAG, EMISSIONS, FULL, POISSON, SPHERICAL, TIED
+from .tables.emissions import (
+    BERNOULLI,
+    CATEGORICAL,
+    DIAG,
+    EMISSIONS,
+    FULL,
+    POISSON,
+    SPHERICAL,
+    TIED,
+)
 
 
 def holes(rng, x, share=0.2):
@@ -127,9 +136,7 @@ def test_fits_with_holes_never_fall_and_empty_rows_are_absent(emission, rng):
     assert (np.diff(elbo) >= -1e-9 * np.abs(elbo[1:])).all()
     last = jax.tree.map(lambda a: a[-1], states.q)
     rest = vx.Batch.of(x[3:], missing=True)
-    np.testing.assert_allclose(
-        vx.elbo(model, last, rest), vx.elbo(model, last, batch), rtol=1e-10
-    )
+    np.testing.assert_allclose(vx.elbo(model, last, rest), vx.elbo(model, last, batch), rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,9 @@ def test_em_with_holes_is_the_direct_maximum(rng):
         low = jnp.zeros((2, 2, 2)).at[:, [0, 1, 1], [0, 0, 1]].set(v[5:].reshape(2, 3))
         covariance = low @ low.mT
         both = mask[:, None, :, None] & mask[:, None, None, :]
-        inner = jnp.where(both, covariance, 0.0) + (~mask).astype(float)[:, None, :, None] * jnp.eye(2)
+        inner = jnp.where(both, covariance, 0.0) + (~mask).astype(float)[
+            :, None, :, None
+        ] * jnp.eye(2)
         z = jnp.where(mask[:, None], rows[:, None] - mean, 0.0)
         square = jnp.einsum("nki,nki->nk", z, jnp.linalg.solve(inner, z[..., None])[..., 0])
         log_det = jnp.linalg.slogdet(inner)[1]

@@ -41,9 +41,7 @@ WEIGHTS = {
     ),
     "infinite process": (
         lambda k: _process(k, truncated=False),
-        lambda n, k: weights_oracle.log_prob_sticks(
-            n, *weights_oracle.process_sticks(1.3, 0.0, k)
-        ),
+        lambda n, k: weights_oracle.log_prob_sticks(n, *weights_oracle.process_sticks(1.3, 0.0, k)),
     ),
     "pitman-yor": (
         lambda k: StickBreaking.pitman_yor(0.7, 0.4, k),

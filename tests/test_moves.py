@@ -30,7 +30,7 @@ def test_out_of_a_local_optimum_that_plain_sweeps_keep(rng):
     wrong[(truth == 8) & (np.arange(len(x)) % 2 == 0)] = 1
     plain = vx.fit(model, x, init=wrong).check()
     best = vx.fit(model, x, init=truth).check()
-    assert plain.elbo < best.elbo - 50
+    assert plain.elbo < best.elbo - 20
     moved = vx.fit(model, x, init=wrong, key=jax.random.key(0), moves=vx.Moves()).check()
     assert moved.elbo > best.elbo - 0.01
     assert adjusted_rand_score(truth, model.predict(moved.q, x)) > 0.99
@@ -86,7 +86,7 @@ def test_em_moves_too(rng):
     wrong[(truth == 8) & (np.arange(len(x)) % 2 == 0)] = 1
     plain = vx.fit(model, x, init=wrong, method=vx.EM())
     moved = vx.fit(model, x, init=wrong, method=vx.EM(), key=jax.random.key(0), moves=vx.Moves())
-    assert moved.check().elbo > plain.elbo + 50
+    assert moved.check().elbo > plain.elbo + 20
 
 
 def test_other_families_move(rng):

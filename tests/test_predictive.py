@@ -115,10 +115,15 @@ def test_draws_have_the_moments_of_the_density(rng, structure):
     model = vx.GaussianMixture.from_data(x, 2, covariance=structure)
     q = vx.fit(model, x, init=np.arange(300) % 2).q
     form = model.density(q)
-    for draws in (model.sample(jax.random.key(0), q, 40000)[0], form.sample(jax.random.key(1), 40000)):
+    for draws in (
+        model.sample(jax.random.key(0), q, 40000)[0],
+        form.sample(jax.random.key(1), 40000),
+    ):
         sd = np.sqrt(np.diag(form.covariance))
         np.testing.assert_allclose((draws.mean(0) - form.mean) / sd, 0.0, atol=0.03)
-        np.testing.assert_allclose(np.cov(draws.T), form.covariance, rtol=0.1, atol=0.05 * sd.max() ** 2)
+        np.testing.assert_allclose(
+            np.cov(draws.T), form.covariance, rtol=0.1, atol=0.05 * sd.max() ** 2
+        )
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -173,7 +173,6 @@ def test_mclust_needs_more_rows_than_columns(rng):
         vx.GaussianMixture.with_prior(2, **presets.mclust(x, 2))
 
 
-
 # -- all ------------------------------------------------------------------------------------------
 
 

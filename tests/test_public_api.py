@@ -29,7 +29,16 @@ def test_names_are_pinned():
 
 def test_fit_takes_what_it_promises():
     parameters = inspect.signature(vx.fit).parameters
-    assert list(parameters) == ["model", "data", "key", "init", "method", "stop", "num_restarts", "moves"]
+    assert list(parameters) == [
+        "model",
+        "data",
+        "key",
+        "init",
+        "method",
+        "stop",
+        "num_restarts",
+        "moves",
+    ]
     keyword = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
     assert keyword == ["key", "init", "method", "stop", "num_restarts", "moves"]
     assert parameters["key"].default is None

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+import vijax as vx
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_examples(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert len(blocks[0].strip().splitlines()) <= 10
     scope = {}
     exec(blocks[0], scope)
@@ -20,6 +23,15 @@ def test_examples(capsys):
     assert "3 of 20 components have weight >= 0.01" in printed
     assert scope["labels"].shape == (500,)
     exec(blocks[1], scope)
+    printed = capsys.readouterr().out
+    assert printed.startswith("CONVERGED, ELBO ")
+    assert "3 of 10 components have weight >= 0.01" in printed
+    assert "rate visits" in printed
+    truth = vx.datasets.mixed_table()[1]
+    found = scope["model"].predict(scope["fit"].q, scope["rows"])
+    assert adjusted_rand_score(truth, found) > 0.75
+    assert set(scope["filled"]) == {"width", "length", "visits", "kind"}
+    exec(blocks[2], scope)
     assert capsys.readouterr().out.startswith("100 fits: 100 CONVERGED")
     assert scope["used"].shape == (100,)
     assert jnp.median(scope["used"]) == 2

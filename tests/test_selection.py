@@ -60,7 +60,9 @@ def test_scikit_learns_bound_depends_on_units(rows):
     chosen = []
     for scale in (0.01, 1.0, 1000.0):
         bounds = [
-            BayesianGaussianMixture(k, n_init=3, random_state=0, max_iter=500, tol=1e-2)
+            BayesianGaussianMixture(
+                n_components=k, n_init=3, random_state=0, max_iter=500, tol=1e-2
+            )
             .fit(rows[0] * scale)
             .lower_bound_
             for k in range(1, 9)
@@ -75,7 +77,9 @@ def test_maximum_likelihood_is_ranked_by_bic(rows):
     )
     assert found.best == 3
     for i, k in enumerate(found.num_components):
-        theirs = GaussianMixture(k, n_init=8, random_state=0, tol=1e-8, max_iter=3000, reg_covar=0)
+        theirs = GaussianMixture(
+            n_components=k, n_init=8, random_state=0, tol=1e-8, max_iter=3000, reg_covar=0
+        )
         theirs.fit(rows[0])
         np.testing.assert_allclose(found.bic[i], theirs.bic(rows[0]), rtol=1e-4)
         np.testing.assert_allclose(found.aic[i], theirs.aic(rows[0]), rtol=1e-4)

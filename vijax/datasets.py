@@ -28,3 +28,24 @@ def three_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray
 def normal_draws(n: int = 100, mean: float = 10.0, sd: float = 2.5, seed: int = 0) -> np.ndarray:
     """n draws from a normal, (n,)."""
     return np.random.default_rng(seed).normal(mean, sd, n)
+
+
+def mixed_table(
+    n: int = 400, missing: float = 0.1, seed: int = 0
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Three clusters in a table of mixed type: a dict of four columns (n,), and labels (n,).
+
+    "width" and "length" are measurements, "visits" counts and "kind" one of three codes; a share
+    `missing` of all entries is NaN, at random.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size=n, p=[0.5, 0.3, 0.2])
+    shares = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
+    table = {
+        "width": np.array([0.0, 3.0, 3.0])[labels] + rng.normal(size=n),
+        "length": np.array([10.0, 10.0, 14.0])[labels] + 1.5 * rng.normal(size=n),
+        "visits": rng.poisson(np.array([2.0, 9.0, 5.0])[labels]).astype(float),
+        "kind": (rng.random((n, 1)) > shares[labels].cumsum(1)).sum(1).clip(max=2).astype(float),
+    }
+    holes = {name: rng.random(n) < missing for name in table}
+    return {name: np.where(holes[name], np.nan, v) for name, v in table.items()}, labels

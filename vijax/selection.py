@@ -103,9 +103,8 @@ def select_num_components(
         raise ValueError(f"num_components: expected different numbers from 1 up, got {sizes}")
     batch = Batch.of(x)
     k_max = max(sizes)
-    if build is None:
-        build, prior = _default(batch, method, prior)
-    models = [build(batch, k, k_max=k_max, **prior) for k in sizes]
+    make, prior = (build, prior) if build is not None else _default(batch, method, prior)
+    models = [make(batch, k, k_max=k_max, **prior) for k in sizes]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(key, len(sizes))
 

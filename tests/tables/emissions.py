@@ -122,9 +122,7 @@ def _normal_gamma_evidence(x: Any, mean: Any, kappa: Any, df: Any, scatter: Any)
 def _diag_evidence(x: Any, z: Any, q: Any) -> float:
     mean, kappa, df, scatter = (np.asarray(v) for v in (q.mean, q.kappa, q.df, q.scatter))
     return sum(
-        _normal_gamma_evidence(
-            own[:, [c]], mean[j, [c]], kappa[j, [c]], df[j, c], scatter[j, c]
-        )
+        _normal_gamma_evidence(own[:, [c]], mean[j, [c]], kappa[j, [c]], df[j, c], scatter[j, c])
         for j, own in _parts(x, z, len(mean))
         for c in range(D)
     )

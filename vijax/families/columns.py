@@ -29,7 +29,9 @@ class ColumnsMoments:
     def impute(self, rows: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         """Each column's, (n, k, d) by name."""
         found = {name: part.impute(rows.column(name)) for name, part in self.parts.items()}
-        return {n: mean for n, (mean, _) in found.items()}, {n: var for n, (_, var) in found.items()}
+        return {n: mean for n, (mean, _) in found.items()}, {
+            n: var for n, (_, var) in found.items()
+        }
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """What each column's family says, under the column's name."""
@@ -199,7 +201,7 @@ class Columns(Emission):
         parts = [part.collapsed(count) for part in self.parts.values()]
         return functools.reduce(operator.or_, parts)
 
-    def merge_gain(self, prior: Columns) -> Float[Array, "k k"]:
+    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """Sum over the columns, in nats."""
         return self._total(lambda f, p: f.merge_gain(p), prior.parts)
 

@@ -165,7 +165,7 @@ class DiagonalNormalGamma(Emission):
         zero = jnp.zeros_like(origin)
         return DiagonalNormalGamma(NormalGamma(each, zero, 0.5 * each, 0.5 * each * sd**2, origin))
 
-    def _width(self, scale: Any) -> Float[Array, "... k d"]:
+    def _width(self, scale: Any = None) -> Float[Array, "... k d"]:
         """Squared scales of the predictive Student-t, for rows of `scale` times the precision."""
         own = 1.0 if scale is None else 1.0 / scale[..., None]
         return (own + 1.0 / self.kappa) * (self.columns.rate / self.columns.shape)

@@ -57,9 +57,7 @@ class Emission(Natural):
     def row_size(self, rows: Batch) -> int:
         """Floats that `local` and `observe` hold per row."""
 
-    def seed(
-        self: _E, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]
-    ) -> _E:
+    def seed(self: _E, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> _E:
         """Statistics to start from: each component half its seed row and half all the data."""
         share = (rows.weight / jnp.sum(rows.weight))[:, None]
         own = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
@@ -83,7 +81,7 @@ class Emission(Natural):
         """Under a flat prior, which components are at a singularity of the likelihood."""
         return jnp.zeros(count.shape, bool)
 
-    def merge_gain(self: _E, prior: _E) -> Float[Array, "k k"]:
+    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """What merging two components adds to the bound, rows' labels kept, in nats.
 
         A(eta0 + s_j + s_k) + A(eta0) - A(eta0 + s_j) - A(eta0 + s_k), as matrix over j and k
@@ -97,5 +95,7 @@ class Emission(Natural):
             return (one + stats).log_normalizer()
 
         both = jax.vmap(with_one)(jnp.arange(k))
-        own = self.log_normalizer()
-        return both + prior.log_normalizer()[:, None] - own[:, None] - own
+        own, empty = self.log_normalizer(), prior.log_normalizer()
+        # a flat prior has none, and pairs need none to be compared
+        empty = jnp.where(jnp.isfinite(empty), empty, 0.0)
+        return both + empty[:, None] - own[:, None] - own

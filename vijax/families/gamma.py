@@ -107,6 +107,7 @@ class Gamma(Natural):
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Draws of tau."""
-        return jax.random.gamma(
-            key, self.shape, (*shape, *self.shape.shape), self.shape.dtype
-        ) / self.rate
+        return (
+            jax.random.gamma(key, self.shape, (*shape, *self.shape.shape), self.shape.dtype)
+            / self.rate
+        )

@@ -165,7 +165,7 @@ class WithNoise(Emission):
         """The others'."""
         return _append(self.others.collapsed(count[:-1]), False)
 
-    def merge_gain(self, prior: WithNoise) -> Float[Array, "k k"]:
+    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """The others'; nothing merges with the noise."""
         gain = self.others.merge_gain(prior.others)
         return jnp.pad(gain, ((0, 1), (0, 1)), constant_values=-jnp.inf)

@@ -231,7 +231,7 @@ class StudentT(Emission):
         """As the Gaussian."""
         return self.gaussian.collapsed(count)
 
-    def merge_gain(self, prior: StudentT) -> Float[Array, "k k"]:
+    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """As the Gaussian, rows' precisions kept."""
         return self.gaussian.merge_gain(prior.gaussian)
 

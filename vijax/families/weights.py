@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class Weights(Natural):
     """
 
     ordered: bool = False
-    has_point: bool = True
+    has_point: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod

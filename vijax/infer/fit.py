@@ -29,7 +29,7 @@ def fit(
     method: Any = CAVI(),
     stop: Stop = Stop(),
     num_restarts: int = 1,
-    moves: Moves | None = None,
+    moves: Any = None,
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 

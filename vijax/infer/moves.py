@@ -67,9 +67,7 @@ def search(
         best, trial, fails, _ = carry
         first = trial == 0
         last = ~first & ((fails >= moves.patience) | (trial > moves.max_trials))
-        proposal = propose(
-            method, model, batch, points, best.q, jax.random.fold_in(k_moves, trial)
-        )
+        proposal = propose(method, model, batch, points, best.q, jax.random.fold_in(k_moves, trial))
         begin = jax.tree.map(
             lambda a, b, c: jnp.where(first, a, jnp.where(last, b, c)), q, best.q, proposal
         )
@@ -143,7 +141,7 @@ def propose(
         part_of = jnp.where(split, half * moved[:, target], 0.0)
         moved = moved.at[:, target].add(-part_of).at[:, slot].add(part_of)
         born = jnp.where(birth, near, 0.0)[:, None]
-        new = jnp.arange(moved.shape[1]) == slot
+        new = (jnp.arange(moved.shape[1]) == slot).astype(weight.dtype)
         return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), weight.dtype)
 
     stats, _ = accumulate(assign, (batch, half, near), chunk)

@@ -49,6 +49,7 @@ class MixtureDensity:
         if not self._independent:
             zero = jnp.zeros_like(self.location)
             return Student(self.location, zero, self.scale, self.dof).log_prob(batch)
+        assert self.dof is not None  # `_independent` says so
         variance = linalg.diagonal(self.scale)
         square = (batch.x[:, None] - self.location) ** 2 / variance
         each = special.log_student(square, jnp.log(variance), self.dof, 1.0)
@@ -105,7 +106,9 @@ class MixtureDensity:
         if values.shape != given.shape:
             raise ValueError(f"values: expected shape {given.shape}, got {values.shape}")
         known = self.marginal(given)
-        log_weight = self._log_weight + known._each(Batch(values[None], jnp.ones_like(values[:1])))[0]
+        log_weight = (
+            self._log_weight + known._each(Batch(values[None], jnp.ones_like(values[:1])))[0]
+        )
         weight = jax.nn.softmax(log_weight)
         left = self.marginal(rest)
         if self._independent:

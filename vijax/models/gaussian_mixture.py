@@ -183,7 +183,9 @@ class GaussianMixture(Mixture):
         noise have no place in it: ValueError.
         """
         if self.components.extra:
-            raise ValueError("density: a uniform component has no Student-t form; use log_predictive")
+            raise ValueError(
+                "density: a uniform component has no Student-t form; use log_predictive"
+            )
         if isinstance(q, MixtureParams):
             each = q.components.predictive()
             weight = q.weights.mean / jnp.sum(q.weights.mean)

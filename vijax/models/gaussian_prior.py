@@ -125,7 +125,9 @@ def with_noise(components: Any, width: Any, dtype: Any) -> Any:
 def check_covariance(covariance: Any) -> None:
     """Raise ValueError unless it is one of the four."""
     if covariance not in COVARIANCES:
-        raise ValueError(f"covariance: expected one of {', '.join(COVARIANCES)}, got {covariance!r}")
+        raise ValueError(
+            f"covariance: expected one of {', '.join(COVARIANCES)}, got {covariance!r}"
+        )
 
 
 def _event(covariance: str, d: int) -> tuple[int, ...]:

@@ -113,9 +113,10 @@ class Mixture(Conjugate):
 
     def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
         """Statistics of given responsibilities, about the means of q."""
-        moments = q.components.moments()
-        _, latent = moments.local(batch)
-        return self._stats(moments, batch, resp, latent)
+        # a flat prior, which a start may be, has no moments but a point
+        at = q.components.point() if self.improper else q.components.moments()
+        _, latent = at.local(batch)
+        return self._stats(at, batch, resp, latent)
 
     def _stats(
         self, at: Any, batch: Batch, resp: Float[Array, "n k"], latent: Any
@@ -128,7 +129,7 @@ class Mixture(Conjugate):
             mass = jnp.where(self.frozen, 0.0, mass)
         return MixtureParams(weights, self.components.observe(batch, mass, at, latent))
 
-    def update(self, q: MixtureParams, stats: MixtureParams) -> MixtureParams:
+    def update(self, q: Any, stats: Any) -> MixtureParams:
         """Prior and statistics; with ordered weights in the better order of the components."""
         if self.weights.ordered and self.frozen is None and self.components.extra == 0:
             order = self.weights.arrange(q.weights, stats.weights)
@@ -139,7 +140,7 @@ class Mixture(Conjugate):
         weights = self.weights.update(q.weights, stats.weights)
         return MixtureParams(weights, stats.components + self.components)
 
-    def penalty(self, q: MixtureParams) -> Float[Array, ""]:
+    def penalty(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior) in nats."""
         return self.weights.penalty(q.weights) + jnp.sum(q.components.kl(self.components))
 
@@ -159,9 +160,7 @@ class Mixture(Conjugate):
         count = jnp.where(on, self.weights.counts(q.weights), 0.0)
         return jnp.any(on & (self.components_collapsed(q, count) | (count <= 0)))
 
-    def components_collapsed(
-        self, q: MixtureParams, count: Float[Array, "k"]
-    ) -> Bool[Array, "k"]:
+    def components_collapsed(self, q: MixtureParams, count: Float[Array, "k"]) -> Bool[Array, "k"]:
         """Which components have shrunk to a point, frozen ones left out."""
         gone = q.components.collapsed(count)
         return gone if self.frozen is None else gone & ~self.frozen
@@ -345,6 +344,4 @@ def _check_parts(model: Mixture) -> None:
         )
     k = jax.eval_shape(model.components.log_normalizer).shape
     if k and k[0] != model.num_components:
-        raise ValueError(
-            f"components: {k[0]} of them, but weights for {model.num_components}"
-        )
+        raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")

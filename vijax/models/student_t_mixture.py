@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from .._host import as_floats, check_bound, to_device
 from .._pytree import pytree
 from ..families.student_t import student_t
@@ -60,9 +59,7 @@ class StudentTMixture(Mixture):
         k_max: int | None = None,
     ) -> StudentTMixture:
         """No prior at all: with `EM`, maximum likelihood."""
-        own = GaussianMixture.flat(
-            num_components, num_features, covariance=covariance, k_max=k_max
-        )
+        own = GaussianMixture.flat(num_components, num_features, covariance=covariance, k_max=k_max)
         return cls._over(own, num_components, k_max, dof)
 
     @classmethod

@@ -11,9 +11,7 @@ from . import special
 _STEPS = 4  # from a start within two per cent, Newton reaches float64 accuracy
 
 
-def inverse_digamma_gap(
-    gap: Float[Array, "*b"], least: float, most: float
-) -> Float[Array, "*b"]:
+def inverse_digamma_gap(gap: Float[Array, "*b"], least: float, most: float) -> Float[Array, "*b"]:
     """a in [least, most] with log(a) - digamma(a) = gap: the shape of a Gamma by likelihood.
 
     Start as in Minka 2002, "Estimating a Gamma distribution"; Newton's method in 1 / a.
