@@ -31,6 +31,13 @@ def _strict():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_at_a_time():
+    """A process that holds thousands of compiled programs runs out of memory maps and crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng(request):
     """NumPy generator whose seed is the test's own name."""

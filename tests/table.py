@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
+from scipy.special import logsumexp
 
 import vijax as vx
 
 from . import data
 from .oracles import gaussian_mixture as gmm
 from .oracles import normal_gamma as ng
+from .oracles import weights as weights_oracle
 from .rows import Family, gammas, normals, spd
 from .tables import discrete, gaussian, weights
+from .tables.emissions import CATEGORICAL, DIAG, POISSON, SPHERICAL, STUDENT, TIED
 
 
 def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
@@ -149,7 +153,8 @@ class Case:
 
     `data(rng)` gives rows, `model(rng, x)` a model with a proper prior, `q(rng, model, x)` an
     arbitrary q (not a fixed point), `log_evidence(x, model)` an exact or upper value of log p(x)
-    for few rows. `rescale(model, scale, offset)` is the model for scale * x + offset.
+    for few rows. `rescale(model, scale, offset)` is the model for scale * x + offset, where
+    rows have units.
     """
 
     name: str
@@ -157,7 +162,7 @@ class Case:
     model: Callable[[np.random.Generator, Any], Any]
     q: Callable[[np.random.Generator, Any, Any], Any]
     log_evidence: Callable[[Any, Any], float]
-    rescale: Callable[[Any, float, float], Any]
+    rescale: Callable[[Any, float, float], Any] | None
     mixture: bool = True
     exact: bool = False
 
@@ -235,6 +240,44 @@ def _univariate_case(name: str, kind: Any, q: Any, exact: bool) -> Case:
     )
 
 
+def _wide_evidence(emission: Any) -> Callable[[Any, Any], float]:
+    """log p(x) by adding up all k^n assignments; no bound where that is not closed."""
+
+    def log_evidence(x: Any, model: Any) -> float:
+        if emission.evidence is None:
+            return np.inf
+        k, conc = model.num_components, np.asarray(model.weights.conc)
+        terms = []
+        for z in itertools.product(range(k), repeat=len(x)):
+            z = np.array(z)
+            counts = np.bincount(z, minlength=k)
+            term = weights_oracle.log_prob_dirichlet(counts, conc)
+            terms.append(term + emission.evidence(np.asarray(x), z, model.components))
+        return float(logsumexp(terms))
+
+    return log_evidence
+
+
+def _rescale_components(model: Any, scale: float, offset: float) -> Any:
+    c = model.components
+    kappa, df = (v if v.ndim < 2 else v[:, 0] for v in (c.kappa, c.df))
+    moved = type(c).from_standard(c.mean * scale + offset, kappa, df, c.scatter * scale**2)
+    return vx.Mixture(model.weights, moved)
+
+
+def _emission_case(emission: Any, gaussian: bool = False) -> Case:
+    return Case(
+        f"Mixture({emission.name})",
+        lambda rng: emission.rows(rng, 60),
+        lambda rng, x: vx.Mixture(
+            vx.Dirichlet.from_standard([0.5, 1.0, 2.0]), emission.prior(rng, 3)
+        ),
+        _mixture_q,
+        _wide_evidence(emission),
+        _rescale_components if gaussian else None,
+    )
+
+
 CASES = [
     _mixture_case(
         "GaussianMixture", lambda rng, x: data.mixture_of(data.random_prior(rng, k=3, d=2))
@@ -243,6 +286,8 @@ CASES = [
     _mixture_case(
         "GaussianMixture(k_max)", lambda rng, x: vx.GaussianMixture.from_data(x, 2, k_max=3)
     ),
+    *(_emission_case(e, gaussian=True) for e in (TIED, DIAG, SPHERICAL)),
+    *(_emission_case(e) for e in (POISSON, CATEGORICAL, STUDENT)),
     _univariate_case("NormalGammaExact", vx.NormalGammaExact, _exact_q, exact=True),
     _univariate_case("FactorisedGaussian", vx.FactorisedGaussian, _factorised_q, exact=False),
 ]

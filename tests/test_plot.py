@@ -3,6 +3,7 @@
 import jax
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 import vijax as vx
@@ -89,3 +90,16 @@ def test_a_given_axes_is_used_and_returned(fitted):
     assert plot.plot_elbo(fit, ax=axes[1]) is axes[1]
     assert plot.plot_weights(fit.q, ax=axes[2]) is axes[2]
     assert plt.get_fignums() == figures
+
+
+def test_frames_holes_and_noise_are_drawn(rng):
+    x = np.concatenate([rng.normal(size=(80, 2)), rng.uniform(-9, 9, size=(20, 2))])
+    x[:5, 0] = np.nan
+    rows = vx.Batch.of(pd.DataFrame(x, columns=["width", "height"]), missing=True)
+    model = vx.GaussianMixture.from_data(rows, 2, noise=True)
+    fit = vx.fit(model, rows, key=jax.random.key(0))
+    ax = plot.plot_mixture(fit.q, rows)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("width", "height")
+    drawn = np.asarray(ax.collections[0].get_offsets())
+    assert np.isfinite(drawn).all(1).sum() == 95
+    assert len(plot.plot_weights(fit.q).patches) == 3

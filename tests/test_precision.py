@@ -125,3 +125,39 @@ def test_float64_data_that_float32_cannot_tell_apart_are_announced():
     x = 1e8 + np.arange(20.0)[:, None]
     with jax.enable_x64(False), pytest.warns(UserWarning, match="x: column 0 steps by"):
         vx.Batch.of(x)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+def test_every_structure_keeps_its_digits_far_from_the_origin(rng, structure):
+    """Offset of 1e4 sds in float32: the fit of the same float32 numbers moved to the origin."""
+    x, _ = two_clusters(rng, 6.0)
+    low = (x + 1e4).astype(np.float32)
+    near = low - np.float32(1e4)  # exactly
+
+    def run(x):
+        model = vx.GaussianMixture.from_data(x, 3, covariance=structure)
+        return vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+
+    far, home = run(low), run(near)
+    assert abs(float(far.elbo - home.elbo)) < 1e-5 * abs(float(home.elbo)) + 0.1
+    order = np.argsort(-np.asarray(home.q.weights.mean))[:2]
+    other = np.argsort(-np.asarray(far.q.weights.mean))[:2]
+    close(far.q.components.covariance[other], np.asarray(home.q.components.covariance[order]), 5e-3)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+def test_every_structure_ignores_units(rng, structure):
+    """Scales from 1e-8 to 1e8 and an offset of 1e6 sds in float64, from the default prior."""
+    x, _ = two_clusters(rng, 6.0)
+
+    def run(x):
+        model = vx.GaussianMixture.from_data(x, 4, covariance=structure)
+        fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+        return fit, model.predict(fit.q, x)
+
+    plain, labels = run(x)
+    for scale, offset in ((1e-8, 0.0), (1e-4, 0.0), (1e4, 0.0), (1e8, 0.0), (1.0, 1e6)):
+        fit, got = run(x * scale + offset)
+        np.testing.assert_allclose(fit.elbo + x.size * np.log(scale), plain.elbo, rtol=1e-7)
+        np.testing.assert_array_equal(got, labels)

@@ -121,9 +121,12 @@ def test_bound_never_falls(built):
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1e-8, 0.0), (1e8, 0.0), (1.0, 1e6), (1e4, -1e8)])
-def test_units_and_offsets_change_nothing(built, scale, offset):
+@pytest.mark.parametrize("case", [case for case in CASES if case.rescale], ids=lambda c: c.name)
+def test_units_and_offsets_change_nothing(case, rng, scale, offset):
     """The prior moves with the data; the bound changes by the volume element alone."""
-    case, model, x, q = built
+    x = case.data(rng)
+    model = case.model(rng, x)
+    q = case.q(rng, model, x)
     moved_model = case.rescale(model, scale, offset)
     moved = x * scale + offset
     volume = x.size * np.log(scale)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._host import column_names
+from ..batch import Batch
 from ..infer.result import Result, Status
 from ..models.mixture_params import MixtureMoments, MixtureParams
 
@@ -62,11 +64,14 @@ def plot_mixture(
     one column are shown as a histogram with the density of each component.
     """
     ax = _axes(ax)
-    x = np.asarray(x, float)
+    names = names or getattr(x, "names", None) or column_names(x)
+    x = np.asarray(_observed(x), float)
     weight = np.asarray(q.weights.mean)
-    shown = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
-    means = np.asarray(q.components.mean, float)
-    covariances = np.asarray(q.components.covariance, float)
+    components = getattr(q.components, "others", q.components)  # noise has no place
+    means = np.asarray(components.mean, float)
+    covariances = np.asarray(components.covariance, float)
+    order = np.argsort(-weight[: len(means)], kind="stable")
+    shown = [int(k) for k in order if weight[k] >= min_weight]
     names = names or [f"x{j}" for j in range(x.shape[1])]
     if x.shape[1] == 1:
         _plot_line(ax, x[:, 0], weight, means[:, 0], covariances[:, 0, 0], shown)
@@ -84,9 +89,18 @@ def plot_mixture(
     return ax
 
 
+def _observed(x: Any) -> Any:
+    """Rows of a Batch with NaN where entries are missing, which is not drawn; else x itself."""
+    if not isinstance(x, Batch):
+        return x
+    rows = np.asarray(x.x, float)
+    return rows if x.mask is None else np.where(np.asarray(x.mask), rows, np.nan)
+
+
 def _plot_line(
     ax: Axes, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, shown: list[int]
 ) -> None:
+    x = x[np.isfinite(x)]
     ax.hist(x, bins="auto", density=True, color="0.85", zorder=1)
     grid = np.linspace(x.min(), x.max(), 400)
     for k in shown:
