@@ -338,7 +338,7 @@ def test_other_arguments():
     with pytest.raises(ValueError, match="x: rows of different length"):
         vx.Batch.of([[1.0, 2.0], [3.0]])
     masked = np.ma.masked_greater(GOOD, 1.0)
-    with pytest.raises(TypeError, match="x: a masked array; fill it, or drop the rows"):
+    with pytest.raises(TypeError, match="x: a masked array; give its data, and mask=~x.mask"):
         vx.GaussianMixture.from_data(masked, 3)
     vx.Batch.of(np.ma.masked_greater(GOOD, 1e9))  # nothing is masked
 

@@ -50,7 +50,7 @@ class Dirichlet(Weights):
     @property
     def on(self) -> Bool[Array, "*b k"]:
         """Which entries are switched on."""
-        return self.conc > 0
+        return self.conc != 0
 
     @property
     def _on(self) -> Any:
