@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 import vijax as vx
 
@@ -160,4 +161,4 @@ def test_every_structure_ignores_units(rng, structure):
     for scale, offset in ((1e-8, 0.0), (1e-4, 0.0), (1e4, 0.0), (1e8, 0.0), (1.0, 1e6)):
         fit, got = run(x * scale + offset)
         np.testing.assert_allclose(fit.elbo + x.size * np.log(scale), plain.elbo, rtol=1e-7)
-        np.testing.assert_array_equal(got, labels)
+        assert adjusted_rand_score(labels, got) == 1.0  # equal starts may tie

@@ -199,7 +199,7 @@ def test_seeds_are_far_apart_and_never_rows_of_weight_zero(rng):
     for i in range(20):
         key = jax.random.key(i)
         seeds = seeding.kmeans_plus_plus(key, jnp.asarray(far), jnp.asarray(weight), 3)
-        groups = {tuple(np.round(np.asarray(s) / 100).astype(int)) for s in seeds}
+        groups = {tuple(np.round(far[s] / 100).astype(int)) for s in np.asarray(seeds)}
         assert groups == {(0, 0), (1, 0), (0, 1)}
 
 
@@ -223,5 +223,5 @@ def test_any_few_restarts_spread_over_all_magnitudes(first):
 def test_more_seeds_than_distinct_rows():
     x = jnp.asarray([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])
     seeds = seeding.kmeans_plus_plus(jax.random.key(0), x, jnp.ones(3), 5)
-    assert jnp.isfinite(seeds).all()
-    assert len(np.unique(seeds, axis=0)) == 2
+    assert seeds.shape == (5,)
+    assert len(np.unique(x[seeds], axis=0)) == 2

@@ -72,7 +72,7 @@ def mclust(x: Any, num_components: int, covariance: str = "full") -> dict[str, A
     kappa = 0.01, the mean of the data, nu = d + 2, and scale = S / k^(2 / d), with S the sample
     covariance ("full", "tied": models VVV, EEE), or the mean variance of the columns ("diag",
     "spherical": VVI, VII). Weights are those of maximum likelihood. From the paper's formulas;
-    with no more rows than columns S is singular, and `with_prior` refuses it.
+    with no more rows than columns S is singular, and so no prior.
 
     EM here takes the mode with respect to another base measure, which lacks the powers of |Sigma|
     that come with the density in (mu, Sigma); `df` makes up for them: nu + d + 2 ("full",
