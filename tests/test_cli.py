@@ -68,7 +68,7 @@ def test_all_arrays_of_the_result_are_written(wine, tmp_path):
         names = set(saved.files)
     for field in ("q.components.kappa", "status", "n_iter", "elbo_trace", "runs.status"):
         assert field in names
-    assert len(names) == 6 + 4 + 4
+    assert len(names) == 6 + 4 + 4 + 1
 
 
 def write(path, text):
@@ -117,7 +117,7 @@ def test_other_refusals(tmp_path, capsys):
         ([good, "--out", "no/such/folder/fit.npz"], "no/such/folder"),
         ([good, "--plot", "no/such/folder/fit.png"], "no/such/folder"),
         ([good, "--plot", "fit.nonsense"], "fit.nonsense: a picture ends in one of ."),
-        ([good, "--out", str(tmp_path)], "cannot be written: Is a directory"),
+        ([good, "--out", str(tmp_path)], "cannot be written: is a folder"),
     ):
         with pytest.raises(SystemExit) as error:
             main(arguments)
