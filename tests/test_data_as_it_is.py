@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 import vijax as vx
 
 from .data import clusters
+from .programs import programs
 
 # -- containers -----------------------------------------------------------------------------------
 
@@ -66,21 +67,14 @@ def test_a_frame_with_text_is_refused(rng):
 
 
 def test_names_are_no_part_of_the_program(rng):
-    x, _ = clusters(rng, n=60)
+    x, _ = clusters(rng, n=61, d=3)  # a shape of its own
     model = vx.GaussianMixture.from_data(x, 3)
-    traces = []
-
-    def listen(event, _duration, fun_name="", **_):
-        if event == "/jax/core/compile/jaxpr_trace_duration" and fun_name == "_fit":
-            traces.append(fun_name)
-
-    vx.fit(model, pd.DataFrame(x, columns=["a", "b"]), key=jax.random.key(0))
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        vx.fit(model, pd.DataFrame(x, columns=["c", "d"]), key=jax.random.key(0))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert not traces
+    with programs("_fit") as made:
+        vx.fit(model, pd.DataFrame(x, columns=["a", "b", "c"]), key=jax.random.key(0))
+        assert made
+        made.clear()
+        vx.fit(model, pd.DataFrame(x, columns=["d", "e", "f"]), key=jax.random.key(0))
+    assert not made
 
 
 # -- known labels and fixed components ------------------------------------------------------------
@@ -161,6 +155,25 @@ def test_frozen_maximum_likelihood(rng):
     fit = vx.fit(frozen, x + 0.3, init=truth, method=vx.EM()).check()
     np.testing.assert_allclose(fit.q.components.mean[0], known.q.components.mean[0], rtol=1e-9)
     assert np.abs(fit.q.components.mean[1] - known.q.components.mean[1]).max() > 0.1
+
+
+def test_frozen_beside_noise_and_in_tables(rng):
+    x, truth = clusters(rng, n=150, k=2, separation=5.0)
+    model = vx.GaussianMixture.from_data(x, 2, noise=True)
+    fit = vx.fit(model, x, init=truth)
+    which = np.array([True, False, False])
+    again = vx.fit(model.freeze(fit, which), x + 1.0, init=truth)
+    was, got = fit.q.components.others.mean, again.q.components.others.mean
+    np.testing.assert_allclose(got[0], was[0], rtol=1e-9)
+    assert np.abs(got[1] - was[1]).max() > 0.5
+    table, _ = vx.datasets.mixed_table(80, missing=0.0)
+    mixed = vx.MixedMixture.from_data(table, 2, KINDS)
+    fit = vx.fit(mixed, table, key=jax.random.key(0))
+    moved = {**table, "width": table["width"] + 1.0}
+    again = vx.fit(mixed.freeze(fit, which[:2]), moved, key=jax.random.key(0))
+    was, got = (r.q.components.parts["width"].mean for r in (fit, again))
+    np.testing.assert_allclose(got[0], was[0], rtol=1e-9)
+    assert np.abs(got[1] - was[1]).max() > 1e-3
 
 
 def test_what_cannot_be_frozen_is_named(rng):

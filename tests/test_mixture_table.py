@@ -224,10 +224,11 @@ def student_bound(x, draws, q):
     return normal + prior + entropy
 
 
-@pytest.mark.parametrize("emission", EMISSIONS, ids=lambda e: e.name)
+# not the Student-t, whose rows have latents too, nor the noise, which comes beside a component
+@pytest.mark.parametrize(
+    "emission", [e for e in EMISSIONS if e.evidence and e.name != "noise"], ids=lambda e: e.name
+)
 def test_one_component_is_the_exact_evidence(emission, rng):
-    if emission.evidence is None or emission.name == "noise":
-        return  # two kinds of latent variables, or two components at least
     model = Mixture(vx.Dirichlet.from_standard([0.7]), emission.prior(rng, 1))
     x = emission.rows(rng, 320)
     run = jax.jit(lambda weight: vx.fit(model, vx.Batch(rows, weight), init=zero).elbo)

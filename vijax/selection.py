@@ -47,9 +47,7 @@ class Selection:
 
     @property
     def _order(self) -> list[int]:
-        status = np.asarray(self.results.status)
-        failed = np.isin(status, [Status.NON_FINITE, Status.COLLAPSED])
-        score = np.where(failed | np.isnan(self.score), -np.inf, np.asarray(self.score))
+        score = np.where(self.results.usable, np.asarray(self.score), -np.inf)
         return [int(i) for i in np.argsort(-score, kind="stable")]
 
     def result(self, num_components: int | None = None) -> Result:
@@ -112,9 +110,9 @@ def select_num_components(
         return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
     results = jax.vmap(one)(stacked, keys)
-    entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(stacked, results.q)
-    score, criteria = _scores(models[0], results, sizes, batch, entropy)
-    return Selection(results, score, *criteria, num_components=sizes)
+    k = jnp.asarray(sizes, results.elbo.dtype)
+    rank = _by_likelihood if method.point else _by_evidence
+    return Selection(results, *rank(stacked, results, k, batch), num_components=sizes)
 
 
 def _default(batch: Batch, method: Any, prior: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -135,17 +133,19 @@ def _entropy(model: Any, q: Any, batch: Batch) -> Float[Array, ""]:
     return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
 
 
-def _scores(
-    model: Any, results: Result, sizes: tuple[int, ...], batch: Batch, entropy: Float[Array, "m"]
-) -> tuple[Any, tuple[Any, Any, Any]]:
-    k = jnp.asarray(sizes, results.elbo.dtype)
+def _by_evidence(models: Any, results: Result, k: Float[Array, "m"], batch: Batch) -> Any:
+    """ELBO and relabellings; no criteria of maximum likelihood."""
     rows = jnp.sum(batch.weight)
-    if not results.point:
-        used = jnp.sum(results.q.weights.mean * rows > _USED, -1).astype(k.dtype)
-        score = results.elbo + special.log_gamma_ratio(k - used + 1.0, used)
-        nothing = jnp.full_like(score, jnp.nan)
-        return score, (nothing, nothing, nothing)
-    each, shared = model.components.num_parameters()
+    used = jnp.sum(results.q.weights.mean * rows > _USED, -1).astype(k.dtype)
+    score = results.elbo + special.log_gamma_ratio(k - used + 1.0, used)
+    nothing = jnp.full_like(score, jnp.nan)
+    return score, nothing, nothing, nothing
+
+
+def _by_likelihood(models: Any, results: Result, k: Float[Array, "m"], batch: Batch) -> Any:
+    """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000)."""
+    each, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
     free = k * each + shared + k - 1.0
-    bic = free * jnp.log(rows) - 2.0 * results.elbo
-    return -0.5 * bic, (bic, 2.0 * free - 2.0 * results.elbo, bic + 2.0 * entropy)
+    bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * results.elbo
+    entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(models, results.q)
+    return -0.5 * bic, bic, 2.0 * free - 2.0 * results.elbo, bic + 2.0 * entropy

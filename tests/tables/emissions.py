@@ -206,6 +206,15 @@ def _mixed_evidence(x: Any, z: Any, q: Any) -> float:
     return size + visits + CATEGORICAL.evidence(x["kind"][:, None], z, q.parts["kind"])
 
 
+def _shared(x: Any, v: Any) -> Any:
+    return _tied(x["size"], v["size"]) + _poisson(x["visits"][:, None], v["visits"])
+
+
+def _shared_evidence(x: Any, z: Any, q: Any) -> float:
+    visits = POISSON.evidence(x["visits"][:, None], z, q.parts["visits"])
+    return _tied_evidence(x["size"], z, q.parts["size"]) + visits
+
+
 def _noise(x: Any, v: Any) -> Any:
     box = np.full((len(v.mean), len(x), 1), -LOG_WIDTH.sum())
     return np.concatenate([_full(x, v), box], -1)
@@ -289,6 +298,18 @@ MULTINOMIAL = Emission(
     _of_each(discrete.multinomial, "each.conc"),
 )
 MIXED = Emission("mixed", _mixed_rows, _mixed_prior, _mixed, _mixed_evidence)
+SHARED = Emission(
+    "mixed, tied",
+    lambda rng, n: {name: v for name, v in _mixed_rows(rng, n).items() if name != "kind"},
+    lambda rng, k: Columns(
+        {
+            "size": TIED.prior(rng, k),
+            "visits": GammaPoisson.from_standard(gammas(rng, k, 1), gammas(rng, k, 1)),
+        }
+    ),
+    _shared,
+    _shared_evidence,
+)
 NOISE = Emission(
     "noise",
     _gaussian_rows,
@@ -305,7 +326,7 @@ STUDENT = Emission(
 )
 EMISSIONS = [
     FULL, TIED, DIAG, SPHERICAL, POISSON, EXPONENTIAL, BERNOULLI, CATEGORICAL, MULTINOMIAL, MIXED,
-    NOISE, STUDENT,
+    SHARED, NOISE, STUDENT,
 ]  # fmt: skip
 
 

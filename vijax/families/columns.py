@@ -54,7 +54,12 @@ class Columns(Emission):
         return all(part.separable for part in self.parts.values())
 
     def _total(self, fn: Any, *others: Any) -> Float[Array, "..."]:
-        return _sum(fn(part, *[o[name] for o in others]) for name, part in self.parts.items())
+        """Of each component; in all, where a part has one number for all components."""
+        terms = {n: fn(part, *[o[n] for o in others]) for n, part in self.parts.items()}
+        if self.separable:
+            return _sum(terms.values())
+        each = self.parts.items()
+        return _sum(terms[n].sum(-1) if part.separable else terms[n] for n, part in each)
 
     def _map(self, fn: Any, *others: Any) -> Columns:
         parts = self.parts.items()
@@ -186,6 +191,15 @@ class Columns(Emission):
         """Sum over the columns."""
         return sum(part.row_size(rows.column(name)) for name, part in self.parts.items())
 
+    def log_prior(self, moments: ColumnsMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """Sum over the columns, in nats."""
+        parts = self.parts.items()
+        return _sum(part.log_prior(moments.parts[name], active) for name, part in parts)
+
+    def fix(self, which: Bool[Array, "k"], values: Any) -> Columns:
+        """Column by column."""
+        return self._map(lambda f, v: f.fix(which, v), values.parts)
+
     def take(self, order: Int[Array, "m"]) -> Columns:
         """The components of these indices."""
         return self._map(lambda f: f.take(order))
@@ -203,7 +217,7 @@ class Columns(Emission):
 
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """Sum over the columns, in nats."""
-        return self._total(lambda f, p: f.merge_gain(p), prior.parts)
+        return _sum(part.merge_gain(prior.parts[name]) for name, part in self.parts.items())
 
 
 def _sum(terms: Any) -> Any:

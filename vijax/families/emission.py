@@ -68,6 +68,22 @@ class Emission(Natural):
 
         return own.map(blend, everything)
 
+    def penalty(self: _E, q: _E) -> Float[Array, ""]:
+        """KL(q || prior) of all components in nats, called on the prior."""
+        return jnp.sum(q.kl(self))
+
+    def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """log of the prior density in nats at a point, natural basis; of the active components."""
+        return jnp.sum(jnp.where(active, self.log_kernel(moments), 0.0))
+
+    def fix(self: _E, which: Bool[Array, "k"], values: _E) -> _E:
+        """The components `which` as in `values`, for families that are separable."""
+
+        def pick(own: Array, other: Array) -> Array:
+            return jnp.where(which.reshape(-1, *[1] * (own.ndim - 1)), other, own)
+
+        return jax.tree.map(pick, self, values)
+
     def take(self: _E, order: Int[Array, "m"]) -> _E:
         """The components of these indices."""
         return jax.tree.map(lambda a: a[order], self)

@@ -153,6 +153,14 @@ class WithNoise(Emission):
         """As the others, and one."""
         return self.others.row_size(rows) + 2
 
+    def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """The others'."""
+        return self.others.log_prior(moments.others, active[:-1])
+
+    def fix(self, which: Bool[Array, "k"], values: Any) -> WithNoise:
+        """The others'; the noise has nothing to fix."""
+        return replace(self, others=self.others.fix(which[:-1], values.others))
+
     def take(self, order: Int[Array, "m"]) -> WithNoise:
         """The noise must stay the last."""
         return WithNoise(self.others.take(order[:-1]), self.log_width)

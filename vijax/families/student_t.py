@@ -218,6 +218,10 @@ class StudentT(Emission):
         """As the Gaussian, and three for the row's precision."""
         return self.gaussian.row_size(rows) + 3 * self.count.shape[-1]
 
+    def log_prior(self, moments: StudentMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """The Gaussian's: the degrees of freedom have a flat prior."""
+        return self.gaussian.log_prior(moments.gaussian, active)
+
     def take(self, order: Int[Array, "m"]) -> StudentT:
         """The components of these indices."""
         rest = {name: getattr(self, name)[order] for name in ("count", "tail", "start")}

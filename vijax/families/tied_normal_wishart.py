@@ -210,6 +210,10 @@ class TiedNormalWishart(Emission):
         """Whitened differences, log-densities and responsibilities."""
         return gaussian_rows.row_size(rows, *self.shift.shape[-2:])
 
+    def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """log of the prior density in nats at a point; kappa = 0 says which are off."""
+        return self.log_kernel(moments)
+
     def take(self, order: Int[Array, "m"]) -> TiedNormalWishart:
         """The components of these indices, with the same Lambda."""
         shift, offset = self.shift[..., order, :], self._offset[..., order, :]

@@ -37,13 +37,14 @@ def fit(
     mixtures k-means++, with all components in restart 0 and fewer in most others), "random"
     (random labels), responsibilities (n, k), integer labels (n,), or a q or Result to continue
     from. `key` (typed, `jax.random.key`) is needed exactly when something is drawn; restart i
-    uses `fold_in(key, i)`, so more restarts never change the earlier ones. Runs under jit and
+    uses `fold_in(key, i)`, so more restarts never change the earlier ones. `moves`, a `Moves`, has
+    every start go on to search over structures; it draws, so it needs a key. Runs under jit and
     vmap of the surroundings too; values are checked only outside of them.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
     """
-    batch, model, stop, method = _prepare(model, data, method, stop)
+    batch, model, stop, method, names = _prepare(model, data, method, stop)
     kind, value = start.read(model, batch, init)
     drawn = kind in start.DRAWN and (kind == "random" or model.draws)
     _check_key(key, drawn)
@@ -52,7 +53,6 @@ def fit(
         raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
     if num_restarts > 1 and not drawn:
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
-    batch, names = _without_names(batch)
     moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
     result = _fit(
         model, batch, key, value, method, stop, moves, kind=kind, num_restarts=num_restarts
@@ -76,8 +76,7 @@ def trajectory(
     """
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
-    batch, model, _, method = _prepare(model, data, method, Stop())
-    batch, _ = _without_names(batch)
+    batch, model, _, method, _ = _prepare(model, data, method, Stop())
     kind, value = start.read(model, batch, init)
     _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
@@ -88,26 +87,26 @@ def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
 
     The latent variables are at their optimum given q.
     """
-    batch, model, _, method = _prepare(model, data, method, Stop())
+    batch, model, _, method, _ = _prepare(model, data, method, Stop())
     if not isinstance(q, Natural | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
     _, q = start.read(model, batch, q)
-    return _step(model, _without_names(batch)[0], q, method)
+    return _step(model, batch, q, method)
 
 
-def _prepare(model: Any, data: Any, method: Any, stop: Stop) -> tuple[Batch, Any, Stop, Any]:
-    """One dtype, strong types and a checked model, so that only shapes decide on compilation."""
+def _prepare(
+    model: Any, data: Any, method: Any, stop: Stop
+) -> tuple[Batch, Any, Stop, Any, tuple[str, ...] | None]:
+    """One dtype, strong types and a checked model, so that only shapes decide on compilation.
+
+    The columns' names are taken off: another name must not be another program.
+    """
     _check_kinds(model, method, stop)
     batch = Batch.of(data)
     dtype = batch.weight.dtype
     model, method = _strong(model, dtype), _strong(method, dtype)
     model.check(batch, method.point)
-    return batch, model, _strong(stop, dtype), method
-
-
-def _without_names(batch: Batch) -> tuple[Batch, Any]:
-    """Names are for people; another name must not be another program."""
-    return replace(batch, names=None), batch.names
+    return replace(batch, names=None), model, _strong(stop, dtype), method, batch.names
 
 
 def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:

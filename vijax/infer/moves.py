@@ -74,8 +74,8 @@ def search(
         limit = jnp.where(first | last, stop.max_iter, moves.sweeps)
         run = iterate(method, model, batch, begin, replace(stop, max_iter=limit), k_iterate)
         margin = moves.gain + 4.0 * jnp.finfo(dtype).eps * jnp.abs(best.elbo)
-        better = _usable(run) & (run.elbo > best.elbo + margin)
-        taken = first | better | (last & _usable(run))
+        better = run.usable & (run.elbo > best.elbo + margin)
+        taken = first | better | (last & run.usable)
         total = best.n_iter + run.n_iter
         trace = jnp.where(first, run.elbo_trace, best.elbo_trace)
         kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), run, best)
@@ -83,17 +83,11 @@ def search(
         best = replace(kept, n_iter=total, elbo_trace=trace)
         fails = jnp.where(better, 0, fails + 1)
         # a first fit that failed has nothing to improve on
-        return best, trial + 1, fails, last | (first & ~_usable(run))
+        return best, trial + 1, fails, last | (first & ~run.usable)
 
     zero = jnp.asarray(0, jnp.int32)
     start = (nothing, zero, zero, jnp.asarray(False))
     return lax.while_loop(lambda carry: ~carry[3], body, start)[0]
-
-
-def _usable(run: Result) -> Bool[Array, ""]:
-    bad = [Status.NON_FINITE, Status.COLLAPSED, Status.ELBO_DECREASED]
-    failed = jnp.stack([run.status == status for status in bad])
-    return ~jnp.any(failed) & jnp.isfinite(run.elbo)
 
 
 def _length(trace: Float[Array, "t"]) -> Int[Array, ""]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import pytree, replace, static
 
@@ -137,6 +137,12 @@ class Result:
         """Whether status is CONVERGED, elementwise."""
         return self.status == Status.CONVERGED
 
+    @property
+    def usable(self) -> Bool[Array, "*b"]:
+        """Whether the objective is finite and means something: not NON_FINITE, not COLLAPSED."""
+        failed = (self.status == Status.NON_FINITE) | (self.status == Status.COLLAPSED)
+        return ~failed & jnp.isfinite(self.elbo)
+
     def check(self: _R) -> _R:
         """Return self if every fit converged; otherwise raise FitError. Host side: it waits."""
         status = np.asarray(self.status)
@@ -172,9 +178,7 @@ def best(results: Result) -> Result:
 
     Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed.
     """
-    failed = (results.status == Status.NON_FINITE) | (results.status == Status.COLLAPSED)
-    usable = ~failed & jnp.isfinite(results.elbo)
-    rank = jnp.where(usable, results.elbo, -jnp.inf)
+    rank = jnp.where(results.usable, results.elbo, -jnp.inf)
     axis = results.status.ndim - 1
     winner = jnp.argmax(rank, -1)
 

@@ -142,15 +142,14 @@ class Mixture(Conjugate):
 
     def penalty(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior) in nats."""
-        return self.weights.penalty(q.weights) + jnp.sum(q.components.kl(self.components))
+        return self.weights.penalty(q.weights) + self.components.penalty(q.components)
 
     def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
         """log of the prior density in nats at a point, natural basis; 0 under the flat prior."""
         if self.improper:
             return jnp.zeros((), moments.weights.log_p.dtype)
-        kernel = self.components.log_kernel(moments.components)
-        kernel = jnp.where(self.active, kernel, 0.0) if kernel.ndim else kernel
-        return self.weights.log_prior(moments.weights) + jnp.sum(kernel)
+        components = self.components.log_prior(moments.components, self.active)
+        return self.weights.log_prior(moments.weights) + components
 
     def collapsed(self, q: MixtureParams) -> Bool[Array, ""]:
         """Under the flat prior, whether a component is at a singularity, or has no rows."""
@@ -158,12 +157,9 @@ class Mixture(Conjugate):
             return super().collapsed(q)
         on = self.active
         count = jnp.where(on, self.weights.counts(q.weights), 0.0)
-        return jnp.any(on & (self.components_collapsed(q, count) | (count <= 0)))
-
-    def components_collapsed(self, q: MixtureParams, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Which components have shrunk to a point, frozen ones left out."""
         gone = q.components.collapsed(count)
-        return gone if self.frozen is None else gone & ~self.frozen
+        gone = gone if self.frozen is None else gone & ~self.frozen
+        return jnp.any(on & (gone | (count <= 0)))
 
     # -- what structure moves ask -----------------------------------------------------------------
 
@@ -203,16 +199,11 @@ class Mixture(Conjugate):
                 f"which: expected booleans of shape ({self.num_components},), got {which.dtype} "
                 f"of shape {which.shape}"
             )
-
-        def pick(new: Array, old: Array) -> Array:
-            return jnp.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
         given = jax.tree.leaves(q.components), jax.tree.leaves(self.components)
         shapes = [[jnp.shape(leaf) for leaf in leaves] for leaves in given]
         if shapes[0] != shapes[1]:
             raise ValueError("params: must be a q of this model, with as many components")
-        fixed = jax.tree.map(pick, q.components, self.components)
-        return replace(self, components=fixed, frozen=which)
+        return replace(self, components=self.components.fix(which, q.components), frozen=which)
 
     def elbo(self, q: MixtureParams, data: Any, resp: Float[Array, "n k"]) -> Float[Array, ""]:
         """The exact bound in nats at any q and any responsibilities, optimal or not.
@@ -221,7 +212,7 @@ class Mixture(Conjugate):
         """
         batch = Batch.of(data)
         moments = q.moments()
-        log_joint = _log_joint(moments, moments.components.local(batch)[0], batch)
+        log_joint = self.log_joint(moments, batch)
         log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
         rows = jnp.sum(special.xlogy(resp, log_joint - log_resp), -1)
         return jnp.sum(batch.weight * rows) - self.penalty(q)
@@ -232,11 +223,13 @@ class Mixture(Conjugate):
         `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
         maximum likelihood is always read at its point. `x` is array-like or a Batch.
         """
-        return special.normalize(self._log_joint_of(q, x)[0])[0]
+        batch, moments = self._read(q, x)
+        return special.normalize(self.log_joint(moments, batch))[0]
 
     def predict(self, q: Any, x: Any) -> Int[Array, "n"]:
         """The most probable component of each row; arguments as in `responsibilities`."""
-        return jnp.argmax(self._log_joint_of(q, x)[0], -1)
+        batch, moments = self._read(q, x)
+        return jnp.argmax(self.log_joint(moments, batch), -1)
 
     def log_likelihood(self, q: Any, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
@@ -254,11 +247,16 @@ class Mixture(Conjugate):
         log_p = jnp.where(q.weights.mean > 0, log_p, -jnp.inf) - jnp.log(jnp.sum(q.weights.mean))
         return jax.nn.logsumexp(log_p + q.components.log_predictive(batch), -1)
 
-    def sample(self, key: Key[Array, ""], q: MixtureParams, n: int) -> tuple[Any, Int[Array, "n"]]:
-        """n independent rows from the predictive density, and the components they come from."""
+    def sample(
+        self, key: Key[Array, ""], q: MixtureParams, n: int, **options: Any
+    ) -> tuple[Any, Int[Array, "n"]]:
+        """n independent rows from the predictive density, and the components they come from.
+
+        `options` go to the components' `draw`, such as the rows' `total` of a multinomial.
+        """
         k_label, k_rows = jax.random.split(key)
         label = jax.random.categorical(k_label, jnp.log(q.weights.mean), shape=(n,))
-        return q.components.draw(k_rows, label), label
+        return q.components.draw(k_rows, label, **options), label
 
     def sample_parameters(
         self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
@@ -274,8 +272,7 @@ class Mixture(Conjugate):
         posterior means. A category is imputed as the mean of its codes: read `responsibilities`.
         """
         batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
-        log_lik = moments.components.local(batch)[0]
-        resp, _ = special.normalize(_log_joint(moments, log_lik, batch))
+        resp, _ = special.normalize(self.log_joint(moments, batch))
         found = moments.components.impute(batch)
         if not isinstance(batch.x, dict):
             return _imputed(resp, batch.x, batch.mask, *found)
@@ -296,10 +293,6 @@ class Mixture(Conjugate):
         if isinstance(q, MixtureParams):
             q = q.point() if self.improper else q.moments()
         return self._rows(x, q.weights.log_p.dtype), q
-
-    def _log_joint_of(self, q: Any, x: Any) -> tuple[Float[Array, "n k"], MixtureMoments]:
-        batch, moments = self._read(q, x)
-        return _log_joint(moments, moments.components.local(batch)[0], batch), moments
 
 
 def _log_joint(

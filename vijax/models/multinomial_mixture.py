@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
 
 from .._host import as_floats
 from .._pytree import pytree
 from ..families.dirichlet_multinomial import DirichletMultinomial
 from . import column_prior as prior
 from .mixture import Mixture
-from .mixture_params import MixtureParams
 from .sizes import check_size
 
 _M = TypeVar("_M", bound="MultinomialMixture")
@@ -24,8 +21,9 @@ _M = TypeVar("_M", bound="MultinomialMixture")
 class MultinomialMixture(Mixture):
     """x_n | z_n = k ~ Multinomial(total_n, p_k), p_k ~ Dirichlet(category_conc).
 
-    Totals are given, not modelled. Weights ~ Dirichlet(conc) or a stick-breaking process. Build
-    it with `from_data`, `with_prior` or `flat`; fields as in `Mixture`.
+    Totals are given, not modelled: `sample(..., total=)` takes them, one number or (n,). Weights ~
+    Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior` or `flat`;
+    fields as in `Mixture`.
     """
 
     @classmethod
@@ -90,13 +88,3 @@ class MultinomialMixture(Mixture):
         c = prior.check_count("num_features", num_features)
         components = DirichletMultinomial.flat(size, c, jnp.result_type(float))
         return prior.improper(cls, components, num_components, size)
-
-    def sample(
-        self, key: Key[Array, ""], q: MixtureParams, n: int, total: Any = 1
-    ) -> tuple[Any, Int[Array, "n"]]:
-        """n rows from the predictive density, with these totals (one number or (n,)), and the
-        components they come from.
-        """
-        k_label, k_rows = jax.random.split(key)
-        label = jax.random.categorical(k_label, jnp.log(q.weights.mean), shape=(n,))
-        return q.components.draw(k_rows, label, total), label
