@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._host import as_floats, column_names, common_dtype, is_concrete, namespace, to_device
 from ._pytree import map_fields, pytree, static
+from .numerics import averages
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
 
@@ -212,15 +213,8 @@ def _fill_missing(x: Any, weight: Any, seen: Any) -> Any:
     """Put the column's mean in the place of missing entries, where it can do no harm."""
     if seen is None:
         return x
-    xp = namespace(x, weight, seen)
-    share = xp.where(seen, weight.reshape(-1, *[1] * (x.ndim - 1)), 0.0)
-    known = xp.where(seen, x, 0.0)
-    first = xp.take_along_axis(known, xp.argmax(seen, 0)[None], 0)
-    total = share.sum(0)
-    mean = first[0] + (share * xp.where(seen, known - first, 0.0)).sum(0) / xp.where(
-        total > 0, total, 1.0
-    )
-    return xp.where(seen, x, mean).astype(x.dtype)
+    mean = averages.means(x, averages.shares(x, weight, seen), seen)
+    return namespace(x, weight, seen).where(seen, x, mean).astype(x.dtype)
 
 
 def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:

@@ -14,7 +14,8 @@ from .._pytree import pytree
 from ..batch import Batch
 from .dirichlet import CategoricalMoments, Dirichlet
 from .dirichlet_categorical import Categories, CategoriesMoments
-from .independent import impute, label
+from .independent import impute
+from .labels import label
 from .standardize import standardize
 
 

@@ -14,14 +14,14 @@ from ..batch import Batch
 from ..numerics import special
 from . import diagonal_rows
 from .diagonal_rows import DiagonalMoments, diagonal_matrix
-from .emission import Emission
+from .gaussian import Gaussian
 from .normal_gamma import MeanPrecision, NormalGamma
-from .standardize import check_matrix, refuse_noise, seed_rows, standardize
+from .standardize import refuse_noise, seed_rows
 from .student import Student
 
 
 @pytree
-class DiagonalNormalGamma(Emission):
+class DiagonalNormalGamma(Gaussian):
     """mu_d | tau_d ~ N(m_d, 1 / (kappa tau_d)), tau_d ~ Gamma(df / 2, scatter_d / 2), each column
 
     d on its own: a `NormalGamma` with batch (*b, d), whose results are summed over the columns.
@@ -141,20 +141,12 @@ class DiagonalNormalGamma(Emission):
         """Standard deviation of each entry of Lambda."""
         return diagonal_matrix(self.columns.precision_sd)
 
-    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Posterior mean and expected standard deviation of every column."""
-        return diagonal_rows.describe_columns(self.mean, self.variance, names)
-
     # -- as a component -----------------------------------------------------------------------
 
     def check(self, rows: Batch) -> None:
         """Raise ValueError unless rows are (n, d) with the prior's d, and without noise."""
-        check_matrix(rows, self.dim)
+        super().check(rows)
         refuse_noise(rows, "the diagonal Gaussian")
-
-    def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Standard deviations of the columns."""
-        return standardize(rows)
 
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]

@@ -11,6 +11,7 @@ from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg
 from .gaussian_rows import Quadratic
+from .labels import mean_and_sd
 from .normal_gamma import NormalGammaMoments
 
 
@@ -42,7 +43,7 @@ class DiagonalMoments:
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Mean and standard deviation of every column."""
-        return describe_columns(self.mean, self.variance, names)
+        return mean_and_sd(self.mean, self.variance, names)
 
     def quadratic(self, rows: Batch) -> Quadratic:
         """What log N(x_o | mu, diag(u tau)^-1) is made of, in expectation, for any u > 0."""
@@ -100,13 +101,3 @@ def row_size(k: int, d: int) -> int:
 def diagonal_matrix(a: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
     """A stack of matrices with these diagonals; nothing off the diagonal, not even NaN."""
     return jnp.where(jnp.eye(a.shape[-1], dtype=bool), a[..., None], 0.0)
-
-
-def describe_columns(
-    mean: Float[Array, "*b d"], variance: Float[Array, "*b d"], names: list[str] | None
-) -> dict[str, Any]:
-    """Mean and standard deviation of every column, labelled by its name."""
-    names = names or [f"x{j}" for j in range(mean.shape[-1])]
-    sd = jnp.sqrt(variance)
-    means = {f"mean {name}": mean[..., j] for j, name in enumerate(names)}
-    return means | {f"sd {name}": sd[..., j] for j, name in enumerate(names)}

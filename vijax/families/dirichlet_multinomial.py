@@ -15,7 +15,8 @@ from ..batch import Batch
 from ..numerics import linalg, special
 from .dirichlet import CategoricalMoments, Dirichlet
 from .gamma_poisson import expected_log_poisson, log_negative_binomial, log_poisson_peak
-from .independent import Independent, label, share_seen, whole
+from .independent import Independent, share_seen, whole
+from .labels import label
 
 
 @pytree

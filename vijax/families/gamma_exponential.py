@@ -13,7 +13,8 @@ from ..batch import Batch
 from ..numerics import linalg
 from .gamma import Gamma, GammaMoments
 from .gamma_poisson import GammaRates
-from .independent import impute, known, label, mass_seen, per_seen, share_seen
+from .independent import impute, known, mass_seen, per_seen, share_seen
+from .labels import label
 
 
 @pytree

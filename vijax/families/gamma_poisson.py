@@ -16,7 +16,8 @@ from .._pytree import pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
 from .gamma import Gamma, GammaMoments
-from .independent import Independent, impute, known, label, mass_seen, whole
+from .independent import Independent, impute, known, mass_seen, whole
+from .labels import label
 from .standardize import standardize
 
 _G = TypeVar("_G", bound="GammaRates")

@@ -1,4 +1,4 @@
-"""Gaussian rows seen in part or through noise: what is known of the whole row, exactly.
+"""Gaussian rows, whole, seen in part or through noise: their densities and statistics, exactly.
 
 A missing entry and a noisy one are the same thing (Ghahramani & Jordan 1994; Bovy, Hogg & Roweis
 2011): x_n is y_n with entries left out or noise added, and q(y_n | z_n) is normal.
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg, special
+from .labels import mean_and_sd
 
 
 @pytree
@@ -47,6 +48,72 @@ class Quadratic:
     def log_lik(self) -> Float[Array, "n k"]:
         """At u = 1, in nats."""
         return 0.5 * (self.log_det - self.observed * special.LOG_2PI - self.square)
+
+
+@pytree
+class GaussianMoments:
+    """What a Gaussian likelihood needs to know of (mu, Lambda): under q, or at a point.
+
+    `origin + shift` is E[mu]; E[Lambda] = scale * (chol chol^T)^-1; `e_logdet` is E[log|Lambda|];
+    `spread` is E[(mu - E[mu])^T Lambda (mu - E[mu])], the price of not knowing mu (0 at a point).
+    Mean and origin are kept apart because their sum would round at the size of the data.
+    """
+
+    origin: Float[Array, "*b d"]
+    shift: Float[Array, "*b d"]
+    chol: Float[Array, "*b d d"]
+    scale: Float[Array, "*b"]
+    e_logdet: Float[Array, "*b"]
+    spread: Float[Array, "*b"]
+
+    @property
+    def mean(self) -> Float[Array, "*b d"]:
+        """E[mu], rounded to the data's own resolution."""
+        return self.origin + self.shift
+
+    @property
+    def covariance(self) -> Float[Array, "*b d d"]:
+        """E[Lambda]^-1: at a point Sigma itself."""
+        return linalg.matmul(self.chol, self.chol.mT) / self.scale[..., None, None]
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Mean and standard deviation of every column."""
+        return mean_and_sd(self.mean, linalg.diagonal(self.covariance), names)
+
+    def square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k])."""
+        # k small inverses and k centred products: faster than n triangular solves, as accurate
+        z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
+        return self.scale * jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
+
+    def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """E[log N(x_n | mu_k, Lambda_k^-1)] in nats."""
+        constant = self.e_logdet - self.spread - x.shape[-1] * special.LOG_2PI
+        return 0.5 * (constant - self.square(x))
+
+    def quadratic(self, rows: Batch) -> Quadratic:
+        """What log N(x_o | mu, (u Lambda)^-1) is made of, in expectation, for any u > 0."""
+        if not incomplete(rows):
+            d = jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
+            square = self.square(rows.x) + self.spread
+            return Quadratic(square, self.e_logdet, d, None)
+        latent = complete(rows, self.origin, self.shift, self.covariance)
+        # E[log|Lambda|] - log|E[Lambda]|, and the determinant of what was observed
+        log_det = self.chol.shape[-1] * jnp.log(self.scale) - linalg.logdet(self.chol)
+        log_det = self.e_logdet - log_det - latent.log_det
+        return Quadratic(latent.square + self.spread, log_det, latent.observed, latent)
+
+    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], Completed | None]:
+        """`log_lik`; missing entries and noise are the rows' own latent variables."""
+        parts = self.quadratic(rows)
+        return parts.log_lik, parts.latent
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """Mean and variance of every entry given those observed, under each component."""
+        seen = complete(rows, self.origin, self.shift, self.covariance)
+        variance = linalg.diagonal(seen.spread)
+        variance = variance if seen.group is None else variance[seen.group]
+        return self.mean + seen.move, jnp.broadcast_to(variance, seen.move.shape)
 
 
 def incomplete(rows: Batch) -> bool:
@@ -91,7 +158,7 @@ def complete(rows: Batch, origin: Any, shift: Any, covariance: Any) -> Completed
     )
 
 
-def moments_of(
+def _moments_of(
     latent: Completed, mass: Float[Array, "n k"], scaled: Float[Array, "n k"], rest: Any
 ) -> tuple[Array, Array]:
     """Weighted sums of E[y - c] (k, d) and E[(y - c)(y - c)^T] (k, d, d), c = mean - rest.
@@ -105,6 +172,22 @@ def moments_of(
         mass = jax.ops.segment_sum(mass, latent.group, latent.spread.shape[0])
     spread = jnp.sum(mass[:, :, None, None] * latent.spread, 0)
     return jnp.sum(weighted, 0), square + spread
+
+
+def statistics(
+    rows: Batch, mass: Float[Array, "n k"], at: GaussianMoments, latent: Any, scale: Any = 1.0
+) -> tuple[Array, Array, Array, Array, Array]:
+    """kappa, shift, square, df and origin of rows, each component's about its own mean."""
+    origin = at.mean
+    count, scaled = jnp.sum(mass, 0), mass * scale
+    kappa = jnp.sum(scaled, 0)
+    if latent is not None:
+        rest = (at.origin - origin) + at.shift
+        shift, square = _moments_of(latent, mass, scaled, rest)
+        return kappa, shift, square, count, origin
+    z = rows.x.T - origin[:, :, None]
+    weighted = z * scaled.T[:, None, :]
+    return kappa, jnp.sum(weighted, -1), linalg.matmul(weighted, z.mT), count, origin
 
 
 def _patterns(rows: Batch) -> tuple[Array, Any]:

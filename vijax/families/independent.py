@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from .._host import as_floats, is_concrete
 from .._pytree import replace
 from ..batch import Batch
-from ..numerics import linalg
+from ..numerics import averages, linalg
 from .emission import Emission
 from .standardize import check_matrix, refuse_noise
 
@@ -150,10 +150,7 @@ def mass_seen(rows: Batch, mass: Float[Array, "n k"]) -> Float[Array, "k d"]:
 
 def share_seen(rows: Batch) -> Float[Array, "n d"]:
     """Weights of the observed entries, scaled to sum to one over each column."""
-    share = jnp.broadcast_to(rows.weight[:, None], rows.x.shape)
-    share = share if rows.mask is None else jnp.where(rows.mask, share, 0.0)
-    total = jnp.sum(share, 0)
-    return share / jnp.where(total > 0, total, 1.0)
+    return averages.shares(rows.x, rows.weight, rows.mask)
 
 
 def impute(
@@ -162,9 +159,3 @@ def impute(
     """The same for every row: given its component, columns tell nothing of each other."""
     shape = (rows.x.shape[0], *mean.shape)
     return jnp.broadcast_to(mean, shape), jnp.broadcast_to(variance, shape)
-
-
-def label(name: str, values: Float[Array, "*b d"], names: list[str] | None) -> dict[str, Any]:
-    """`values` column by column, as rows of a table."""
-    names = names or [f"x{j}" for j in range(values.shape[-1])]
-    return {f"{name} {column}": values[..., j] for j, column in enumerate(names)}

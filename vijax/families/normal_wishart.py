@@ -13,83 +13,15 @@ from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
 from . import gaussian_rows, student
-from .diagonal_rows import describe_columns
-from .emission import Emission
+from .gaussian import Gaussian
+from .gaussian_rows import GaussianMoments, statistics
 from .normal_gamma import MeanPrecision
-from .standardize import check_matrix, seed_rows, standardize
+from .standardize import seed_rows
 from .wishart import Wishart, covariance_sd, mean_covariance
 
 
 @pytree
-class GaussianMoments:
-    """What a Gaussian likelihood needs to know of (mu, Lambda): under q, or at a point.
-
-    `origin + shift` is E[mu]; E[Lambda] = scale * (chol chol^T)^-1; `e_logdet` is E[log|Lambda|];
-    `spread` is E[(mu - E[mu])^T Lambda (mu - E[mu])], the price of not knowing mu (0 at a point).
-    Mean and origin are kept apart because their sum would round at the size of the data.
-    """
-
-    origin: Float[Array, "*b d"]
-    shift: Float[Array, "*b d"]
-    chol: Float[Array, "*b d d"]
-    scale: Float[Array, "*b"]
-    e_logdet: Float[Array, "*b"]
-    spread: Float[Array, "*b"]
-
-    @property
-    def mean(self) -> Float[Array, "*b d"]:
-        """E[mu], rounded to the data's own resolution."""
-        return self.origin + self.shift
-
-    @property
-    def covariance(self) -> Float[Array, "*b d d"]:
-        """E[Lambda]^-1: at a point Sigma itself."""
-        return linalg.matmul(self.chol, self.chol.mT) / self.scale[..., None, None]
-
-    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Mean and standard deviation of every column."""
-        return describe_columns(self.mean, linalg.diagonal(self.covariance), names)
-
-    def square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k])."""
-        # k small inverses and k centred products: faster than n triangular solves, as accurate
-        z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
-        return self.scale * jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
-
-    def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """E[log N(x_n | mu_k, Lambda_k^-1)] in nats."""
-        constant = self.e_logdet - self.spread - x.shape[-1] * special.LOG_2PI
-        return 0.5 * (constant - self.square(x))
-
-    def quadratic(self, rows: Batch) -> gaussian_rows.Quadratic:
-        """What log N(x_o | mu, (u Lambda)^-1) is made of, in expectation, for any u > 0."""
-        if not gaussian_rows.incomplete(rows):
-            d = jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
-            square = self.square(rows.x) + self.spread
-            return gaussian_rows.Quadratic(square, self.e_logdet, d, None)
-        latent = gaussian_rows.complete(rows, self.origin, self.shift, self.covariance)
-        # E[log|Lambda|] - log|E[Lambda]|, and the determinant of what was observed
-        log_det = self.chol.shape[-1] * jnp.log(self.scale) - linalg.logdet(self.chol)
-        log_det = self.e_logdet - log_det - latent.log_det
-        return gaussian_rows.Quadratic(
-            latent.square + self.spread, log_det, latent.observed, latent
-        )
-
-    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], gaussian_rows.Completed | None]:
-        """`log_lik`; missing entries and noise are the rows' own latent variables."""
-        parts = self.quadratic(rows)
-        return parts.log_lik, parts.latent
-
-    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance of every entry given those observed, under each component."""
-        seen = gaussian_rows.complete(rows, self.origin, self.shift, self.covariance)
-        variance = linalg.diagonal(seen.spread)
-        variance = variance if seen.group is None else variance[seen.group]
-        return self.mean + seen.move, jnp.broadcast_to(variance, seen.move.shape)
-
-
-@pytree
-class NormalWishart(Emission):
+class NormalWishart(Gaussian):
     """mu | Lambda ~ N(m, (kappa Lambda)^-1), Lambda ~ Wishart(scatter^-1, df), about `origin` c.
 
     E[Lambda] = df scatter^-1. Coordinates: kappa, shift = kappa (m - c), df, and
@@ -152,17 +84,8 @@ class NormalWishart(Emission):
         return self.shift.shape[-1]
 
     @property
-    def _on(self) -> Any:
-        return self.kappa > 0
-
-    @property
     def _offset(self) -> Float[Array, "*b d"]:
-        return self.shift / jnp.where(self._on, self.kappa, 1.0)[..., None]
-
-    @property
-    def mean(self) -> Float[Array, "*b d"]:
-        """E[mu] = m."""
-        return self.origin + self._offset
+        return self.shift / self._safe_kappa[..., None]
 
     @property
     def scatter(self) -> Float[Array, "*b d d"]:
@@ -210,19 +133,7 @@ class NormalWishart(Emission):
         """Standard deviation of each entry of Sigma; NaN unless df > d + 3."""
         return covariance_sd(self.scatter, self.df)
 
-    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Posterior mean and expected standard deviation of every column."""
-        return describe_columns(self.mean, linalg.diagonal(self.covariance), names)
-
     # -- as a component -----------------------------------------------------------------------
-
-    def check(self, rows: Batch) -> None:
-        """Raise ValueError unless rows are (n, d) with the prior's d."""
-        check_matrix(rows, self.dim)
-
-    def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Standard deviations of the columns."""
-        return standardize(rows)
 
     def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> NormalWishart:
         """Each component at its seed row and as wide as all the data: overlapping, so that those
@@ -238,31 +149,9 @@ class NormalWishart(Emission):
         scale = ((1.0 + 1.0 / self.kappa) / dof)[..., None, None] * self.scatter
         return student.Student(self.origin, self._offset, scale, dof)
 
-    def log_predictive(
-        self, rows: Batch, scale: Float[Array, "... k"] | None = None
-    ) -> Float[Array, "... n k"]:
-        """log density of the predictive Student-t, of the observed entries.
-
-        `scale` multiplies the precision of the row given theta.
-        """
-        return self.predictive().log_prob(rows, student.inflation(self.kappa, scale))
-
-    def draw(
-        self,
-        key: Key[Array, ""],
-        index: Int[Array, "n"],
-        scale: Float[Array, "n"] | None = None,
-    ) -> Float[Array, "n d"]:
-        """Rows from the predictive Student-t; `scale` as in `log_predictive`."""
-        return self.predictive().sample(key, index, student.inflation(self.kappa[index], scale))
-
     def num_parameters(self) -> tuple[int, int]:
         """Mean and covariance of each."""
         return self.dim + self.dim * (self.dim + 1) // 2, 0
-
-    def row_size(self, rows: Batch) -> int:
-        """Whitened differences, log-densities and responsibilities."""
-        return gaussian_rows.row_size(rows, *self.shift.shape[-2:])
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
         """Shrunk to a conditional sd of 16 eps of the column's over all the data."""
@@ -365,19 +254,3 @@ class NormalWishart(Emission):
         noise = jax.random.normal(k_mean, root.shape[:-1], root.dtype)
         step = linalg.matmul(root, noise[..., None])[..., 0] / jnp.sqrt(self.kappa)[..., None]
         return MeanPrecision(self.mean + step, precision)
-
-
-def statistics(
-    rows: Batch, mass: Float[Array, "n k"], at: GaussianMoments, latent: Any, scale: Any = 1.0
-) -> tuple[Array, Array, Array, Array, Array]:
-    """kappa, shift, square, df and origin of rows, each component's about its own mean."""
-    origin = at.mean
-    count, scaled = jnp.sum(mass, 0), mass * scale
-    kappa = jnp.sum(scaled, 0)
-    if latent is not None:
-        rest = (at.origin - origin) + at.shift
-        shift, square = gaussian_rows.moments_of(latent, mass, scaled, rest)
-        return kappa, shift, square, count, origin
-    z = rows.x.T - origin[:, :, None]
-    weighted = z * scaled.T[:, None, :]
-    return kappa, jnp.sum(weighted, -1), linalg.matmul(weighted, z.mT), count, origin

@@ -14,15 +14,15 @@ from ..batch import Batch
 from ..numerics import linalg, special
 from . import diagonal_rows
 from .diagonal_rows import DiagonalMoments, diagonal_matrix
-from .emission import Emission
 from .gamma import Gamma
+from .gaussian import Gaussian
 from .normal_gamma import MeanPrecision, NormalGammaMoments
-from .standardize import check_matrix, location_and_sd, refuse_noise, seed_rows, standardize
+from .standardize import location_and_sd, refuse_noise, seed_rows, standardize
 from .student import Student
 
 
 @pytree
-class SphericalNormalGamma(Emission):
+class SphericalNormalGamma(Gaussian):
     """mu | tau ~ N(m, diag(kappa tau)^-1), tau ~ Gamma(shape, rate), about `origin` c.
 
     One tau for all columns; kappa for each, as rows may count differently where entries are
@@ -82,17 +82,8 @@ class SphericalNormalGamma(Emission):
         return self.kappa.shape[-1]
 
     @property
-    def _on(self) -> Any:
-        return self.kappa > 0
-
-    @property
     def _offset(self) -> Float[Array, "*b d"]:
-        return self.shift / jnp.where(self._on, self.kappa, 1.0)
-
-    @property
-    def mean(self) -> Float[Array, "*b d"]:
-        """E[mu] = m."""
-        return self.origin + self._offset
+        return self.shift / self._safe_kappa
 
     @property
     def rate(self) -> Float[Array, "*b"]:
@@ -161,15 +152,11 @@ class SphericalNormalGamma(Emission):
     def _matrix(self, a: Float[Array, "*b"]) -> Float[Array, "*b d d"]:
         return diagonal_matrix(self._columns(a))
 
-    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Posterior mean and expected standard deviation of every column."""
-        return diagonal_rows.describe_columns(self.mean, self._columns(self.variance), names)
-
     # -- as a component -----------------------------------------------------------------------
 
     def check(self, rows: Batch) -> None:
         """Raise ValueError unless rows are (n, d) with the prior's d, and without noise."""
-        check_matrix(rows, self.dim)
+        super().check(rows)
         refuse_noise(rows, "the spherical Gaussian")
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
@@ -266,7 +253,7 @@ class SphericalNormalGamma(Emission):
     def moments(self) -> DiagonalMoments:
         """Under q: the same tau in every column, spread 1 / kappa."""
         tau = self._safe_tau.moments()
-        spread = jnp.where(self._on, 1.0 / jnp.where(self._on, self.kappa, 1.0), 0.0)
+        spread = jnp.where(self._on, 1.0 / self._safe_kappa, 0.0)
         return self._moments(tau.mean, tau.e_log, spread)
 
     def point(self) -> DiagonalMoments:

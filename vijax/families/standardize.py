@@ -6,18 +6,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..batch import Batch
+from ..numerics import averages
 
 
 def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
     """Weighted mean and standard deviation of each column's observed entries; sd 1 if constant."""
-    x = rows.x
-    share = jnp.broadcast_to(rows.weight[:, None], x.shape)
-    share = share if rows.mask is None else jnp.where(rows.mask, share, 0.0)
-    total = jnp.sum(share, 0)
-    share = share / jnp.where(total > 0, total, 1.0)
-    # about the first row, so that a large offset costs no digits
-    center = x[0] + jnp.sum(share * (x - x[0]), 0)
-    variance = jnp.sum(share * (x - center) ** 2, 0)
+    share = averages.shares(rows.x, rows.weight, rows.mask)
+    center = averages.means(rows.x, share)
+    variance = jnp.sum(share * (rows.x - center) ** 2, 0)
     return center, jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
 

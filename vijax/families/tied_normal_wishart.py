@@ -13,16 +13,15 @@ from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
 from . import gaussian_rows, student
-from .diagonal_rows import describe_columns
-from .emission import Emission
+from .gaussian import Gaussian
+from .gaussian_rows import GaussianMoments, statistics
 from .normal_gamma import MeanPrecision
-from .normal_wishart import GaussianMoments, statistics
-from .standardize import check_matrix, seed_rows, standardize
+from .standardize import seed_rows
 from .wishart import Wishart, covariance_sd, mean_covariance
 
 
 @pytree
-class TiedNormalWishart(Emission):
+class TiedNormalWishart(Gaussian):
     """mu_k | Lambda ~ N(m_k, (kappa_k Lambda)^-1), one Lambda ~ Wishart(scatter^-1, df) for all k.
 
     The k components are one event: results have the batch axes *b alone, and df counts all rows.
@@ -84,29 +83,16 @@ class TiedNormalWishart(Emission):
         return self.shift.shape[-1]
 
     @property
-    def _on(self) -> Any:
-        return self.kappa > 0
-
-    @property
     def _size(self) -> Float[Array, "*b"]:
         """How many components are switched on."""
         return jnp.sum(self._on, -1, dtype=self.df.dtype)
-
-    @property
-    def _safe(self) -> Float[Array, "*b k"]:
-        return jnp.where(self._on, self.kappa, 1.0)
 
     def _sum(self, terms: Float[Array, "*b k"]) -> Float[Array, "*b"]:
         return jnp.sum(jnp.where(self._on, terms, 0.0), -1)
 
     @property
     def _offset(self) -> Float[Array, "*b k d"]:
-        return self.shift / self._safe[..., None]
-
-    @property
-    def mean(self) -> Float[Array, "*b k d"]:
-        """E[mu_k] = m_k."""
-        return self.origin + self._offset
+        return self.shift / self._safe_kappa[..., None]
 
     @property
     def scatter(self) -> Float[Array, "*b d d"]:
@@ -151,19 +137,7 @@ class TiedNormalWishart(Emission):
         """Standard deviation of each entry of Sigma; NaN unless df > d + 3."""
         return self._each(covariance_sd(self.scatter, self.df))
 
-    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Posterior mean and expected standard deviation of every column."""
-        return describe_columns(self.mean, linalg.diagonal(self.covariance), names)
-
     # -- as components ------------------------------------------------------------------------
-
-    def check(self, rows: Batch) -> None:
-        """Raise ValueError unless rows are (n, d) with the prior's d."""
-        check_matrix(rows, self.dim)
-
-    def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Standard deviations of the columns."""
-        return standardize(rows)
 
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]
@@ -178,37 +152,15 @@ class TiedNormalWishart(Emission):
     def predictive(self) -> student.Student:
         """Student-t with df - d + 1 degrees of freedom."""
         dof = self.df - self.dim + 1.0
-        each = (1.0 + 1.0 / self._safe) / dof[..., None]
+        each = (1.0 + 1.0 / self._safe_kappa) / dof[..., None]
         scale = each[..., None, None] * self.scatter[..., None, :, :]
         return student.Student(
             self.origin, self._offset, scale, jnp.broadcast_to(dof[..., None], self.kappa.shape)
         )
 
-    def log_predictive(
-        self, rows: Batch, scale: Float[Array, "... k"] | None = None
-    ) -> Float[Array, "... n k"]:
-        """log density of the predictive Student-t, of the observed entries.
-
-        `scale` multiplies the precision of the row given theta.
-        """
-        return self.predictive().log_prob(rows, student.inflation(self._safe, scale))
-
-    def draw(
-        self,
-        key: Key[Array, ""],
-        index: Int[Array, "n"],
-        scale: Float[Array, "n"] | None = None,
-    ) -> Float[Array, "n d"]:
-        """Rows from the predictive Student-t; `scale` as in `log_predictive`."""
-        return self.predictive().sample(key, index, student.inflation(self._safe[index], scale))
-
     def num_parameters(self) -> tuple[int, int]:
         """A mean each, and the covariance that all share."""
         return self.dim, self.dim * (self.dim + 1) // 2
-
-    def row_size(self, rows: Batch) -> int:
-        """Whitened differences, log-densities and responsibilities."""
-        return gaussian_rows.row_size(rows, *self.shift.shape[-2:])
 
     def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """log of the prior density in nats at a point; kappa = 0 says which are off."""
@@ -269,7 +221,7 @@ class TiedNormalWishart(Emission):
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """The Wishart's, and sum_k d log(2 pi / kappa_k) / 2, in nats."""
-        means = self._sum(special.LOG_2PI - jnp.log(self._safe))
+        means = self._sum(special.LOG_2PI - jnp.log(self._safe_kappa))
         return self.wishart.log_normalizer() + 0.5 * self.dim * means
 
     def expectation(self) -> TiedNormalWishart:
@@ -277,7 +229,7 @@ class TiedNormalWishart(Emission):
         wishart, offset = self.wishart, self._offset
         precision = wishart.mean
         shift = linalg.matmul(offset, precision)
-        kappa = -0.5 * (self.dim / self._safe + jnp.sum(offset * shift, -1))
+        kappa = -0.5 * (self.dim / self._safe_kappa + jnp.sum(offset * shift, -1))
         kappa = jnp.where(self._on, kappa, 0.0)
         return TiedNormalWishart(
             kappa, shift, -0.5 * precision, 0.5 * wishart.e_logdet(), self.origin
@@ -286,7 +238,7 @@ class TiedNormalWishart(Emission):
     def moments(self) -> GaussianMoments:
         """Under q: scale = df, spread = d / kappa_k."""
         wishart = self.wishart
-        spread = jnp.where(self._on, self.dim / self._safe, 0.0)
+        spread = jnp.where(self._on, self.dim / self._safe_kappa, 0.0)
         return self._moments(wishart, wishart.e_logdet(), spread)
 
     def point(self) -> GaussianMoments:
@@ -345,13 +297,15 @@ class TiedNormalWishart(Emission):
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         white = linalg.matmul(distance, linalg.tri_inverse(wishart.chol).mT)
         square = wishart.df[..., None] * jnp.sum(white**2, -1)
-        each = self.dim * special.excess(prior._safe / self._safe) + prior.kappa * square
+        each = (
+            self.dim * special.excess(prior._safe_kappa / self._safe_kappa) + prior.kappa * square
+        )
         return 0.5 * self._sum(each) + wishart.kl(prior.wishart)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""
         wishart = self.wishart
-        each = self.dim * (1.0 + special.LOG_2PI - jnp.log(self._safe))
+        each = self.dim * (1.0 + special.LOG_2PI - jnp.log(self._safe_kappa))
         means = self._sum(each - wishart.e_logdet()[..., None])
         return wishart.entropy() + 0.5 * means
 
@@ -369,5 +323,5 @@ class TiedNormalWishart(Emission):
         k_precision, k_mean = jax.random.split(key)
         precision, root = self.wishart.sample(k_precision, shape)
         noise = jax.random.normal(k_mean, (*shape, *self.shift.shape), root.dtype)
-        step = linalg.matmul(noise, root.mT) / jnp.sqrt(self._safe)[..., None]
+        step = linalg.matmul(noise, root.mT) / jnp.sqrt(self._safe_kappa)[..., None]
         return MeanPrecision(self.mean + jnp.where(self._on[..., None], step, 0.0), precision)

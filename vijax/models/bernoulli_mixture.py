@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._host import as_floats
 from .._pytree import pytree
 from ..families.beta_bernoulli import BetaBernoulli
 from . import column_prior as prior
-from .mixture import Mixture
+from .column_mixture import ColumnMixture
 from .sizes import check_size
 
 _M = TypeVar("_M", bound="BernoulliMixture")
 
 
 @pytree
-class BernoulliMixture(Mixture):
+class BernoulliMixture(ColumnMixture):
     """x_nd | z_n = k ~ Bernoulli(p_kd), p_kd ~ Beta(a, b) (Bishop 2006, section 9.3.3).
 
     Weights ~ Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior`
     or `flat`; fields as in `Mixture`.
     """
+
+    family: ClassVar[Any] = BetaBernoulli
 
     @classmethod
     def from_data(
@@ -68,15 +69,4 @@ class BernoulliMixture(Mixture):
         """
         size = check_size(num_components, k_max)
         given = prior.by_column({"a": a, "b": b}, num_components, size)
-        components = BetaBernoulli.from_standard(*given)
-        return prior.proper(cls, components, num_components, size, conc, weights)
-
-    @classmethod
-    def flat(
-        cls: type[_M], num_components: int, num_features: int, *, k_max: int | None = None
-    ) -> _M:
-        """No prior at all, for maximum likelihood with `EM`; as `GaussianMixture.flat`."""
-        size = check_size(num_components, k_max)
-        d = prior.check_count("num_features", num_features)
-        components = BetaBernoulli.flat(size, d, jnp.result_type(float))
-        return prior.improper(cls, components, num_components, size)
+        return cls._proper(num_components, k_max, conc, weights, *given)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._host import as_floats
@@ -12,19 +11,21 @@ from .._pytree import pytree
 from ..families.dirichlet_categorical import DirichletCategorical, number_of_codes
 from ..families.independent import check_values, whole
 from . import column_prior as prior
-from .mixture import Mixture
+from .column_mixture import ColumnMixture
 from .sizes import check_size
 
 _M = TypeVar("_M", bound="CategoricalMixture")
 
 
 @pytree
-class CategoricalMixture(Mixture):
+class CategoricalMixture(ColumnMixture):
     """x_nd | z_n = k ~ Categorical(p_kd), p_kd ~ Dirichlet(category_conc): codes 0, 1, ...
 
     Weights ~ Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior`
     or `flat`; fields as in `Mixture`.
     """
+
+    family: ClassVar[Any] = DirichletCategorical
 
     @classmethod
     def from_data(
@@ -84,11 +85,10 @@ class CategoricalMixture(Mixture):
         """
         size = check_size(num_components, k_max)
         given = prior.by_category(category_conc, 2, num_components, size)
-        components = DirichletCategorical.from_standard(given)
-        return prior.proper(cls, components, num_components, size, conc, weights)
+        return cls._proper(num_components, k_max, conc, weights, given)
 
     @classmethod
-    def flat(
+    def flat(  # type: ignore[override]
         cls: type[_M],
         num_components: int,
         num_features: int,
@@ -100,11 +100,8 @@ class CategoricalMixture(Mixture):
 
         `num_categories` is one integer, or one per column.
         """
-        size = check_size(num_components, k_max)
         d = prior.check_count("num_features", num_features)
-        sizes = _sizes(num_categories, d)
-        components = DirichletCategorical.flat(size, sizes, jnp.result_type(float))
-        return prior.improper(cls, components, num_components, size)
+        return cls._improper(num_components, k_max, _sizes(num_categories, d))
 
 
 def _sizes(num_categories: Any, d: int) -> tuple[int, ...]:

@@ -1,21 +1,16 @@
-"""Hyper-parameters of independent columns, and the mixtures that are made of them."""
+"""Hyper-parameters of independent columns, as arrays."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .._host import as_floats, check_integer, common_dtype, is_concrete, namespace, to_device
+from .._host import as_floats, check_integer, common_dtype, is_concrete, namespace
 from ..batch import Batch
-from ..families.dirichlet import Dirichlet
 from ..families.standardize import check_matrix
-from .mixture import Mixture
-from .sizes import per_component, weights_prior
-
-_M = TypeVar("_M", bound=Mixture)
+from ..numerics import averages
+from .sizes import per_component
 
 
 def checked(x: Any) -> Batch:
@@ -65,10 +60,7 @@ def column_means(batch: Batch) -> Any:
     xp = namespace(x, weight)
     if mask is not None and xp is np and is_concrete(mask):
         mask = np.asarray(mask)
-    share = xp.broadcast_to(weight[:, None], x.shape)
-    share = share if mask is None else xp.where(mask, share, 0.0)
-    total = share.sum(0)
-    mean = (share * x).sum(0) / xp.where(total > 0, total, 1.0)
+    mean = (averages.shares(x, weight, mask) * x).sum(0)
     some = mean > 0
     number = xp.maximum(some.sum(), 1).astype(x.dtype)
     others = xp.where(some, mean, 0.0).sum() / number
@@ -81,20 +73,3 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name}: must be at least 1, got {value}")
     return int(value)
-
-
-def proper(
-    cls: type[_M], components: Any, num_components: int, size: int, conc: Any, weights: Any
-) -> _M:
-    """A mixture of `size` components of which the first `num_components` are switched on."""
-    dtype = common_dtype(*jax.tree.leaves(components), conc)
-    prior = weights_prior(conc, weights, num_components, size, dtype, False)
-    components = jax.tree.map(lambda a: to_device(a, dtype), components)
-    return cls(prior, components, to_device(np.arange(size) < num_components))
-
-
-def improper(cls: type[_M], components: Any, num_components: int, size: int) -> _M:
-    """The same without any prior, for maximum likelihood."""
-    weights = Dirichlet(to_device(np.zeros(size), jnp.result_type(float)))
-    on = to_device(np.arange(size) < num_components)
-    return cls(weights, components, on, improper=True)

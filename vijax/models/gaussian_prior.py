@@ -15,7 +15,7 @@ from ..families.normal_gamma import NormalGamma
 from ..families.normal_wishart import NormalWishart
 from ..families.spherical_normal_gamma import SphericalNormalGamma
 from ..families.tied_normal_wishart import TiedNormalWishart
-from ..numerics import linalg
+from ..numerics import averages, linalg
 from .sizes import per_component
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
@@ -176,11 +176,9 @@ def _location_and_scale(x: Any, weight: Any, mask: Any) -> tuple[Any, Any]:
     xp, d = namespace(x, weight), x.shape[1]
     if mask is not None and xp is np and is_concrete(mask):
         mask = np.asarray(mask)
+    share = averages.shares(x, weight, mask)
+    center = averages.means(x, share, mask)
     seen = xp.ones(x.shape, bool) if mask is None else mask
-    share = xp.where(seen, weight[:, None], 0.0)
-    total = share.sum(0)
-    share = share / xp.where(total > 0, total, 1.0)
-    center = x[0] + (share * (x - x[0])).sum(0)
     z = xp.where(seen, x - center, 0.0)
     # where entries are missing: correlations of what is there, and each column's own variance
     root = xp.sqrt(share)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._host import as_floats
 from .._pytree import pytree
 from ..families.dirichlet_multinomial import DirichletMultinomial
 from . import column_prior as prior
-from .mixture import Mixture
+from .column_mixture import ColumnMixture
 from .sizes import check_size
 
 _M = TypeVar("_M", bound="MultinomialMixture")
 
 
 @pytree
-class MultinomialMixture(Mixture):
+class MultinomialMixture(ColumnMixture):
     """x_n | z_n = k ~ Multinomial(total_n, p_k), p_k ~ Dirichlet(category_conc).
 
     Totals are given, not modelled: `sample(..., total=)` takes them, one number or (n,). Weights ~
     Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior` or `flat`;
-    fields as in `Mixture`.
+    fields as in `Mixture`; `num_features` is the number of categories.
     """
+
+    family: ClassVar[Any] = DirichletMultinomial
 
     @classmethod
     def from_data(
@@ -73,18 +74,4 @@ class MultinomialMixture(Mixture):
         """
         size = check_size(num_components, k_max)
         given = prior.by_category(category_conc, 1, num_components, size)
-        components = DirichletMultinomial.from_standard(given)
-        return prior.proper(cls, components, num_components, size, conc, weights)
-
-    @classmethod
-    def flat(
-        cls: type[_M], num_components: int, num_features: int, *, k_max: int | None = None
-    ) -> _M:
-        """No prior at all, for maximum likelihood with `EM`; as `GaussianMixture.flat`.
-
-        `num_features` is the number of categories.
-        """
-        size = check_size(num_components, k_max)
-        c = prior.check_count("num_features", num_features)
-        components = DirichletMultinomial.flat(size, c, jnp.result_type(float))
-        return prior.improper(cls, components, num_components, size)
+        return cls._proper(num_components, k_max, conc, weights, given)

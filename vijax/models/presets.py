@@ -15,6 +15,7 @@ import numpy as np
 from .._host import as_floats, is_concrete, namespace
 from ..batch import Batch
 from ..families.standardize import check_matrix
+from ..numerics import averages
 from .gaussian_prior import check_covariance
 from .sizes import check_size
 
@@ -126,7 +127,6 @@ def _location_and_scatter(
     total = weight.sum()
     if is_concrete(total) and not total > 1:
         raise ValueError(f"x: needs at least two rows for a covariance, got weight {total:g}")
-    # about the first row, so that a large offset costs no digits
-    center = rows[0] + ((weight / total)[:, None] * (rows - rows[0])).sum(0)
+    center = averages.means(rows, averages.shares(rows, weight))
     root = xp.sqrt(weight / (total - divisor))[:, None] * (rows - center)
     return center.astype(dtype), xp.matmul(root.T, root, **precise).astype(dtype)

@@ -1,0 +1,21 @@
+"""Numbers of every column under its name, as rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def label(name: str, values: Float[Array, "*b d"], names: list[str] | None) -> dict[str, Any]:
+    """`values` column by column, as rows of a table."""
+    names = names or [f"x{j}" for j in range(values.shape[-1])]
+    return {f"{name} {column}": values[..., j] for j, column in enumerate(names)}
+
+
+def mean_and_sd(
+    mean: Float[Array, "*b d"], variance: Float[Array, "*b d"], names: list[str] | None
+) -> dict[str, Any]:
+    """Mean and standard deviation of every column."""
+    return label("mean", mean, names) | label("sd", jnp.sqrt(variance), names)
