@@ -60,6 +60,34 @@ def test_column_names_reach_the_summary(rng, frame):
     assert again.names == ("width", "height")
 
 
+def test_missing_marks_of_pandas_are_missing():
+    data = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64"), "b": [1.0, 2.0, np.nan]})
+    batch = vx.Batch.of(data, missing=True)
+    np.testing.assert_array_equal(batch.mask, [[True, True], [False, True], [True, False]])
+    np.testing.assert_array_equal(np.asarray(batch.x)[[0, 2], 0], [1.0, 3.0])
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("empty", [np.zeros((0, 2)), []])
+def test_no_rows_are_refused_by_name(empty):
+    with pytest.raises(ValueError, match="x: need at least one row"):
+        vx.Batch.of(empty)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("unit", [1e-22, 1e22])
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_units_beyond_float32_are_named(rng, unit, covariance):
+    x = (clusters(rng, n=30)[0] * unit).astype(np.float32)
+    with pytest.raises(ValueError, match="x: the squares of column 0 leave the range of float32"):
+        vx.GaussianMixture.from_data(x, 2, covariance=covariance)
+
+
+def test_a_flag_is_no_number_of_components(rng):
+    with pytest.raises(TypeError, match="num_components: expected an integer, got True"):
+        vx.GaussianMixture.from_data(clusters(rng, n=9)[0], True)
+
+
 def test_a_frame_with_text_is_refused(rng):
     data = pd.DataFrame({"width": [1.0, 2.0], "kind": ["a", "b"]})
     with pytest.raises(TypeError, match="x: need real numbers"):
@@ -93,6 +121,39 @@ def test_known_labels_are_kept(rng):
     assert supervised >= adjusted_rand_score(truth, model.predict(free.q, x)) - 0.02
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_components_start_at_their_labelled_rows(rng, seed):
+    """Two known rows name the classes: no start may end with the names swapped."""
+    x, truth = clusters(rng, n=80, k=2, separation=6.0)
+    known = np.full(80, -1)
+    known[[np.argmax(truth == 0), np.argmax(truth == 1)]] = 0, 1
+    batch = vx.Batch.of(x, label=known)
+    model = vx.GaussianMixture.from_data(x, 5)
+    fit = vx.fit(model, batch, key=jax.random.key(seed), num_restarts=3).check()
+    assert np.mean(np.asarray(model.predict(fit.q, x)) == truth) > 0.95
+    starts = jax.vmap(lambda i: model.init(jax.random.key(seed), batch, i))(np.arange(3))
+    assert (np.asarray(starts.weights.conc)[:, :2] > 1.0).all()
+
+
+def test_labels_must_be_components_that_are_on(rng):
+    x, _ = clusters(rng, n=20)
+    masked = vx.GaussianMixture.from_data(x, 2, k_max=4)
+    model = vx.GaussianMixture.from_data(x, 2)
+    fit = vx.fit(model, x, key=jax.random.key(0))
+    wrong = np.full(20, -1)
+    wrong[7] = 3
+    with pytest.raises(ValueError, match="label: 3 in row 7, but the components are 0, 1"):
+        vx.fit(masked, vx.Batch.of(x, label=wrong), key=jax.random.key(0))
+    with pytest.raises(ValueError, match="label: 3 in row 7"):
+        model.responsibilities(fit.q, vx.Batch.of(x, label=wrong))
+    absent = np.ones(20)
+    absent[7] = 0.0
+    same = vx.fit(model, vx.Batch.of(x, absent, label=wrong), key=jax.random.key(0))
+    np.testing.assert_allclose(
+        same.elbo, vx.fit(model, vx.Batch.of(x, absent), init=same).elbo, rtol=1e-9
+    )
+
+
 def test_all_labels_known_is_the_exact_joint(rng):
     from .data import params_of
     from .oracles import gaussian_mixture as oracle
@@ -122,7 +183,7 @@ def test_bad_labels_are_named(rng):
         vx.Batch.of(x, label=np.zeros(9, int))
     with pytest.raises(ValueError, match="label: must be a component, or -1"):
         vx.Batch.of(x, label=np.full(10, -2))
-    with pytest.raises(ValueError, match="label: 3 in row 0, but the model has 3 components"):
+    with pytest.raises(ValueError, match="label: 3 in row 0, but the components are 0, 1, 2"):
         vx.fit(
             vx.GaussianMixture.from_data(x, 3), vx.Batch.of(x, label=np.full(10, 3)),
             key=jax.random.key(0),
@@ -206,16 +267,55 @@ def test_noise_takes_the_rows_that_belong_nowhere(rng):
     assert abs(fit.q.weights.mean[4] - 60 / 360) < 4 * fit.q.weights.sd[4]
 
 
-def test_noise_is_a_box_given_by_its_sides():
+def test_noise_is_uniform_between_two_corners():
     prior = {"conc": 1.0, "mean": np.zeros(2), "kappa": 1.0, "df": 4.0, "scatter": np.eye(2)}
-    model = vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0, 5.0])
-    rows = vx.Batch.of(np.zeros((1, 2)))
-    log_lik, _ = model.components.moments().local(rows)
-    np.testing.assert_allclose(log_lik[0, -1], -np.log(10.0), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"noise_width: expected shape \(2,\)"):
-        vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0])
-    with pytest.raises(ValueError, match="noise_width: must be finite and > 0"):
-        vx.GaussianMixture.with_prior(2, **prior, noise_width=[2.0, 0.0])
+    low, high = np.array([-1.0, 1.0]), np.array([1.0, 6.0])
+    model = vx.GaussianMixture.with_prior(2, **prior, noise_box=(low, high))
+    x = np.array([[0.0, 2.0], [-1.0, 6.0], [0.0, 0.0], [np.nan, 2.0], [5.0, np.nan]])
+    log_lik, _ = model.components.moments().local(vx.Batch.of(x, missing=True))
+    exact = [-np.log(10.0), -np.log(10.0), -np.inf, -np.log(5.0), -np.inf]
+    np.testing.assert_allclose(log_lik[:, -1], exact, rtol=1e-6)
+    rows, label = model.sample(jax.random.key(0), model.prior, 3000)
+    inside = np.asarray(rows)[np.asarray(label) == 2]
+    width = high - low
+    np.testing.assert_allclose(inside.mean(0), low + width / 2, atol=0.06 * width.max())
+    np.testing.assert_allclose(inside.std(0), width / np.sqrt(12), rtol=0.1)
+    assert (inside >= low).all()
+    assert (inside <= high).all()
+    with pytest.raises(ValueError, match=r"noise_box: expected low and high of shape \(2,\)"):
+        vx.GaussianMixture.with_prior(2, **prior, noise_box=([2.0], high))
+    with pytest.raises(ValueError, match="noise_box: low must be below high"):
+        vx.GaussianMixture.with_prior(2, **prior, noise_box=(low, low))
+
+
+def test_noise_beside_a_constant_column_follows_the_units(rng):
+    x, _ = clusters(rng, n=60, k=2, separation=6.0)
+    rows = np.c_[x, np.full(60, 2.0)]
+    rows[0, :2] = [30.0, -30.0]
+    weights, bounds = [], []
+    for unit in (1.0, 1e4):
+        model = vx.GaussianMixture.from_data(rows * unit, 2, noise=True)
+        fit = vx.fit(model, rows * unit, key=jax.random.key(0), num_restarts=2)
+        weights.append(np.asarray(fit.q.weights.mean))
+        bounds.append(float(fit.elbo) + rows.size * np.log(unit))
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-6)
+    np.testing.assert_allclose(bounds[0], bounds[1], rtol=1e-9)
+    assert weights[0][-1] < 0.1
+
+
+def test_holes_in_noise_do_not_depend_on_the_order(rng):
+    x, _ = clusters(rng, n=60, k=2, separation=6.0)
+    x[0], x[1, 0] = [500.0, np.nan], np.nan
+    batch = vx.Batch.of(x, missing=True)
+    model = vx.GaussianMixture.from_data(batch, 2, noise=True)
+    fit = vx.fit(model, batch, key=jax.random.key(0), num_restarts=2)
+    other = vx.relabel(fit, by=np.array([1.0, 0.0, 2.0]))
+    for a, b in zip(model.impute(fit.q, batch), model.impute(other.q, batch), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    low, high = (np.asarray(side)[1] for side in (model.components.low, model.components.high))
+    mean, sd = model.impute(fit.q, batch)
+    np.testing.assert_allclose(mean[0, 1], (low + high) / 2, rtol=1e-3)
+    np.testing.assert_allclose(sd[0, 1], (high - low) / np.sqrt(12), rtol=1e-2)
 
 
 # -- tables of mixed type -------------------------------------------------------------------------
@@ -240,7 +340,32 @@ def test_mixed_table_with_holes_recovers_its_clusters(rng, container):
     assert (np.asarray(sd["width"])[hole] > 0).all()
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_mixed_frames_are_tables(frame):
+    table, _ = vx.datasets.mixed_table(80)
+    holes = {name: np.isnan(v) for name, v in table.items()}
+    rows = {
+        "dict": vx.Batch.of(table, missing=True),
+        "frame": vx.Batch.of(frame(table), missing=True),
+    }
+    models = {name: vx.MixedMixture.from_data(batch, 3, KINDS) for name, batch in rows.items()}
+    fits = {n: vx.fit(models[n], rows[n], key=jax.random.key(0), num_restarts=2) for n in rows}
+    np.testing.assert_allclose(fits["frame"].elbo, fits["dict"].elbo, rtol=1e-9)
+    mean, sd = models["frame"].impute(fits["frame"].q, rows["frame"])
+    assert set(mean) == set(table)
+    assert all((np.asarray(sd[name]) > 0)[holes[name]].all() for name in table)
+    full, _ = vx.datasets.mixed_table(80, missing=0.0)
+    model = vx.MixedMixture.from_data(frame(full), 3, KINDS)
+    fit = vx.fit(model, frame(full), key=jax.random.key(0))
+    np.testing.assert_array_equal(model.predict(fit.q, frame(full)), model.predict(fit.q, full))
+
+
 def test_mixed_tables_are_checked():
+    one = {"width": np.arange(9.0)}
+    with pytest.raises(ValueError, match="options: noise in 'width'"):
+        vx.MixedMixture.from_data(one, 2, {"width": "gaussian"}, options={"width": {"noise": True}})
+    with pytest.raises(ValueError, match="kinds: give one for each column"):
+        vx.MixedMixture.from_data({**one, "more": one["width"]}, 2, {"width": "gaussian"})
     table, _ = vx.datasets.mixed_table(20, missing=0.0)
     with pytest.raises(ValueError, match="kinds: 'kind' is 'colour'; expected one of gaussian"):
         vx.MixedMixture.from_data(table, 2, {**KINDS, "kind": "colour"})

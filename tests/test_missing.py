@@ -273,3 +273,34 @@ def test_holes_under_jit_and_vmap(rng):
     together = jax.jit(jax.vmap(one))(jnp.asarray(sets), keys)
     alone = [one(x, key) for x, key in zip(sets, keys, strict=True)]
     np.testing.assert_allclose(together, alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "poisson", "bernoulli", "mixed"])
+def test_padding_beside_holes_changes_nothing(rng, kind):
+    """Rows of weight 0 may hold anything, also where the first present row has a hole."""
+    x = {
+        "full": clusters(rng, n=30)[0],
+        "poisson": rng.poisson(3.0, (30, 2)).astype(float),
+        "bernoulli": rng.integers(2, size=(30, 2)).astype(float),
+    }.get(kind, rng.normal(size=(30, 2)))
+    x[0, 0] = x[5, 1] = np.nan
+    pad = np.full((4, 2), np.nan)
+    pad[1:] = 0.0
+    both, weight = np.concatenate([x, pad]), np.r_[np.ones(30), np.zeros(4)]
+    make = {
+        "full": vx.GaussianMixture.from_data,
+        "poisson": vx.PoissonMixture.from_data,
+        "bernoulli": vx.BernoulliMixture.from_data,
+    }.get(kind, lambda x, k: vx.MixedMixture.from_data(x, k, dict.fromkeys("ab", "gaussian")))
+    table = (lambda a: {"a": a[:, 0], "b": a[:, 1]}) if kind == "mixed" else (lambda a: a)
+    rows = vx.Batch.of(table(x), missing=True)
+    padded = vx.Batch.of(table(both), weight, missing=True)
+    models = [make(batch, 2) for batch in (rows, padded)]
+    for a, b in zip(*map(jax.tree.leaves, models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    label = np.arange(34) % 2
+    fits = [
+        vx.fit(model, batch, init=label[: len(batch.weight)])
+        for model, batch in zip(models, (rows, padded), strict=True)
+    ]
+    np.testing.assert_allclose(fits[0].elbo, fits[1].elbo, rtol=1e-10)

@@ -10,7 +10,7 @@ import vijax as vx
 from vijax.models.mixture import Mixture
 
 from .data import clusters
-from .tables.emissions import EMISSIONS, take
+from .tables.emissions import EMISSIONS, TIED, take
 
 STRUCTURES = ["full", "tied", "diag", "spherical"]
 
@@ -160,3 +160,98 @@ def test_columns_are_checked(fitted):
         form.log_prob(np.ones((2, 3)))
     with pytest.raises(ValueError, match="noise: the predictive density takes none"):
         model.log_predictive(q, vx.Batch.of(np.ones((2, 2)), noise=np.ones((2, 2))))
+
+
+# -- what else is in the density ------------------------------------------------------------------
+
+
+def test_noise_is_part_of_a_proper_density(rng):
+    x = clusters(rng, n=40, d=1, k=2)[0]
+    x[0] = 40.0
+    model = vx.GaussianMixture.from_data(x, 2, noise=True)
+    q = vx.fit(model, x, init=np.append(np.arange(39) % 2, 2)).q
+    low, high = (float(side[0]) for side in (model.components.low, model.components.high))
+    inner = np.linspace(low, high, 200001)
+    total = np.trapezoid(np.exp(model.log_predictive(q, inner[:, None])), inner)
+    out = np.geomspace(1e-9, 1e12, 40001)
+    for side in (high + out, low - out):
+        values = np.exp(model.log_predictive(q, side[:, None]))
+        total += np.trapezoid(values, out)
+    np.testing.assert_allclose(total, 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_infinite_model_has_room_for_new_components(rng, structure):
+    """The weight beyond the truncation is at the prior: in density, draws and density object."""
+    x = clusters(rng, n=12, d=1, k=2)[0]
+    weights = vx.StickBreaking.dirichlet_process(5.0, 2, truncated=False)
+    model = vx.GaussianMixture.from_data(x, 2, weights=weights, covariance=structure)
+    q = vx.fit(model, x, init=np.arange(12) % 2).q
+    rest = 1.0 - float(jnp.sum(q.weights.mean))
+    assert rest > 0.02
+    np.testing.assert_allclose(q.weights.rest, rest, rtol=1e-10)
+    t = np.linspace(-18, 18, 40001)
+    at, width = x.mean() + np.sinh(t), np.cosh(t) * (t[1] - t[0])
+    log_density = model.log_predictive(q, at[:, None])
+    np.testing.assert_allclose(np.sum(np.exp(log_density) * width), 1.0, atol=1e-5)
+    np.testing.assert_allclose(model.density(q).log_prob(at[:, None]), log_density, rtol=1e-9)
+    if structure != "tied":  # alone, the new component is the prior's own predictive
+        alone = model.components.log_predictive(vx.Batch.of(at[:, None]))[:, 0]
+        each = q.components.log_predictive(vx.Batch.of(at[:, None]))
+        both = np.exp(each) @ np.asarray(q.weights.mean) + rest * np.exp(alone)
+        np.testing.assert_allclose(log_density, np.log(both), rtol=1e-9)
+    rows, label = model.sample(jax.random.key(0), q, 20000)
+    np.testing.assert_allclose(np.mean(np.asarray(label) == 2), rest, atol=0.01)
+    middle = np.median(np.asarray(rows)[np.asarray(label) == 2])
+    np.testing.assert_allclose(middle, float(model.components.mean[0, 0]), atol=0.3 * x.std())
+
+
+def test_tied_components_to_come_share_the_covariance(rng):
+    q, prior = (e.prior(rng, 3) for e in (TIED, TIED))
+    new = q.unseen(prior)
+    np.testing.assert_allclose(new.scatter, q.scatter, rtol=1e-12)
+    np.testing.assert_allclose(new.mean, prior.mean[:1], rtol=1e-12)
+    np.testing.assert_allclose(new.df, q.df)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_maximum_likelihood_predicts_at_its_estimate(rng, structure):
+    x = clusters(rng, n=60, k=2, separation=5.0)[0]
+    model = vx.GaussianMixture.flat(2, 2, covariance=structure)
+    fit = vx.fit(model, x, key=jax.random.key(0), method=vx.EM(), num_restarts=2)
+    point = fit.q.point()
+    exact = np.logaddexp.reduce(
+        [
+            np.log(w) + stats.multivariate_normal(m, c).logpdf(x)
+            for w, m, c in zip(
+                point.weights.mean, point.components.mean, point.components.covariance, strict=True
+            )
+        ]
+    )
+    np.testing.assert_allclose(model.log_predictive(fit.q, x), exact, rtol=1e-9)
+    np.testing.assert_allclose(model.density(fit.q).log_prob(x), exact, rtol=1e-9)
+    rows, label = model.sample(jax.random.key(1), fit.q, 20000)
+    for k in range(2):
+        own = np.asarray(rows)[np.asarray(label) == k]
+        np.testing.assert_allclose(np.cov(own.T), point.components.covariance[k], atol=0.1)
+        np.testing.assert_allclose(own.mean(0), point.components.mean[k], atol=0.1)
+
+
+def test_points_have_no_predictive_density(fitted):
+    model, q, x = fitted("full")
+    with pytest.raises(TypeError, match="q: expected a posterior, such as `fit.q`, got Mixture"):
+        model.log_predictive(q.point(), x)
+    with pytest.raises(TypeError, match="q: expected a posterior"):
+        model.sample(jax.random.key(0), q.point(), 3)
+    with pytest.raises(ValueError, match="noise: the predictive density takes none; leave it out"):
+        model.log_predictive(q, vx.Batch.of(x, noise=np.ones_like(x)))
+
+
+def test_learned_concentration_is_drawn_beside_the_weights(rng):
+    x = clusters(rng, n=20)[0]
+    model = vx.GaussianMixture.from_data(x, 3, weights=vx.DirichletProcess.with_prior(1.0, 1.0, 3))
+    fit = vx.fit(model, x, key=jax.random.key(0))
+    draws = model.sample_parameters(jax.random.key(1), fit.q, (5,))
+    assert draws["weights"].shape == (5, 3)
+    assert draws["concentration"].shape == (5,)
+    assert draws["covariances"].shape == (5, 3, 2, 2)

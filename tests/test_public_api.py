@@ -46,7 +46,7 @@ def test_fit_takes_what_it_promises():
 
 def test_priors_take_what_they_promise():
     own = list(inspect.signature(vx.GaussianMixture.with_prior).parameters)
-    given = ["mean", "kappa", "df", "scatter", "conc", "weights", "covariance", "noise_width"]
+    given = ["mean", "kappa", "df", "scatter", "conc", "weights", "covariance", "noise_box"]
     assert own == ["num_components", *given, "k_max"]
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from scipy.special import logsumexp, multigammaln
 
 import vijax as vx
@@ -119,6 +119,36 @@ def test_degrees_of_freedom_are_scipys_maximum(rng):
     np.testing.assert_allclose(components.point().gaussian.covariance[0, 0, 0], scale**2, rtol=1e-3)
     direct = stats.t.logpdf(x[:, 0], dof, location, scale).sum()
     np.testing.assert_allclose(fit.elbo, direct, rtol=1e-7)
+
+
+@pytest.mark.parametrize("dof", [0.1, 0.3, 1.0, 5.0, 30.0, 100.0, 200.0])
+def test_far_rows_have_scipys_tails(dof):
+    """With theta known all but exactly, the predictive density is the Student-t itself."""
+    prior = {"mean": np.zeros(1), "kappa": 1e9, "df": 1e9, "scatter": 1e9 * np.eye(1), "conc": 1.0}
+    model = vx.StudentTMixture.with_prior(1, dof=dof, **prior)
+    x = np.array([0.0, 0.1, 1.0, 3.0, 20.0, 40.0, 100.0, 1e3])
+    got = model.log_predictive(model.prior, x[:, None])
+    np.testing.assert_allclose(got, stats.t.logpdf(x, dof), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+def test_predictive_against_quadrature_over_the_rows_precision(structure):
+    scatter = 2.0 * np.eye(1) if structure in ("full", "tied") else 2.0 * np.ones(1)
+    scatter = 2.0 if structure == "spherical" else scatter
+    prior = {"mean": np.zeros(1), "kappa": 0.5, "df": 2.5, "scatter": scatter, "conc": 1.0}
+    model = vx.StudentTMixture.with_prior(1, dof=3.0, covariance=structure, **prior)
+    for x in (0.0, 2.0, 30.0, 1e4):
+
+        def density(t, x=x):
+            u = np.exp(t)
+            row = stats.t.pdf(x, 2.5, scale=np.sqrt((1 / u + 2.0) * 2.0 / 2.5))
+            return stats.gamma.pdf(u, 1.5, scale=1 / 1.5) * u * row
+
+        exact = integrate.quad(
+            density, -60, 4, limit=2000, epsabs=0, epsrel=1e-11, points=[-20, -10, -5, 0]
+        )[0]
+        got = model.log_predictive(model.prior, np.array([[x]]))[0]
+        np.testing.assert_allclose(got, np.log(exact), rtol=1e-8)
 
 
 def test_many_degrees_of_freedom_are_the_normal(rng):

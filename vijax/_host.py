@@ -61,11 +61,28 @@ def _to_numpy(value: Any) -> np.ndarray:
     """Frames, tensors of other libraries, sequences."""
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
-        return np.asarray(value.to_numpy())
+    if hasattr(value, "to_numpy"):
+        return _of_frame(value)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     return np.asarray(value)
+
+
+def _of_frame(value: Any) -> np.ndarray:
+    """A frame or one of its columns; entries that are marked as missing become NaN."""
+    host = np.asarray(value.to_numpy())
+    if host.dtype != object:
+        return host
+    try:  # columns of pandas that can hold NA
+        return value.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        return host  # text, which is refused by its kind
+
+
+def host_mask(mask: Any, *arrays: Any) -> Any:
+    """`mask` in NumPy where the arrays it goes with are."""
+    host = mask is not None and namespace(*arrays) is np and is_concrete(mask)
+    return np.asarray(mask) if host else mask
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
@@ -85,7 +102,7 @@ def to_device(value: Any, dtype: Any = None) -> jax.Array:
 
 def check_integer(name: str, value: Any) -> None:
     """Raise TypeError unless value is an integer of Python or NumPy."""
-    if not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
 
 
@@ -152,9 +169,9 @@ def common_dtype(*values: Any) -> Any:
 
 
 def _warn_if_coarse(name: str, x: np.ndarray) -> None:
-    columns = np.where(np.isfinite(x), x, 0.0).reshape(x.shape[0] if x.ndim else 1, -1)
-    if not columns.size:
+    if not x.size:
         return
+    columns = np.where(np.isfinite(x), x, 0.0).reshape(x.shape[0] if x.ndim else 1, -1)
     spread = columns.std(0)
     step = np.abs(columns).max(0) * np.finfo(np.float32).eps
     coarse = np.flatnonzero((step > 1e-2 * spread) & (columns.max(0) > columns.min(0)))

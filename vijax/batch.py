@@ -27,8 +27,9 @@ class Batch:
     `x` is (n, d) or (n,), or a dict of such columns. `mask`, like `x`, is True where an entry was
     observed. `noise` (n, d, d) is the covariance of each row's measurement error. `label` (n,) is
     the row's component where known, else -1. `group` and `patterns` list the distinct rows of
-    `mask` where that saves work. `names` are the columns' names; drivers take them off before
-    anything is compiled.
+    `mask` where that saves work; how many they are, up to a power of two, is part of the shape, so
+    that data with other holes may be another program. `names` are the columns' names; drivers
+    take them off before anything is compiled.
     """
 
     x: Any
@@ -96,6 +97,15 @@ class Batch:
             x, mask = x[:, None], None if mask is None else mask[:, None]
         return Batch(x, self.weight, mask, label=self.label)
 
+    def by_name(self) -> Batch:
+        """The columns of a frame as a dict by their names; anything else as it is."""
+        if self.names is None or isinstance(self.x, dict):
+            return self
+        parts = {name: (slice(None), j) for j, name in enumerate(self.names)}
+        x = {name: self.x[at] for name, at in parts.items()}
+        mask = None if self.mask is None else {name: self.mask[at] for name, at in parts.items()}
+        return Batch(x, self.weight, mask, label=self.label)
+
     def cut(self, first: Any, size: int) -> Batch:
         """`size` rows from `first` on; traceable."""
         return self._rows(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size))
@@ -138,7 +148,7 @@ def _checked(
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             _check_finite(shown, column, w, seen)
-        filled[name] = to_device(_fill_missing(_fill_absent(column, w), w, seen))
+        filled[name] = to_device(_fill_absent(_fill_missing(column, w, seen), w))
     if group is None:
         group, patterns = _patterns_of(mask, noise)
     return {
@@ -213,8 +223,11 @@ def _fill_missing(x: Any, weight: Any, seen: Any) -> Any:
     """Put the column's mean in the place of missing entries, where it can do no harm."""
     if seen is None:
         return x
-    mean = averages.means(x, averages.shares(x, weight, seen), seen)
-    return namespace(x, weight, seen).where(seen, x, mean).astype(x.dtype)
+    xp = namespace(x, weight, seen)
+    # what rows of weight 0 hold may be anything
+    known = seen & (weight > 0).reshape(-1, *[1] * (x.ndim - 1))
+    mean = averages.means(x, averages.shares(x, weight, known), known)
+    return xp.where(seen, x, mean).astype(x.dtype)
 
 
 def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:

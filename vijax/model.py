@@ -40,6 +40,10 @@ class Model(Protocol):
         """Any q: what fixes its type and its shapes."""
         ...
 
+    def read(self, data: Any) -> Batch:
+        """What the user hands over as the rows that this model is of."""
+        ...
+
     def check(self, batch: Batch, point: bool) -> None:
         """Host side: raise if the data do not fit, or if `point` (EM) or Bayes is impossible."""
         ...
@@ -80,6 +84,10 @@ class Conjugate:
     """The global step of every model whose prior is conjugate: addition."""
 
     prior: Any
+
+    def read(self, data: Any) -> Batch:
+        """Array-like, a frame, a dict of columns, or a Batch."""
+        return Batch.of(data)
 
     @property
     def template(self) -> Any:

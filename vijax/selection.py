@@ -20,17 +20,17 @@ from .infer.result import Result, Status, Stop
 from .models.gaussian_mixture import GaussianMixture
 from .numerics import special
 
-_USED = 0.5  # rows: a component with fewer is at its prior
-
 
 @pytree
 class Selection:
     """The fits for every number of components, best restarts, and what ranks them.
 
-    `score` is the log evidence bound of the model without labels, in nats: ELBO plus the log of
-    the number of equivalent relabellings, log(k! / unused!), which is log k! if all components
-    are in use (Bishop 2006, section 10.2.4). After EM it is -BIC / 2. `bic`, `aic` and `icl`
-    are NaN after CAVI; of the four only differences mean anything. Leading axis: `num_components`.
+    `score` is the log evidence bound in nats with all relabellings of the fit counted: the ELBO
+    and the log of their number, log(k! / unused!), which is log k! if all components have rows
+    (Bishop 2006, section 10.2.4). Components that the model can tell apart are not relabelled:
+    stick-breaking weights, known labels, frozen components and noise. After EM it is -BIC / 2.
+    `bic`, `aic` and `icl` are NaN after CAVI; of the four only differences mean anything. Leading
+    axis: `num_components`.
     """
 
     results: Result
@@ -53,6 +53,10 @@ class Selection:
     def result(self, num_components: int | None = None) -> Result:
         """The fit with so many components, the best one if not said; switched-off ones included."""
         wanted = self.best if num_components is None else num_components
+        if wanted not in self.num_components:
+            raise ValueError(
+                f"num_components: {wanted} was not tried, only {list(self.num_components)}"
+            )
         i = self.num_components.index(wanted)
         return jax.tree.map(lambda a: a[i], self.results)
 
@@ -75,7 +79,7 @@ class Selection:
 
 def select_num_components(
     x: Any,
-    num_components: Iterable[int],
+    num_components: Any,
     *,
     key: Key[Array, ""],
     num_restarts: int = 8,
@@ -91,9 +95,12 @@ def select_num_components(
     does not shrink with their number), and the weights' conc is 1 unless given.
 
     `build(x, k, k_max=..., **prior)` makes a model; by default `GaussianMixture.from_data`, or
-    with `method=EM()` a flat prior: maximum likelihood, ranked by BIC. Raises ValueError for an
-    empty or repeated list of numbers, and as `fit` does.
+    with `method=EM()` a flat prior: maximum likelihood, ranked by BIC. Other weights than a
+    Dirichlet, and other data than an array, need a `build`. Raises ValueError for an empty or
+    repeated list of numbers and for arguments that these models do not have, and as `fit` does.
     """
+    if not isinstance(num_components, Iterable):
+        raise TypeError(f"num_components: expected several integers, got {num_components!r}")
     sizes = tuple(num_components)
     for k in sizes:
         check_integer("num_components", k)
@@ -110,15 +117,20 @@ def select_num_components(
         return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
     results = jax.vmap(one)(stacked, keys)
-    k = jnp.asarray(sizes, results.elbo.dtype)
     rank = _by_likelihood if method.point else _by_evidence
-    return Selection(results, *rank(stacked, results, k, batch), num_components=sizes)
+    return Selection(results, *rank(stacked, results, sizes, batch), num_components=sizes)
 
 
 def _default(batch: Batch, method: Any, prior: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if isinstance(batch.x, dict):
+        raise ValueError("build: needed for a table of columns, such as MixedMixture.from_data")
+    if "weights" in prior:
+        raise ValueError("weights: made for one number of components; give `build`, which makes it")
     if not method.point:
-        chosen = prior if "weights" in prior else {"conc": 1.0, **prior}
-        return GaussianMixture.from_data, chosen
+        return GaussianMixture.from_data, {"conc": 1.0, **prior}
+    unknown = set(prior) - {"covariance"}
+    if unknown:
+        raise ValueError(f"{min(unknown)}: maximum likelihood has no prior; give `build` for one")
 
     def flat(batch: Batch, k: int, **options: Any) -> GaussianMixture:
         return GaussianMixture.flat(k, batch.x.shape[1], **options)
@@ -133,18 +145,18 @@ def _entropy(model: Any, q: Any, batch: Batch) -> Float[Array, ""]:
     return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
 
 
-def _by_evidence(models: Any, results: Result, k: Float[Array, "m"], batch: Batch) -> Any:
+def _by_evidence(models: Any, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
     """ELBO and relabellings; no criteria of maximum likelihood."""
-    rows = jnp.sum(batch.weight)
-    used = jnp.sum(results.q.weights.mean * rows > _USED, -1).astype(k.dtype)
-    score = results.elbo + special.log_gamma_ratio(k - used + 1.0, used)
+    relabellings = jax.vmap(lambda model, q: model.log_relabellings(q, batch))(models, results.q)
+    score = results.elbo + relabellings
     nothing = jnp.full_like(score, jnp.nan)
     return score, nothing, nothing, nothing
 
 
-def _by_likelihood(models: Any, results: Result, k: Float[Array, "m"], batch: Batch) -> Any:
+def _by_likelihood(models: Any, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
     """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000)."""
     each, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
+    k = jnp.asarray(sizes, results.elbo.dtype)
     free = k * each + shared + k - 1.0
     bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * results.elbo
     entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(models, results.q)

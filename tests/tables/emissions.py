@@ -31,7 +31,7 @@ from ..oracles import gaussian_structures as structures
 from ..rows import gammas, normals, spd
 
 D, CATEGORIES = 2, 3
-LOG_WIDTH = np.array([2.0, 1.5])
+BOX = np.array([[-15.0, -12.0], [15.0, 20.0]])  # holds all rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,14 +216,17 @@ def _shared_evidence(x: Any, z: Any, q: Any) -> float:
 
 
 def _noise(x: Any, v: Any) -> Any:
-    box = np.full((len(v.mean), len(x), 1), -LOG_WIDTH.sum())
+    box = np.full((len(v.mean), len(x), 1), -np.log(BOX[1] - BOX[0]).sum())
     return np.concatenate([_full(x, v), box], -1)
 
 
 def _noise_evidence(x: Any, z: Any, q: Any) -> float:
     k = len(q.others.kappa)
     usual = z < k
-    return _wishart_evidence(x[usual], z[usual], q.others) - LOG_WIDTH.sum() * (~usual).sum()
+    return (
+        _wishart_evidence(x[usual], z[usual], q.others)
+        - np.log(BOX[1] - BOX[0]).sum() * (~usual).sum()
+    )
 
 
 FULL = Emission(
@@ -313,7 +316,7 @@ SHARED = Emission(
 NOISE = Emission(
     "noise",
     _gaussian_rows,
-    lambda rng, k: WithNoise(FULL.prior(rng, k - 1), jnp.asarray(LOG_WIDTH)),
+    lambda rng, k: WithNoise(FULL.prior(rng, k - 1), *map(jnp.asarray, BOX)),
     _noise,
     _noise_evidence,
 )

@@ -127,6 +127,10 @@ class Columns(Emission):
 
     # -- as components --------------------------------------------------------------------------
 
+    def read(self, rows: Batch) -> Batch:
+        """Frames column by column."""
+        return rows.by_name()
+
     def check(self, rows: Batch) -> None:
         """Raise ValueError unless rows are a dict with these columns, each of its own kind."""
         if not isinstance(rows.x, dict):
@@ -199,6 +203,10 @@ class Columns(Emission):
     def fix(self, which: Bool[Array, "k"], values: Any) -> Columns:
         """Column by column."""
         return self._map(lambda f, v: f.fix(which, v), values.parts)
+
+    def unseen(self, prior: Any) -> Columns:
+        """Column by column."""
+        return self._map(lambda f, p: f.unseen(p), prior.parts)
 
     def take(self, order: Int[Array, "m"]) -> Columns:
         """The components of these indices."""

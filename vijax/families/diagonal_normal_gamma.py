@@ -157,31 +157,37 @@ class DiagonalNormalGamma(Gaussian):
         zero = jnp.zeros_like(origin)
         return DiagonalNormalGamma(NormalGamma(each, zero, 0.5 * each, 0.5 * each * sd**2, origin))
 
-    def _width(self, scale: Any = None) -> Float[Array, "... k d"]:
-        """Squared scales of the predictive Student-t, for rows of `scale` times the precision."""
-        own = 1.0 if scale is None else 1.0 / scale[..., None]
-        return (own + 1.0 / self.kappa) * (self.columns.rate / self.columns.shape)
+    @property
+    def _inner(self) -> Float[Array, "*b d"]:
+        """1 / E[tau]."""
+        return self.columns.rate / self.columns.shape
 
     def predictive(self) -> Student:
         """One Student-t per column, with df degrees of freedom each: `dof` is (k, d)."""
         part = self.columns
-        return Student(part.origin, part._offset, diagonal_matrix(self._width()), self.df)
+        return Student(
+            part.origin,
+            part._offset,
+            diagonal_matrix((1.0 + 1.0 / self.kappa) * self._inner),
+            self.df,
+        )
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "... k"] | None = None
-    ) -> Float[Array, "... n k"]:
+        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+    ) -> Float[Array, "n k"]:
         """log density of the observed entries: every column a Student-t with df degrees of freedom.
 
         `scale` multiplies the precision of the row given theta.
         """
         refuse_noise(rows, "the predictive density")
-        part, width = self.columns, self._width(scale)
-        dof, one = jnp.broadcast_to(self.df, width.shape), jnp.ones_like(width)
-        top = special.log_student(jnp.zeros_like(width), jnp.log(width), dof, one)
+        part, own = self.columns, 1.0 if scale is None else 1.0 / scale.T[:, None, :]
+        width = (own + 1.0 / self.kappa[:, :, None]) * self._inner[:, :, None]
+        zero = jnp.zeros_like(self.df)
+        top = special.log_student(zero, zero, self.df, zero + 1.0)[:, :, None]
         z = (rows.x.T - part.origin[:, :, None]) - part._offset[:, :, None]
-        fall = (0.5 * dof + 0.5)[..., None] * jnp.log1p(z**2 / (width * dof)[..., None])
-        each = top[..., None] - fall
-        return jnp.sum(each if rows.mask is None else jnp.where(rows.mask.T, each, 0.0), -2).mT
+        dof = self.df[:, :, None]
+        each = top - 0.5 * jnp.log(width) - 0.5 * (dof + 1.0) * jnp.log1p(z**2 / (width * dof))
+        return jnp.sum(each if rows.mask is None else jnp.where(rows.mask.T, each, 0.0), 1).T
 
     def draw(
         self,
@@ -195,7 +201,8 @@ class DiagonalNormalGamma(Gaussian):
         half = own.columns.shape
         tau = jax.random.gamma(k_scale, half, dtype=half.dtype) / half
         noise = jax.random.normal(k_normal, half.shape, half.dtype)
-        return own.mean + noise * jnp.sqrt(own._width(scale) / tau)
+        inner = 1.0 if scale is None else 1.0 / scale[:, None]
+        return own.mean + noise * jnp.sqrt((inner + 1.0 / own.kappa) * own._inner / tau)
 
     def num_parameters(self) -> tuple[int, int]:
         """Means and variances of each."""

@@ -68,6 +68,10 @@ class Dirichlet(Weights):
         """Of these entries, scaled to sum to one: again a Dirichlet."""
         return Dirichlet(self.conc[order])
 
+    def exchangeable(self) -> Bool[Array, ""]:
+        """Whether all conc that are on are the same."""
+        return jnp.all((self.conc == jnp.max(self.conc)) | ~self._on)
+
     def pad(self, size: int) -> Dirichlet:
         """Entries that are off, appended."""
         return Dirichlet(pad_zeros(self.conc, size))

@@ -90,6 +90,11 @@ class DirichletProcess(Product, Weights):
         """Posterior standard deviation of each pi_t."""
         return self.sticks.sd
 
+    @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components, in the infinite model."""
+        return self.sticks.rest
+
     def observe(self, count: Float[Array, "*b k"]) -> StickBreaking:
         """Statistics of the sticks; rows say nothing of alpha but through them."""
         return self.sticks.observe(count)

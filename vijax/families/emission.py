@@ -29,6 +29,10 @@ class Emission(Natural):
     separable: ClassVar[bool] = True
     extra: ClassVar[int] = 0
 
+    def read(self, rows: Batch) -> Batch:
+        """Rows in the form that this family takes."""
+        return rows
+
     @abc.abstractmethod
     def check(self, rows: Batch) -> None:
         """Host side: raise ValueError if rows are no values of this family."""
@@ -83,6 +87,10 @@ class Emission(Natural):
             return jnp.where(which.reshape(-1, *[1] * (own.ndim - 1)), other, own)
 
         return jax.tree.map(pick, self, values)
+
+    def unseen(self, prior: Any) -> Any:
+        """One component without rows, beside those of q: the first of the prior."""
+        return prior.take(jnp.zeros(1, jnp.int32))
 
     def take(self: _E, order: Int[Array, "m"]) -> _E:
         """The components of these indices."""

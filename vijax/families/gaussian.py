@@ -80,8 +80,8 @@ class Gaussian(Emission):
         return standardize(rows)
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "... k"] | None = None
-    ) -> Float[Array, "... n k"]:
+        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+    ) -> Float[Array, "n k"]:
         """log density of the predictive Student-t, of the observed entries.
 
         `scale` multiplies the precision of the row given theta.

@@ -10,28 +10,29 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
-from ..numerics import linalg
 from .emission import Emission
 
 
 @pytree
 class NoiseMoments:
-    """Moments of the other components, and the log widths of the box."""
+    """Moments of the other components, and the box."""
 
     others: Any
-    log_width: Float[Array, "d"]
+    low: Float[Array, "d"]
+    high: Float[Array, "d"]
 
     def local(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
         """The others' log-densities and, last, that of the box."""
         log_lik, latent = self.others.local(rows)
-        return jnp.concatenate([log_lik, _box(rows, self.log_width)], -1), latent
+        return jnp.concatenate([log_lik, _box(rows, self.low, self.high)], -1), latent
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """The others', and for the noise the first component's mean: it knows of no place."""
+        """The others', and for the noise those of the box."""
         mean, variance = self.others.impute(rows)
-        width = jnp.broadcast_to(jnp.exp(2.0 * self.log_width) / 12.0, variance[:, :1].shape)
-        both = [mean, mean[:, :1]], [variance, width]
-        return jnp.concatenate(both[0], 1), jnp.concatenate(both[1], 1)
+        width = self.high - self.low
+        own = (self.low + 0.5 * width, width**2 / 12.0)
+        center, spread = (jnp.broadcast_to(a, mean[:, :1].shape) for a in own)
+        return jnp.concatenate([mean, center], 1), jnp.concatenate([variance, spread], 1)
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """What the others say; NaN for the noise."""
@@ -40,14 +41,15 @@ class NoiseMoments:
 
 @pytree
 class WithNoise(Emission):
-    """Components and one more, the last, uniform over a box with sides exp(log_width)
+    """Components and one more, the last, uniform over the box from `low` to `high`
 
     (Banfield & Raftery 1993). It has no parameters; its weight is learned like any other. Rows
-    outside of the box are given the same density: the bound is one for rows inside.
+    that have an observed entry outside of the box are none of its.
     """
 
     others: Any
-    log_width: Float[Array, "d"] = gauge()
+    low: Float[Array, "d"] = gauge()
+    high: Float[Array, "d"] = gauge()
 
     extra: ClassVar[int] = 1
 
@@ -68,11 +70,11 @@ class WithNoise(Emission):
 
     def moments(self) -> NoiseMoments:
         """The others', and the box."""
-        return NoiseMoments(self.others.moments(), self.log_width)
+        return NoiseMoments(self.others.moments(), self.low, self.high)
 
     def point(self) -> NoiseMoments:
         """The others', and the box."""
-        return NoiseMoments(self.others.point(), self.log_width)
+        return NoiseMoments(self.others.point(), self.low, self.high)
 
     def mode(self) -> Any:
         """The others'."""
@@ -108,7 +110,7 @@ class WithNoise(Emission):
 
     def about(self, like: Any) -> WithNoise:
         """The others in the gauge of `like`."""
-        return WithNoise(self.others.about(like.others), like.log_width)
+        return replace(like, others=self.others.about(like.others))
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """What the others say; NaN for the noise."""
@@ -124,7 +126,8 @@ class WithNoise(Emission):
         self, rows: Batch, mass: Float[Array, "n k"], at: NoiseMoments, latent: Any
     ) -> WithNoise:
         """The others'; nothing is learned from rows of the noise."""
-        return WithNoise(self.others.observe(rows, mass[:, :-1], at.others, latent), self.log_width)
+        others = self.others.observe(rows, mass[:, :-1], at.others, latent)
+        return replace(self, others=others)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
         """As the others."""
@@ -132,18 +135,20 @@ class WithNoise(Emission):
 
     def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> WithNoise:
         """As the others."""
-        return WithNoise(self.others.seed(rows, seeds[:-1], count[:-1]), self.log_width)
+        return replace(self, others=self.others.seed(rows, seeds[:-1], count[:-1]))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """The others', and the box."""
-        parts = [self.others.log_predictive(rows), _box(rows, self.log_width)]
+        parts = [self.others.log_predictive(rows), _box(rows, self.low, self.high)]
         return jnp.concatenate(parts, -1)
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
-        """Rows of the others; NaN for those of the noise, whose place is not a parameter."""
+        """Rows of the others, and of the box."""
         k = jax.tree.leaves(self.others)[0].shape[0]
-        rows = self.others.draw(key, jnp.minimum(index, k - 1))
-        return jnp.where((index < k)[:, None], rows, jnp.nan)
+        k_rows, k_box = jax.random.split(key)
+        rows = self.others.draw(k_rows, jnp.minimum(index, k - 1))
+        place = jax.random.uniform(k_box, rows.shape, rows.dtype)
+        return jnp.where((index < k)[:, None], rows, self.low + (self.high - self.low) * place)
 
     def num_parameters(self) -> tuple[int, int]:
         """As the others: the noise has none, which is not counted."""
@@ -161,13 +166,17 @@ class WithNoise(Emission):
         """The others'; the noise has nothing to fix."""
         return replace(self, others=self.others.fix(which[:-1], values.others))
 
+    def unseen(self, prior: Any) -> Any:
+        """One of the others."""
+        return self.others.unseen(prior.others)
+
     def take(self, order: Int[Array, "m"]) -> WithNoise:
         """The noise must stay the last."""
-        return WithNoise(self.others.take(order[:-1]), self.log_width)
+        return replace(self, others=self.others.take(order[:-1]))
 
     def exchangeable(self) -> Bool[Array, ""]:
-        """Never: the noise is different."""
-        return jnp.zeros((), bool)
+        """Whether the others have the same parameters."""
+        return self.others.exchangeable()
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
         """The others'."""
@@ -179,19 +188,14 @@ class WithNoise(Emission):
         return jnp.pad(gain, ((0, 1), (0, 1)), constant_values=-jnp.inf)
 
 
-def log_box_width(rows: Batch) -> Any:
-    """log of the sides of the smallest box that holds the observed entries; 0 if it has none."""
-    keep = (rows.weight > 0)[:, None]
-    keep = keep if rows.mask is None else keep & rows.mask
-    top = jnp.max(jnp.where(keep, rows.x, -jnp.inf), 0)
-    low = jnp.min(jnp.where(keep, rows.x, jnp.inf), 0)
-    width = top - low
-    return jnp.log(jnp.where(width > 0, width, 1.0))
-
-
-def _box(rows: Batch, log_width: Float[Array, "d"]) -> Float[Array, "n 1"]:
-    seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
-    return -linalg.matmul(seen, log_width[:, None])
+def _box(rows: Batch, low: Float[Array, "d"], high: Float[Array, "d"]) -> Float[Array, "n 1"]:
+    """log density in nats of the observed entries."""
+    inside = (rows.x >= low) & (rows.x <= high)
+    each = jnp.broadcast_to(jnp.log(high - low), rows.x.shape)
+    if rows.mask is not None:
+        inside, each = inside | ~rows.mask, jnp.where(rows.mask, each, 0.0)
+    density = jnp.where(jnp.all(inside, -1), -jnp.sum(each, -1), -jnp.inf)
+    return density[:, None]
 
 
 def _append(values: Any, last: Any = 0.0) -> Any:

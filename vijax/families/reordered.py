@@ -41,6 +41,11 @@ class Reordered:
         return self.weights.mean[..., self.order]
 
     @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components, in the infinite model."""
+        return self.weights.rest
+
+    @property
     def sd(self) -> Float[Array, "*b m"]:
         """Standard deviation of each pi_k."""
         return self.weights.sd[..., self.order]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
-from ..numerics import linalg, special
+from ..numerics import special
 from . import diagonal_rows
 from .diagonal_rows import DiagonalMoments, diagonal_matrix
 from .gamma import Gamma
@@ -178,28 +178,34 @@ class SphericalNormalGamma(Gaussian):
             kappa, jnp.zeros_like(origin), entries, entries * variance, origin
         )
 
-    def _width(self, scale: Any = None) -> Float[Array, "... k d"]:
-        """Squared scales of the predictive Student-t, for rows of `scale` times the precision."""
-        own = 1.0 if scale is None else 1.0 / scale[..., None]
-        return (own + 1.0 / self.kappa) * (self.rate / self.shape)[..., None]
+    @property
+    def _inner(self) -> Float[Array, "*b d"]:
+        """1 / E[tau]."""
+        return self._columns(self.rate / self.shape)
 
     def predictive(self) -> Student:
         """Student-t with df degrees of freedom, of whole rows."""
-        return Student(self.origin, self._offset, diagonal_matrix(self._width()), self.df)
+        return Student(
+            self.origin,
+            self._offset,
+            diagonal_matrix((1.0 + 1.0 / self.kappa) * self._inner),
+            self.df,
+        )
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "... k"] | None = None
-    ) -> Float[Array, "... n k"]:
+        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+    ) -> Float[Array, "n k"]:
         """log density of the predictive Student-t, of the observed entries.
 
         `scale` multiplies the precision of the row given theta.
         """
         refuse_noise(rows, "the predictive density")
-        width = self._width(scale)
+        own = 1.0 if scale is None else 1.0 / scale.T[:, None, :]
+        width = (own + 1.0 / self.kappa[:, :, None]) * self._inner[:, :, None]
         seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
         z = ((rows.x.T - self.origin[:, :, None]) - self._offset[:, :, None]) * seen.T
-        square = jnp.sum(z**2 / width[..., None], -2).mT
-        log_det = linalg.matmul(seen, jnp.log(width).mT)
+        square = jnp.sum(z**2 / width, 1).T
+        log_det = jnp.sum(seen.T * jnp.log(width), 1).T
         dof = jnp.broadcast_to(self.df, square.shape)
         entries = jnp.broadcast_to(jnp.sum(seen, -1, keepdims=True), square.shape)
         return special.log_student(square, log_det, dof, entries)
@@ -215,7 +221,8 @@ class SphericalNormalGamma(Gaussian):
         own = self.take(index)
         tau = jax.random.gamma(k_scale, own.shape, dtype=own.shape.dtype) / own.shape
         noise = jax.random.normal(k_normal, own.shift.shape, own.shift.dtype)
-        return own.mean + noise * jnp.sqrt(own._width(scale) / tau[:, None])
+        inner = 1.0 if scale is None else 1.0 / scale[:, None]
+        return own.mean + noise * jnp.sqrt((inner + 1.0 / own.kappa) * own._inner / tau[:, None])
 
     def num_parameters(self) -> tuple[int, int]:
         """Mean and variance of each."""

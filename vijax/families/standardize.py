@@ -42,7 +42,9 @@ def check_matrix(rows: Batch, d: int | None = None) -> None:
         raise ValueError(f"x: has {x.shape[1]} columns, but the model's prior is for {d}")
 
 
-def refuse_noise(rows: Batch, what: str) -> None:
+def refuse_noise(
+    rows: Batch, what: str, remedy: str = "use the full-covariance Gaussian mixture"
+) -> None:
     """Raise ValueError if rows carry measurement noise, which `what` has no exact step for."""
     if rows.noise is not None:
-        raise ValueError(f"noise: {what} takes none; use the full-covariance Gaussian mixture")
+        raise ValueError(f"noise: {what} takes none; {remedy}")

@@ -263,6 +263,13 @@ class StickBreaking(Weights):
         return self._weights(mean[..., 0], mean[..., 1])
 
     @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components, in the infinite model; None if truncated."""
+        if self.truncated:
+            return None
+        return jnp.prod(jnp.where(self.drawn, self._betas.mean[..., 1], 1.0), -1)
+
+    @property
     def variance(self) -> Float[Array, "*b k"]:
         """Var[pi_t]."""
         return self.sd**2

@@ -25,13 +25,12 @@ class Student:
     dof: Float[Array, "..."] | None
 
     def log_prob(
-        self, rows: Batch, inflate: Float[Array, "... k"] | float = 1.0
-    ) -> Float[Array, "... n k"]:
+        self, rows: Batch, inflate: Float[Array, "n k"] | float = 1.0
+    ) -> Float[Array, "n k"]:
         """log density in nats of the observed entries of each row; `inflate` multiplies scale."""
-        refuse_noise(rows, "the predictive density")
+        refuse_noise(rows, "the predictive density", "leave it out of the rows")
         seen = gaussian_rows.complete(rows, self.origin, self.shift, self.scale)
         inflate = jnp.asarray(inflate, self.scale.dtype)
-        inflate = inflate[..., None, :] if inflate.ndim else inflate
         square = seen.square / inflate
         log_det = seen.log_det + seen.observed * jnp.log(inflate)
         if self.dof is None:

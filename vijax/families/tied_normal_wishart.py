@@ -166,6 +166,11 @@ class TiedNormalWishart(Gaussian):
         """log of the prior density in nats at a point; kappa = 0 says which are off."""
         return self.log_kernel(moments)
 
+    def unseen(self, prior: Any) -> TiedNormalWishart:
+        """A mean of the prior, and the Lambda of q."""
+        zero = jnp.zeros_like(prior.shift[:1])
+        return TiedNormalWishart(prior.kappa[:1], zero, self.scatter, self.df, prior.mean[:1])
+
     def take(self, order: Int[Array, "m"]) -> TiedNormalWishart:
         """The components of these indices, with the same Lambda."""
         shift, offset = self.shift[..., order, :], self._offset[..., order, :]

@@ -45,6 +45,11 @@ class Weights(Natural):
     def sd(self) -> Float[Array, "*b k"]:
         """Standard deviation of pi_k."""
 
+    @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components; None where they have all of it."""
+        return None
+
     @abc.abstractmethod
     def observe(self, count: Float[Array, "*b k"]) -> Any:
         """Statistics of rows counted by component; linear in the counts."""
@@ -76,6 +81,10 @@ class Weights(Natural):
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
         return jnp.sum(self.log_kernel(moments))
+
+    def exchangeable(self) -> Bool[Array, ""]:
+        """Whether the components that are on have the same law in any order."""
+        return jnp.zeros((), bool)
 
     def arrange(self, q: Any, stats: Any) -> Int[Array, "k"]:
         """An order of the components that does not lower the bound."""

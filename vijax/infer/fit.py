@@ -102,7 +102,7 @@ def _prepare(
     The columns' names are taken off: another name must not be another program.
     """
     _check_kinds(model, method, stop)
-    batch = Batch.of(data)
+    batch = model.read(data)
     dtype = batch.weight.dtype
     model, method = _strong(model, dtype), _strong(method, dtype)
     model.check(batch, method.point)

@@ -86,10 +86,9 @@ def _need_assignments(model: Any) -> None:
 def _check_q(model: Any, q: Any, batch: Batch) -> Any:
     template = model.template
     if jax.tree.structure(q) != jax.tree.structure(template):
-        raise TypeError(
-            f"init: {type(model).__name__} is fitted by a {type(template).__name__}, "
-            f"got {type(q).__name__}"
-        )
+        given, own = type(q).__name__, type(template).__name__
+        inside = " of other parts; what was relabelled or pruned starts no fit" * (given == own)
+        raise TypeError(f"init: {type(model).__name__} is fitted by a {own}, got {given}{inside}")
     for given, own in zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True):
         if jnp.shape(given) != jnp.shape(own):
             raise ValueError(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .._host import as_floats, check_integer, common_dtype, is_concrete, namespace
+from .._host import as_floats, check_integer, common_dtype, host_mask, namespace
 from ..batch import Batch
 from ..families.standardize import check_matrix
 from ..numerics import averages
@@ -58,8 +56,7 @@ def column_means(batch: Batch) -> Any:
     """
     x, weight, mask = as_floats("x", batch.x), as_floats("weight", batch.weight), batch.mask
     xp = namespace(x, weight)
-    if mask is not None and xp is np and is_concrete(mask):
-        mask = np.asarray(mask)
+    mask = host_mask(mask, x, weight)
     mean = (averages.shares(x, weight, mask) * x).sum(0)
     some = mean > 0
     number = xp.maximum(some.sum(), 1).astype(x.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
@@ -12,7 +13,6 @@ from .._host import check_integer, common_dtype, to_device
 from .._pytree import pytree
 from ..batch import Batch
 from ..families.dirichlet import Dirichlet
-from ..families.noise import log_box_width
 from ..families.standardize import check_matrix
 from . import gaussian_prior
 from .density import MixtureDensity
@@ -79,7 +79,6 @@ class GaussianMixture(Mixture):
         batch = Batch.of(x)
         check_matrix(batch)
         center, own_df, own = gaussian_prior.default(batch, covariance)
-        box = jnp.exp(log_box_width(batch)) if noise else None
         return cls.with_prior(
             num_components,
             covariance=covariance,
@@ -89,7 +88,7 @@ class GaussianMixture(Mixture):
             kappa=kappa,
             df=own_df if df is None else df,
             scatter=own if scatter is None else scatter,
-            noise_width=box,
+            noise_box=gaussian_prior.box(batch) if noise else None,
             k_max=k_max,
         )
 
@@ -105,7 +104,7 @@ class GaussianMixture(Mixture):
         conc: Any = None,
         weights: Any = None,
         covariance: str = "full",
-        noise_width: Any = None,
+        noise_box: Any = None,
         k_max: int | None = None,
     ) -> _G:
         """An explicit prior.
@@ -120,8 +119,8 @@ class GaussianMixture(Mixture):
 
         a scalar `scatter` stands for that multiple of the identity in all of them. `weights`, a
         prior such as `StickBreaking.dirichlet_process(...)` of `num_components`, takes the place
-        of `conc`. `noise_width` (d,) adds one last component, uniform over a box with these sides
-        (data units).
+        of `conc`. `noise_box`, a pair (low, high) of (d,) in data units, adds one last component,
+        uniform between the two.
 
         With `k_max` the arrays have room for that many components, and only the first
         `num_components` are switched on: models of different size then share one program.
@@ -130,12 +129,12 @@ class GaussianMixture(Mixture):
         """
         size = check_size(num_components, k_max)
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter}
-        extra = noise_width is not None
+        extra = noise_box is not None
         dtype = common_dtype(*given.values(), conc)
         prior = weights_prior(conc, weights, num_components, size, dtype, extra)
         components = gaussian_prior.build(covariance, given, num_components, size, dtype)
         if extra:
-            components = gaussian_prior.with_noise(components, noise_width, dtype)
+            components = gaussian_prior.with_noise(components, noise_box, dtype)
         on = np.arange(size) < num_components
         return cls(prior, components, to_device(np.append(on, True) if extra else on))
 
@@ -170,25 +169,32 @@ class GaussianMixture(Mixture):
 
         "covariances" (k, d, d), in data units, whatever the covariance structure.
         """
-        draws = q.sample(key, shape)
+        draws = super().sample_parameters(key, q, shape)
         components = getattr(q.components, "others", q.components)
-        value = draws["components"]
+        value = draws.pop("components")
         covariances = gaussian_prior.covariances_of(components, value)
-        return {"weights": draws["weights"], "means": value.mean, "covariances": covariances}
+        return draws | {"means": value.mean, "covariances": covariances}
 
     def density(self, q: Any) -> MixtureDensity:
         """The predictive density as an object with marginals, conditionals, moments and samples.
 
-        A mixture of Student-t for a q; of normals for a point such as `q.point()`. Components of
-        noise have no place in it: ValueError.
+        A mixture of Student-t for a q, as `log_predictive`; of normals for a point such as
+        `q.point()`, and after maximum likelihood. Components of noise have no place in it:
+        ValueError.
         """
         if self.components.extra:
             raise ValueError(
                 "density: a uniform component has no Student-t form; use log_predictive"
             )
+        if isinstance(q, MixtureParams) and self.improper:
+            q = q.point()
         if isinstance(q, MixtureParams):
-            each = q.components.predictive()
-            weight = q.weights.mean / jnp.sum(q.weights.mean)
-            return MixtureDensity(weight, each.origin + each.shift, each.scale, each.dof)
+            weight, each = q.weights.mean, q.components.predictive()
+            if q.weights.rest is not None:
+                new = q.components.unseen(self.components).predictive()
+                weight = jnp.append(weight, q.weights.rest)
+                each = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), each, new)
+            location = each.origin + each.shift
+            return MixtureDensity(weight / jnp.sum(weight), location, each.scale, each.dof)
         mean, covariance = q.components.mean, q.components.covariance
         return MixtureDensity(q.weights.mean, mean, covariance, None)

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .._host import as_floats, check_bound, is_concrete, namespace, to_device
+from .._host import as_floats, check_bound, host_mask, is_concrete, namespace, to_device
 from ..batch import Batch
 from ..families.diagonal_normal_gamma import DiagonalNormalGamma
 from ..families.noise import WithNoise
@@ -112,14 +112,32 @@ def covariances_of(components: Any, value: Any) -> Any:
     return matrix
 
 
-def with_noise(components: Any, width: Any, dtype: Any) -> Any:
-    """`components` and a last one, uniform over a box with sides `width` (d,), data units."""
-    value = as_floats("noise_width", width)
+def box(batch: Batch) -> tuple[Any, Any]:
+    """The smallest box that holds the observed entries, in data units.
+
+    A constant column has the side of a uniform density with the prior's variance.
+    """
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    center, _, variance = default(batch, "diag")
+    low, top, varies = _range(x, host_mask(batch.mask, x, weight))
+    xp = namespace(x, center)
+    half = xp.sqrt(3.0 * variance)
+    return xp.where(varies, low, center - half), xp.where(varies, top, center + half)
+
+
+def with_noise(components: Any, noise_box: Any, dtype: Any) -> Any:
+    """`components` and a last one, uniform over the box (low, high), both (d,)."""
+    low, high = (as_floats("noise_box", side).astype(dtype) for side in noise_box)
     d = components.mean.shape[-1]
-    if value.shape != (d,):
-        raise ValueError(f"noise_width: expected shape ({d},), got {value.shape}")
-    check_bound("noise_width", value, above=0.0)
-    return WithNoise(components, to_device(namespace(value).log(value), dtype))
+    if low.shape != (d,) or high.shape != (d,):
+        raise ValueError(
+            f"noise_box: expected low and high of shape ({d},), got {low.shape} and {high.shape}"
+        )
+    check_bound("noise_box", low)
+    check_bound("noise_box", high)
+    if is_concrete(low, high) and not (np.asarray(low) < np.asarray(high)).all():
+        raise ValueError(f"noise_box: low must be below high, got {low} and {high}")
+    return WithNoise(components, to_device(low), to_device(high))
 
 
 def check_covariance(covariance: Any) -> None:
@@ -171,21 +189,40 @@ def _check_positive_definite(name: str, value: Any) -> None:
         raise ValueError(f"{name}: must be positive definite, smallest eigenvalue {lowest:g}")
 
 
+def _check_squares(variance: np.ndarray, varies: np.ndarray) -> None:
+    known = np.isfinite(variance) & ((variance >= np.finfo(variance.dtype).tiny) | ~varies)
+    if not known.all():
+        raise ValueError(
+            f"x: the squares of column {int(np.argmin(known))} leave the range of "
+            f"{variance.dtype}; take another unit, or enable jax_enable_x64"
+        )
+
+
+def _range(x: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Least and largest observed entry of every column, and whether they differ."""
+    xp = namespace(x, mask)
+    low = (x if mask is None else xp.where(mask, x, xp.inf)).min(0)
+    top = (x if mask is None else xp.where(mask, x, -xp.inf)).max(0)
+    return low, top, top > low
+
+
 def _location_and_scale(x: Any, weight: Any, mask: Any) -> tuple[Any, Any]:
     """Mean and shrunken covariance of the rows, on the host or traced; of observed entries."""
     xp, d = namespace(x, weight), x.shape[1]
-    if mask is not None and xp is np and is_concrete(mask):
-        mask = np.asarray(mask)
+    mask = host_mask(mask, x, weight)
     share = averages.shares(x, weight, mask)
     center = averages.means(x, share, mask)
     seen = xp.ones(x.shape, bool) if mask is None else mask
     z = xp.where(seen, x - center, 0.0)
     # where entries are missing: correlations of what is there, and each column's own variance
     root = xp.sqrt(share)
-    product = xp.matmul((root * z).T, root * z, **({"precision": "highest"} if xp is jnp else {}))
-    variance = (share * z**2).sum(0)
-    top, low = xp.where(seen, x, -xp.inf).max(0), xp.where(seen, x, xp.inf).min(0)
-    varies = top > low
+    precise = {"precision": "highest"} if xp is jnp else {}
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        product = xp.matmul((root * z).T, root * z, **precise)
+        variance = (share * z**2).sum(0)
+    _, _, varies = _range(x, mask)
+    if is_concrete(variance, varies):
+        _check_squares(np.asarray(variance), np.asarray(varies))
     variance = xp.where(varies, variance, 0.0)
     some = variance.sum() / xp.maximum(varies.sum(), 1).astype(x.dtype)
     diagonal = xp.where(varies, variance, xp.where(some > 0, some, 1.0))

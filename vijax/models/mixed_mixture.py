@@ -61,7 +61,7 @@ class MixedMixture(Mixture):
         Raises ValueError for unknown kinds, and columns without one.
         """
         size = check_size(num_components, k_max)
-        batch = x if isinstance(x, Batch) else table(x, kinds)
+        batch = Batch.of(x).by_name()
         if not isinstance(batch.x, dict) or set(batch.x) != set(kinds):
             given = ", ".join(batch.x) if isinstance(batch.x, dict) else "an array"
             raise ValueError(f"kinds: give one for each column; x has {given}, kinds {[*kinds]}")
@@ -72,13 +72,10 @@ class MixedMixture(Mixture):
                 raise ValueError(f"kinds: {name!r} is {kind!r}; expected one of {known}")
             extra = dict((options or {}).get(name, {}))
             own = KINDS[kind].from_data(batch.column(name), num_components, k_max=k_max, **extra)
+            if own.components.extra:
+                raise ValueError(f"options: noise in {name!r}: not for one column of a table")
             parts[name] = own.components
         if conc is None and weights is None:
             conc = 1.0 / num_components
         prior = weights_prior(conc, weights, num_components, size, batch.weight.dtype, False)
         return cls(prior, Columns(parts), to_device(np.arange(size) < num_components))
-
-
-def table(x: Any, kinds: Mapping[str, str], missing: bool = False) -> Batch:
-    """A Batch of the columns named in `kinds`, from a dict or a data frame."""
-    return Batch.of({name: x[name] for name in kinds}, missing=missing)

@@ -6,10 +6,8 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from .._host import is_concrete
 from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..families.emission import Emission
@@ -17,12 +15,14 @@ from ..families.weights import Weights
 from ..model import Conjugate, Expected
 from ..numerics import seeding, special
 from .mixture_params import MixtureMoments, MixtureParams
+from .prediction import Prediction, check_labels
 
 _EXTRA_SHARE = 0.05  # of the rows, that components such as noise start with
+_LEAST_ROWS = 0.5  # a component with fewer is at its prior
 
 
 @pytree
-class Mixture(Conjugate):
+class Mixture(Prediction, Conjugate):
     """z_n ~ Categorical(weights), x_n | z_n = k ~ the likelihood that component k is conjugate to
 
     (Bishop 2006, section 10.2). `weights` is a `Dirichlet` or `StickBreaking` prior over k
@@ -58,16 +58,20 @@ class Mixture(Conjugate):
 
     # -- what the drivers ask -------------------------------------------------------------------
 
+    def read(self, data: Any) -> Batch:
+        """Rows in the form that the components take; TypeError if those are none."""
+        _check_parts(self)
+        return self.components.read(Batch.of(data))
+
     def check(self, batch: Batch, point: bool) -> None:
         """Raise ValueError if data and prior, or prior and method, do not go together."""
-        _check_parts(self)
         self.components.check(batch)
         if batch.label is not None and self.weights.ordered:
             raise ValueError(
                 "label: stick-breaking weights put the components in order of size; known labels "
                 "need a Dirichlet prior, or StickBreaking(..., ordered=False)"
             )
-        _check_labels(batch, self.num_components)
+        check_labels(batch, self.active)
         if point and not self.weights.has_point:
             raise ValueError(
                 "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it "
@@ -88,18 +92,28 @@ class Mixture(Conjugate):
 
         Distances are those of the component family (`embed`), so that units do not matter. Later
         restarts begin with fewer seeds (`seeding.num_seeds`); the bound of the full model
-        decides. Maximum likelihood has no prior to leave components at, and seeds all.
+        decides. Maximum likelihood has no prior to leave components at, and seeds all. Components
+        with known rows begin at one of these.
         """
         assert key is not None  # `draws` tells the drivers so
+        k, known = self.num_components, None
+        own = jnp.zeros(k, bool)
+        if batch.label is not None:
+            known = seeding.labelled_rows(jax.random.fold_in(key, 1), batch.label, batch.weight, k)
+            own = known >= 0
         points = self.components.embed(batch)
-        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, self.num_components)
+        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known)
         on, total = self.active, jnp.sum(batch.weight)
-        extra = jnp.arange(self.num_components) >= self.num_components - self.components.extra
+        extra = jnp.arange(k) >= k - self.components.extra
         usual = on & ~extra
-        size = jnp.sum(usual, dtype=total.dtype)
         if not self.improper:
-            size = jnp.minimum(size, seeding.num_seeds(restart, size))
-            usual = usual & (jnp.cumsum(usual, dtype=size.dtype) <= size)
+            size = jnp.sum(usual, dtype=total.dtype)
+            least = size - seeding.num_seeds(restart, size)
+            # as many of those without known rows, from the end, are left out
+            free = usual & ~own
+            rest = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
+            usual = usual & (own | (rest > least))
+        size = jnp.sum(usual, dtype=total.dtype)
         count = jnp.where(usual, total / size, jnp.where(on & extra, _EXTRA_SHARE * total, 0.0))
         free = count if self.frozen is None else jnp.where(self.frozen, 0.0, count)
         stats = self.components.seed(batch, seeds, free)
@@ -182,6 +196,26 @@ class Mixture(Conjugate):
         free = self.active & (place < self.num_components - self.components.extra)
         return free if self.frozen is None else free & ~self.frozen
 
+    def log_relabellings(self, q: MixtureParams, batch: Batch) -> Float[Array, ""]:
+        """log of the number of orders of the components with rows that nothing tells apart.
+
+        The bound is that of one order; all have the same, and together they fill as many times
+        the room, if they do not overlap. Known labels, frozen components, noise and priors that
+        differ tell components apart.
+        """
+        free = self.movable
+        if batch.label is not None:
+            label = jnp.where(batch.weight > 0, batch.label, -1)
+            own = jnp.arange(self.num_components, dtype=label.dtype)
+            free = free & ~jnp.any(label[:, None] == own, 0)
+        rows = self.weights.counts(q.weights) - self.weights.counts(self.weights)
+        number = jnp.sum(free, dtype=rows.dtype)
+        used = jnp.sum(free & (rows > _LEAST_ROWS), dtype=rows.dtype)
+        # the others, as if they were like the first of the free ones
+        like = jnp.where(free, jnp.arange(self.num_components), jnp.argmax(free))
+        same = self.weights.exchangeable() & self.components.take(like).exchangeable()
+        return jnp.where(same, special.log_gamma_ratio(number - used + 1.0, used), 0.0)
+
     # -- for users ------------------------------------------------------------------------------
 
     def freeze(self, params: Any, which: Any) -> Mixture:
@@ -210,89 +244,12 @@ class Mixture(Conjugate):
 
         Rows' other latent variables, such as missing entries, are at their optimum given q.
         """
-        batch = Batch.of(data)
+        batch = self.read(data)
         moments = q.moments()
         log_joint = self.log_joint(moments, batch)
         log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
         rows = jnp.sum(special.xlogy(resp, log_joint - log_resp), -1)
         return jnp.sum(batch.weight * rows) - self.penalty(q)
-
-    def responsibilities(self, q: Any, x: Any) -> Float[Array, "n k"]:
-        """Posterior probability of each component for each row; rows sum to one.
-
-        `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
-        maximum likelihood is always read at its point. `x` is array-like or a Batch.
-        """
-        batch, moments = self._read(q, x)
-        return special.normalize(self.log_joint(moments, batch))[0]
-
-    def predict(self, q: Any, x: Any) -> Int[Array, "n"]:
-        """The most probable component of each row; arguments as in `responsibilities`."""
-        batch, moments = self._read(q, x)
-        return jnp.argmax(self.log_joint(moments, batch), -1)
-
-    def log_likelihood(self, q: Any, x: Any) -> Float[Array, "n"]:
-        """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
-        batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
-        log_lik = moments.components.local(batch)[0]
-        return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
-
-    def log_predictive(self, q: MixtureParams, x: Any) -> Float[Array, "n"]:
-        """log E_q[p(x_n | theta)] in nats: a proper density, of the observed entries of each row.
-
-        For Gaussian components a mixture of Student-t (Bishop 2006, eq. 10.81).
-        """
-        batch = self._rows(x, jax.tree.leaves(q)[0].dtype)
-        log_p = jnp.log(jnp.where(q.weights.mean > 0, q.weights.mean, 1.0))
-        log_p = jnp.where(q.weights.mean > 0, log_p, -jnp.inf) - jnp.log(jnp.sum(q.weights.mean))
-        return jax.nn.logsumexp(log_p + q.components.log_predictive(batch), -1)
-
-    def sample(
-        self, key: Key[Array, ""], q: MixtureParams, n: int, **options: Any
-    ) -> tuple[Any, Int[Array, "n"]]:
-        """n independent rows from the predictive density, and the components they come from.
-
-        `options` go to the components' `draw`, such as the rows' `total` of a multinomial.
-        """
-        k_label, k_rows = jax.random.split(key)
-        label = jax.random.categorical(k_label, jnp.log(q.weights.mean), shape=(n,))
-        return q.components.draw(k_rows, label, **options), label
-
-    def sample_parameters(
-        self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
-    ) -> dict[str, Any]:
-        """Draws of "weights" and "components" from q, with leading axes `shape`."""
-        return q.sample(key, shape)
-
-    def impute(self, q: Any, x: Any) -> tuple[Any, Any]:
-        """Conditional means and standard deviations of missing entries, given the observed ones.
-
-        Observed entries come back as they are, with standard deviation 0. `x` is a Batch with
-        missing entries, and the results have its form; means and precisions are taken at their
-        posterior means. A category is imputed as the mean of its codes: read `responsibilities`.
-        """
-        batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
-        resp, _ = special.normalize(self.log_joint(moments, batch))
-        found = moments.components.impute(batch)
-        if not isinstance(batch.x, dict):
-            return _imputed(resp, batch.x, batch.mask, *found)
-        each = {}
-        for name, x in batch.x.items():
-            column = batch.column(name)
-            pair = _imputed(resp, column.x, column.mask, found[0][name], found[1][name])
-            each[name] = [part.reshape(x.shape) for part in pair]
-        return tuple({name: pair[i] for name, pair in each.items()} for i in range(2))  # type: ignore[return-value]
-
-    def _rows(self, x: Any, dtype: Any) -> Batch:
-        batch = Batch.of(x)
-        self.components.check(batch)
-        cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
-        return replace(batch, x=cast[0], weight=cast[1], noise=cast[2])
-
-    def _read(self, q: Any, x: Any) -> tuple[Batch, MixtureMoments]:
-        if isinstance(q, MixtureParams):
-            q = q.point() if self.improper else q.moments()
-        return self._rows(x, q.weights.log_p.dtype), q
 
 
 def _log_joint(
@@ -305,26 +262,6 @@ def _log_joint(
     known = (batch.label >= 0)[:, None]
     other = batch.label[:, None] != jnp.arange(log_joint.shape[1], dtype=batch.label.dtype)
     return jnp.where(known & other, -jnp.inf, log_joint)
-
-
-def _imputed(
-    resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array
-) -> tuple[Array, Array]:
-    """Means and sds of the mixture of the components' conditionals, where entries are missing."""
-    if mask is None:
-        return x, jnp.zeros_like(x)
-    center = jnp.sum(resp[:, :, None] * mean, 1)
-    spread = jnp.sum(resp[:, :, None] * (variance + (mean - center[:, None]) ** 2), 1)
-    return jnp.where(mask, x, center), jnp.where(mask, 0.0, jnp.sqrt(spread))
-
-
-def _check_labels(batch: Batch, k: int) -> None:
-    if batch.label is None or not is_concrete(batch.label):
-        return
-    label = np.asarray(batch.label)
-    if (label >= k).any():
-        row = int(np.argmax(label >= k))
-        raise ValueError(f"label: {label[row]} in row {row}, but the model has {k} components")
 
 
 def _check_parts(model: Mixture) -> None:

@@ -1,5 +1,7 @@
 """Starting points drawn from the data: keyed, weighted, traceable."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -38,20 +40,45 @@ def _inverse_cdf(uniform: Float[Array, ""], mass: Float[Array, "n"]) -> Int[Arra
 
 
 def kmeans_plus_plus(
-    key: Key[Array, ""], x: Float[Array, "n d"], weight: Float[Array, "n"], k: int
+    key: Key[Array, ""],
+    x: Float[Array, "n d"],
+    weight: Float[Array, "n"],
+    k: int,
+    given: Int[Array, "k"] | None = None,
 ) -> Int[Array, "k"]:
     """The indices of k rows far from each other.
 
     Each seed is drawn with probability proportional to weight times squared distance to the
     nearest seed so far (Arthur & Vassilvitskii 2007). When every row has a seed at distance 0,
-    the rest is drawn by weight.
+    the rest is drawn by weight. Seeds that are `given` (-1 where not) count from the beginning.
     """
 
-    def pick(nearest: Float[Array, "n"], uniform: Float[Array, "2"]) -> tuple[Array, Array]:
+    def closer(nearest: Float[Array, "n"], seed: Int[Array, ""]) -> Float[Array, "n"]:
+        return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1))
+
+    def pick(nearest: Float[Array, "n"], own: tuple[Array, Any]) -> tuple[Array, Array]:
+        uniform, fixed = own
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
         seed = choose_row(uniform, mass)
-        return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1)), seed
+        seed = seed if fixed is None else jnp.where(fixed >= 0, fixed.astype(seed.dtype), seed)
+        return closer(nearest, seed), seed
 
-    far = jnp.full(x.shape[0], jnp.finfo(x.dtype).max ** 0.25, x.dtype)
-    return lax.scan(pick, far, jax.random.uniform(key, (k, 2), x.dtype))[1]
+    nearest = jnp.full(x.shape[0], jnp.finfo(x.dtype).max ** 0.25, x.dtype)
+    if given is not None:
+        nearest = lax.scan(
+            lambda far, seed: (jnp.where(seed >= 0, closer(far, seed), far), None), nearest, given
+        )[0]
+    return lax.scan(pick, nearest, (jax.random.uniform(key, (k, 2), x.dtype), given))[1]
+
+
+def labelled_rows(
+    key: Key[Array, ""], label: Int[Array, "n"], weight: Float[Array, "n"], k: int
+) -> Int[Array, "k"]:
+    """The index of one random row of positive weight for each label 0 .. k - 1, -1 where none."""
+    known = (label >= 0) & (weight > 0)
+    group = jnp.where(known, label, k)  # the last group is nobody's
+    chance = jax.random.uniform(key, label.shape, weight.dtype)
+    most = jax.ops.segment_max(chance, group, k + 1)
+    row = jnp.where(chance == most[group], jnp.arange(label.shape[0], dtype=label.dtype), -1)
+    return jnp.maximum(jax.ops.segment_max(row, group, k + 1)[:k], -1)
