@@ -130,7 +130,7 @@ def quality(starts: int) -> list[str]:
             f"| {peer:.2f} | {describe(model, theirs, x, z)} |"
         )
         print(lines[-1], f"({time.perf_counter() - begin:.0f} s)", flush=True)
-        assert float(moved.elbo) >= peer - 0.1, f"{name}: scikit-learn found more"
+        assert min(float(plain.elbo), float(moved.elbo)) >= peer - 0.1, f"{name}: peer found more"
         assert float(moved.elbo) >= float(plain.elbo) - 0.1, f"{name}: moves found less"
     return lines
 
@@ -222,8 +222,9 @@ def units() -> list[str]:
 
 HEAD = """# How good the fits are
 
-Written by `python benchmarks/quality.py` ({versions}; float64). An ELBO is the exact evidence
-bound in nats under vijax's default prior, for every column; higher is better.
+Written by `python benchmarks/quality.py` ({versions}; float64).
+An ELBO is the exact evidence bound in nats under vijax's default prior, for every column; higher is
+better.
 
 ## Known data
 

@@ -220,6 +220,38 @@ def test_any_few_restarts_spread_over_all_magnitudes(first):
     assert gaps.max() < 2 / 16
 
 
+def test_greedy_seeds_leave_less_distance_and_keep_what_is_given(rng):
+    x = jnp.asarray(rng.normal(size=(200, 3)))
+
+    def left(seeds):
+        return float(jnp.sum(jnp.min(jnp.sum((x[:, None] - x[seeds]) ** 2, -1), 1)))
+
+    weight, given = jnp.ones(200), jnp.asarray([-1, 7, -1, 9, -1, -1, -1, -1])
+
+    def seeds(key, greedy):
+        return seeding.kmeans_plus_plus(key, x, weight, 8, given, greedy)
+
+    keys = jax.random.split(jax.random.key(0), 30)
+    greedy, plain, off = (
+        np.asarray(jax.vmap(lambda key, g=g: seeds(key, g))(keys))
+        for g in (jnp.asarray(True), None, jnp.asarray(False))
+    )
+    np.testing.assert_array_equal(plain, off)
+    assert (greedy[:, [1, 3]] == [7, 9]).all()
+    assert (plain[:, [1, 3]] == [7, 9]).all()
+    assert all(len(set(row)) == 8 for row in [*greedy, *plain])
+    assert np.mean([left(s) for s in greedy]) < 0.95 * np.mean([left(s) for s in plain])
+
+
+def test_labelled_rows_are_drawn_among_those_that_count(rng):
+    label, weight = jnp.asarray([0, 2, 2, -1, 0, 2]), jnp.asarray([0.0, 1.0, 1.0, 1.0, 2.0, 0.0])
+    keys = jax.random.split(jax.random.key(0), 50)
+    rows = np.asarray(jax.vmap(lambda key: seeding.labelled_rows(key, label, weight, 4))(keys))
+    assert (rows[:, 0] == 4).all()
+    assert set(rows[:, 2]) == {1, 2}
+    assert (rows[:, [1, 3]] == -1).all()
+
+
 def test_more_seeds_than_distinct_rows():
     x = jnp.asarray([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])
     seeds = seeding.kmeans_plus_plus(jax.random.key(0), x, jnp.ones(3), 5)

@@ -171,10 +171,12 @@ class Columns(Emission):
         points = [part.embed(rows.column(name)) for name, part in self.parts.items()]
         return jnp.concatenate(points, -1)
 
-    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> Columns:
+    def seed(
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+    ) -> Columns:
         """Column by column, from the same rows."""
         parts = self.parts.items()
-        return Columns({n: part.seed(rows.column(n), seeds, count) for n, part in parts})
+        return Columns({n: part.seed(rows.column(n), seeds, count, spread) for n, part in parts})
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """Sum over the columns, in nats."""

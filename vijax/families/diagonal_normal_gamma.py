@@ -149,13 +149,15 @@ class DiagonalNormalGamma(Gaussian):
         refuse_noise(rows, "the diagonal Gaussian")
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> DiagonalNormalGamma:
         """Each component at its seed row and as wide as all the data."""
         origin, sd = seed_rows(rows, seeds)
         each = jnp.broadcast_to(count[:, None], origin.shape)
         zero = jnp.zeros_like(origin)
-        return DiagonalNormalGamma(NormalGamma(each, zero, 0.5 * each, 0.5 * each * sd**2, origin))
+        return DiagonalNormalGamma(
+            NormalGamma(each, zero, 0.5 * each, 0.5 * each * spread * sd**2, origin)
+        )
 
     @property
     def _inner(self) -> Float[Array, "*b d"]:

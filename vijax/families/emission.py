@@ -61,14 +61,25 @@ class Emission(Natural):
     def row_size(self, rows: Batch) -> int:
         """Floats that `local` and `observe` hold per row."""
 
-    def seed(self: _E, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> _E:
-        """Statistics to start from: each component half its seed row and half all the data."""
+    def seed(
+        self: _E,
+        rows: Batch,
+        seeds: Int[Array, "k"],
+        count: Float[Array, "k"],
+        spread: Float[Array, ""] | float = 1.0,
+    ) -> _E:
+        """Statistics to start from: `count` rows in each component, at its seed row.
+
+        They are as far apart as those of all the data where `spread` is 1, and all the same where
+        it is 0; here half of them are the seed row and half are all the data, times `spread`.
+        """
         share = (rows.weight / jnp.sum(rows.weight))[:, None]
         own = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
         everything = self.observe(rows, share, None, None)
 
         def blend(a: Array, b: Array) -> Array:
-            return count.reshape(-1, *[1] * (a.ndim - 1)) * 0.5 * (a + b)
+            mean = (1.0 - 0.5 * spread) * a + 0.5 * spread * b
+            return count.reshape(-1, *[1] * (a.ndim - 1)) * mean
 
         return own.map(blend, everything)
 

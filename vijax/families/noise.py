@@ -133,9 +133,11 @@ class WithNoise(Emission):
         """As the others."""
         return self.others.embed(rows)
 
-    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> WithNoise:
+    def seed(
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+    ) -> WithNoise:
         """As the others."""
-        return replace(self, others=self.others.seed(rows, seeds[:-1], count[:-1]))
+        return replace(self, others=self.others.seed(rows, seeds[:-1], count[:-1], spread))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """The others', and the box."""

@@ -135,12 +135,14 @@ class NormalWishart(Gaussian):
 
     # -- as a component -----------------------------------------------------------------------
 
-    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> NormalWishart:
+    def seed(
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+    ) -> NormalWishart:
         """Each component at its seed row and as wide as all the data: overlapping, so that those
         not needed lose out early.
         """
         origin, sd = seed_rows(rows, seeds)
-        square = count[:, None, None] * jnp.diag(sd**2)
+        square = count[:, None, None] * jnp.diag(spread * sd**2)
         return NormalWishart(count, jnp.zeros_like(origin), square, count, origin)
 
     def predictive(self) -> student.Student:

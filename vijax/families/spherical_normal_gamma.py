@@ -165,7 +165,7 @@ class SphericalNormalGamma(Gaussian):
         return standardize(rows) * (sd / jnp.max(sd))
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> SphericalNormalGamma:
         """Each component at its seed row and as wide as all the data, columns taken together."""
         origin, sd = seed_rows(rows, seeds)
@@ -175,7 +175,7 @@ class SphericalNormalGamma(Gaussian):
         entries = 0.5 * self.dim * count
         kappa = jnp.broadcast_to(count[:, None], origin.shape)
         return SphericalNormalGamma(
-            kappa, jnp.zeros_like(origin), entries, entries * variance, origin
+            kappa, jnp.zeros_like(origin), entries, entries * spread * variance, origin
         )
 
     @property

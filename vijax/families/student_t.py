@@ -193,9 +193,11 @@ class StudentT(Emission):
         """As the Gaussian."""
         return self.gaussian.embed(rows)
 
-    def seed(self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]) -> StudentT:
+    def seed(
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+    ) -> StudentT:
         """As the Gaussian, with the degrees of freedom of the prior."""
-        gaussian = self.gaussian.seed(rows, seeds, count)
+        gaussian = self.gaussian.seed(rows, seeds, count, spread)
         zero = jnp.zeros_like(count)
         return replace(self, gaussian=gaussian, count=zero, tail=zero)
 

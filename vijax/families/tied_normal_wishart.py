@@ -140,13 +140,13 @@ class TiedNormalWishart(Gaussian):
     # -- as components ------------------------------------------------------------------------
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"]
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> TiedNormalWishart:
         """Components at their seed rows and as wide as all the data."""
         origin, sd = seed_rows(rows, seeds)
         total = jnp.sum(count)
         return TiedNormalWishart(
-            count, jnp.zeros_like(origin), total * jnp.diag(sd**2), total, origin
+            count, jnp.zeros_like(origin), total * jnp.diag(spread * sd**2), total, origin
         )
 
     def predictive(self) -> student.Student:

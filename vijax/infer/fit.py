@@ -173,7 +173,7 @@ def _fit(
     kind: str,
     num_restarts: int,
 ) -> Result:
-    def run(restart: Array) -> Result:
+    def run(restart: Any) -> Result:
         k_start, k_steps = _keys(key, restart)
         q = start.make(model, batch, kind, value, k_start, restart)
         if moves is None:
@@ -183,7 +183,7 @@ def _fit(
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
-        return best(jax.tree.map(lambda a: a[None], run(jnp.asarray(0))))
+        return best(jax.tree.map(lambda a: a[None], run(0)))
     return best(jax.vmap(run)(jnp.arange(num_restarts)))
 
 
@@ -191,7 +191,7 @@ def _fit(
 def _trajectory(
     model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
 ) -> State:
-    restart = jnp.asarray(0)
+    restart = 0
     k_start, k_steps = _keys(key, restart)
     q = start.make(model, batch, kind, value, k_start, restart)
     state = method.init(model, q, batch)
@@ -204,7 +204,7 @@ def _trajectory(
     return jax.lax.scan(step, state, jnp.arange(num_iters))[1]
 
 
-def _keys(key: Any, restart: Array) -> tuple[Any, Any]:
+def _keys(key: Any, restart: Any) -> tuple[Any, Any]:
     """One for the start and one for the steps of this restart."""
     if key is None:
         return None, None

@@ -48,7 +48,7 @@ def make(
     kind: str,
     value: Any,
     key: Key[Array, ""] | None,
-    restart: Int[Array, ""],
+    restart: Int[Array, ""] | int,
 ) -> Any:
     """The first q of one restart; traceable."""
     if kind == "q":

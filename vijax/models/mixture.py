@@ -91,9 +91,10 @@ class Mixture(Prediction, Conjugate):
         """Wide components, one at each k-means++ seed; others at the prior.
 
         Distances are those of the component family (`embed`), so that units do not matter. Later
-        restarts begin with fewer seeds (`seeding.num_seeds`); the bound of the full model
-        decides. Maximum likelihood has no prior to leave components at, and seeds all. Components
-        with known rows begin at one of these.
+        restarts begin with fewer seeds (`seeding.num_seeds`), and some late ones
+        (`seeding.is_narrow`) with components that know their own seed row alone: those find many
+        small clusters. The bound of the full model decides. Maximum likelihood has no prior to
+        leave components at, and seeds all. Components with known rows begin at one of these.
         """
         assert key is not None  # `draws` tells the drivers so
         k, known = self.num_components, None
@@ -102,21 +103,27 @@ class Mixture(Prediction, Conjugate):
             known = seeding.labelled_rows(jax.random.fold_in(key, 1), batch.label, batch.weight, k)
             own = known >= 0
         points = self.components.embed(batch)
-        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known)
+        early = isinstance(restart, int) and restart == 0
+        narrow = None if early or self.improper else seeding.is_narrow(restart)
+        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known, narrow)
         on, total = self.active, jnp.sum(batch.weight)
         extra = jnp.arange(k) >= k - self.components.extra
         usual = on & ~extra
         if not self.improper:
             size = jnp.sum(usual, dtype=total.dtype)
             least = size - seeding.num_seeds(restart, size)
+            least = least if narrow is None else jnp.where(narrow, 0.0, least)
             # as many of those without known rows, from the end, are left out
             free = usual & ~own
             rest = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
             usual = usual & (own | (rest > least))
         size = jnp.sum(usual, dtype=total.dtype)
         count = jnp.where(usual, total / size, jnp.where(on & extra, _EXTRA_SHARE * total, 0.0))
+        spread = 1.0 if narrow is None else jnp.where(narrow, 0.0, jnp.ones_like(total))
+        if narrow is not None:
+            count = jnp.where(narrow & on, jnp.ones_like(total), count)
         free = count if self.frozen is None else jnp.where(self.frozen, 0.0, count)
-        stats = self.components.seed(batch, seeds, free)
+        stats = self.components.seed(batch, seeds, free, spread)
         return self.update(self.prior, MixtureParams(self.weights.observe(count), stats))
 
     def local(self, moments: MixtureMoments, batch: Batch) -> Expected:

@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
+
+_TRIALS = 10  # rows that a greedy seed is the best of
 
 
 def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array, ""]:
@@ -16,6 +18,12 @@ def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array
     """
     turn = jnp.asarray(restart).astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
     return jnp.ceil(k ** (1.0 - turn.astype(k.dtype) / 2.0**32))
+
+
+def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
+    """Whether a restart begins with narrow components: every other one from the ninth on."""
+    number = jnp.asarray(restart)
+    return (number >= 8) & (number % 2 == 1)
 
 
 def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
@@ -45,13 +53,17 @@ def kmeans_plus_plus(
     weight: Float[Array, "n"],
     k: int,
     given: Int[Array, "k"] | None = None,
+    greedy: Bool[Array, ""] | None = None,
 ) -> Int[Array, "k"]:
     """The indices of k rows far from each other.
 
     Each seed is drawn with probability proportional to weight times squared distance to the
     nearest seed so far (Arthur & Vassilvitskii 2007). When every row has a seed at distance 0,
     the rest is drawn by weight. Seeds that are `given` (-1 where not) count from the beginning.
+    Where `greedy`, each seed is the best of several that are drawn: that which leaves the least
+    squared distance in all.
     """
+    trials = 1 if greedy is None else _TRIALS
 
     def closer(nearest: Float[Array, "n"], seed: Int[Array, ""]) -> Float[Array, "n"]:
         return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1))
@@ -60,7 +72,11 @@ def kmeans_plus_plus(
         uniform, fixed = own
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
-        seed = choose_row(uniform, mass)
+        seed = choose_row(uniform[0], mass)
+        if greedy is not None:
+            drawn = jax.vmap(lambda u: choose_row(u, mass))(uniform)
+            left = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
+            seed = jnp.where(greedy, drawn[jnp.argmin(left)], seed)
         seed = seed if fixed is None else jnp.where(fixed >= 0, fixed.astype(seed.dtype), seed)
         return closer(nearest, seed), seed
 
@@ -69,7 +85,11 @@ def kmeans_plus_plus(
         nearest = lax.scan(
             lambda far, seed: (jnp.where(seed >= 0, closer(far, seed), far), None), nearest, given
         )[0]
-    return lax.scan(pick, nearest, (jax.random.uniform(key, (k, 2), x.dtype), given))[1]
+    uniform = jax.random.uniform(key, (k, 1, 2), x.dtype)
+    if trials > 1:
+        more = jax.random.uniform(jax.random.fold_in(key, 1), (k, trials - 1, 2), x.dtype)
+        uniform = jnp.concatenate([uniform, more], 1)
+    return lax.scan(pick, nearest, (uniform, given))[1]
 
 
 def labelled_rows(
