@@ -126,13 +126,13 @@ def test_components_start_at_their_labelled_rows(rng, seed):
     """Two known rows name the classes: no start may end with the names swapped."""
     x, truth = clusters(rng, n=80, k=2, separation=6.0)
     known = np.full(80, -1)
-    known[[np.argmax(truth == 0), np.argmax(truth == 1)]] = 0, 1
+    known[[np.argmax(truth == 0), np.argmax(truth == 1)]] = 3, 4  # not the first to be seeded
     batch = vx.Batch.of(x, label=known)
     model = vx.GaussianMixture.from_data(x, 5)
     fit = vx.fit(model, batch, key=jax.random.key(seed), num_restarts=3).check()
-    assert np.mean(np.asarray(model.predict(fit.q, x)) == truth) > 0.95
+    assert np.mean(np.asarray(model.predict(fit.q, x)) == truth + 3) > 0.95
     starts = jax.vmap(lambda i: model.init(jax.random.key(seed), batch, i))(np.arange(3))
-    assert (np.asarray(starts.weights.conc)[:, :2] > 1.0).all()
+    assert (np.asarray(starts.weights.conc)[:, 3:] > 1.0).all()
 
 
 def test_labels_must_be_components_that_are_on(rng):
@@ -284,6 +284,11 @@ def test_noise_is_uniform_between_two_corners():
     assert (inside <= high).all()
     with pytest.raises(ValueError, match=r"noise_box: expected low and high of shape \(2,\)"):
         vx.GaussianMixture.with_prior(2, **prior, noise_box=([2.0], high))
+    with pytest.raises(ValueError, match="noise_box: expected a pair"):
+        vx.GaussianMixture.with_prior(2, **prior, noise_box=3.0)
+    outside = vx.Batch.of(np.array([[0.0, 2.0], [9.0, 2.0]]), label=[-1, 2])
+    with pytest.raises(ValueError, match="label: row 1 is known noise, but off its box"):
+        vx.fit(model, outside, key=jax.random.key(0))
     with pytest.raises(ValueError, match="noise_box: low must be below high"):
         vx.GaussianMixture.with_prior(2, **prior, noise_box=(low, low))
 
@@ -354,6 +359,10 @@ def test_mixed_frames_are_tables(frame):
     mean, sd = models["frame"].impute(fits["frame"].q, rows["frame"])
     assert set(mean) == set(table)
     assert all((np.asarray(sd[name]) > 0)[holes[name]].all() for name in table)
+    with pytest.raises(ValueError, match="noise: a table of columns takes none"):
+        vx.MixedMixture.from_data(
+            vx.Batch.of(frame({"a": [1.0, 2.0]}), noise=np.ones((2, 1))), 2, {"a": "gaussian"}
+        )
     full, _ = vx.datasets.mixed_table(80, missing=0.0)
     model = vx.MixedMixture.from_data(frame(full), 3, KINDS)
     fit = vx.fit(model, frame(full), key=jax.random.key(0))

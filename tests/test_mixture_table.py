@@ -249,3 +249,19 @@ def cast(tree, dtype):
 @fast_jit
 def bound_of(model, q, x, resp):
     return model.elbo(q, vx.Batch(x, jnp.ones(resp.shape[0], resp.dtype)), resp)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize(
+    "emission", [e for e in EMISSIONS if e.name != "noise"], ids=lambda e: e.name
+)
+def test_narrow_starts_know_one_row_each(emission, rng):
+    """The tenth restart: every component has one row's worth of statistics, about its seed."""
+    model = Mixture(vx.Dirichlet.from_standard([0.5] * 3), emission.prior(rng, 3))
+    batch = vx.Batch.of(emission.rows(rng, 30))
+    model = cast(model, batch.weight.dtype)
+    q = model.init(jax.random.key(0), batch, jnp.asarray(9))
+    np.testing.assert_allclose(q.weights.conc, 1.5, rtol=1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(q))
+    fit = vx.fit(model, batch, init=q)
+    assert fit.status in (vx.Status.CONVERGED, vx.Status.MAX_ITER)

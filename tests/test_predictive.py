@@ -206,6 +206,17 @@ def test_infinite_model_has_room_for_new_components(rng, structure):
     np.testing.assert_allclose(middle, float(model.components.mean[0, 0]), atol=0.3 * x.std())
 
 
+def test_components_to_come_have_the_dtype_of_the_fit(rng):
+    x = clusters(rng, n=12, d=1, k=2)[0]
+    weights = vx.StickBreaking.dirichlet_process(5.0, 2, truncated=False)
+    model = vx.GaussianMixture.from_data(x, 2, weights=weights)
+    fit = vx.fit(model, x.astype(np.float32), init=np.arange(12) % 2)
+    assert model.log_predictive(fit.q, x.astype(np.float32)).dtype == np.float32
+    assert model.sample(jax.random.key(0), fit.q, 5)[0].dtype == np.float32
+    with pytest.raises(ValueError, match="frozen: the infinite model needs its prior"):
+        model.freeze(fit, np.array([True, False]))
+
+
 def test_tied_components_to_come_share_the_covariance(rng):
     q, prior = (e.prior(rng, 3) for e in (TIED, TIED))
     new = q.unseen(prior)

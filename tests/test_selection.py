@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
@@ -191,6 +192,20 @@ def test_noise_is_not_relabelled(rng):
     assert np.isfinite(found.score).all()
     assert found.best == 2
     np.testing.assert_allclose(found.score[1], found.results.elbo[1] + np.log(2.0), rtol=1e-9)
+
+
+def test_frames_of_mixed_columns_by_maximum_likelihood(rng):
+    counts = rng.poisson([[2.0, 30.0]] * 40 + [[20.0, 3.0]] * 40).astype(float)
+    data = pd.DataFrame(counts, columns=["a", "b"])
+
+    def build(x, k, *, k_max):
+        return vx.MixedMixture.from_data(x, k, dict.fromkeys("ab", "poisson"), k_max=k_max)
+
+    found = vx.select_num_components(
+        data, [1, 2, 3], key=jax.random.key(0), method=vx.EM(), build=build, num_restarts=2
+    )
+    assert found.best == 2
+    assert np.isfinite(found.icl).all()
 
 
 def test_arguments_that_cannot_be_are_named(rng):

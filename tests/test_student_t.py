@@ -131,6 +131,17 @@ def test_far_rows_have_scipys_tails(dof):
     np.testing.assert_allclose(got, stats.t.logpdf(x, dof), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("d", [2, 50, 200])
+def test_central_rows_of_many_columns_have_scipys_density(d):
+    prior = {"mean": np.zeros(d), "kappa": 1e9, "df": 1e9, "scatter": 1e9 * np.eye(d), "conc": 1.0}
+    for dof in (1.0, 3.0, 50.0):
+        model = vx.StudentTMixture.with_prior(1, dof=dof, **prior)
+        x = np.zeros((2, d))
+        x[1, 0] = 5.0
+        exact = stats.multivariate_t.logpdf(x, np.zeros(d), np.eye(d), df=dof)
+        np.testing.assert_allclose(model.log_predictive(model.prior, x), exact, rtol=1e-6)
+
+
 @pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
 def test_predictive_against_quadrature_over_the_rows_precision(structure):
     scatter = 2.0 * np.eye(1) if structure in ("full", "tied") else 2.0 * np.ones(1)

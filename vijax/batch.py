@@ -98,9 +98,16 @@ class Batch:
         return Batch(x, self.weight, mask, label=self.label)
 
     def by_name(self) -> Batch:
-        """The columns of a frame as a dict by their names; anything else as it is."""
+        """The columns of a frame as a dict by their names; anything else as it is.
+
+        Raises ValueError for names that are not unique, and beside measurement noise.
+        """
         if self.names is None or isinstance(self.x, dict):
             return self
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"x: columns of the same name: {', '.join(self.names)}")
+        if self.noise is not None:
+            raise ValueError("noise: a table of columns takes none")
         parts = {name: (slice(None), j) for j, name in enumerate(self.names)}
         x = {name: self.x[at] for name, at in parts.items()}
         mask = None if self.mask is None else {name: self.mask[at] for name, at in parts.items()}

@@ -30,7 +30,7 @@ class Model(Protocol):
 
     `draws` says whether `init` needs a key. Models with latent assignments also have
     `num_components`, `active`, and `assign(q, batch, resp)`, the statistics of given
-    responsibilities.
+    responsibilities; models of tables have `read(data)`, which makes their Batch.
     """
 
     draws: ClassVar[bool]
@@ -38,10 +38,6 @@ class Model(Protocol):
     @property
     def template(self) -> Any:
         """Any q: what fixes its type and its shapes."""
-        ...
-
-    def read(self, data: Any) -> Batch:
-        """What the user hands over as the rows that this model is of."""
         ...
 
     def check(self, batch: Batch, point: bool) -> None:
@@ -84,10 +80,6 @@ class Conjugate:
     """The global step of every model whose prior is conjugate: addition."""
 
     prior: Any
-
-    def read(self, data: Any) -> Batch:
-        """Array-like, a frame, a dict of columns, or a Batch."""
-        return Batch.of(data)
 
     @property
     def template(self) -> Any:

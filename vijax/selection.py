@@ -110,6 +110,7 @@ def select_num_components(
     k_max = max(sizes)
     make, prior = (build, prior) if build is not None else _default(batch, method, prior)
     models = [make(batch, k, k_max=k_max, **prior) for k in sizes]
+    batch = getattr(models[0], "read", Batch.of)(batch)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(key, len(sizes))
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int, Key
 from .._host import check_bound, standard, to_device
 from .._pytree import pytree
 from ..batch import Batch
+from .captions import label
 from .dirichlet import CategoricalMoments, Dirichlet
 from .dirichlet_categorical import Categories, CategoriesMoments
 from .independent import impute
-from .labels import label
 from .standardize import standardize
 
 

@@ -136,8 +136,7 @@ class Columns(Emission):
         if not isinstance(rows.x, dict):
             raise ValueError(
                 f"x: expected a dict of the columns {', '.join(self.parts)}, "
-                f"got an array of shape {rows.x.shape}; a data frame becomes one by "
-                "{name: frame[name] for name in ...}"
+                f"or a data frame with them, got an array of shape {rows.x.shape}"
             )
         if set(rows.x) != set(self.parts):
             raise ValueError(

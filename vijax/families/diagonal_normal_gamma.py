@@ -76,10 +76,6 @@ class DiagonalNormalGamma(Gaussian):
         return self.columns.origin
 
     @property
-    def _on(self) -> Any:
-        return self.columns.kappa > 0
-
-    @property
     def _safe(self) -> NormalGamma:
         # a column without any mass, real or prior, must stay finite: its weight is zero
         part, on = self.columns, self._on
@@ -151,7 +147,7 @@ class DiagonalNormalGamma(Gaussian):
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> DiagonalNormalGamma:
-        """Each component at its seed row and as wide as all the data."""
+        """Each component at its seed row, `spread` times as wide as all the data."""
         origin, sd = seed_rows(rows, seeds)
         each = jnp.broadcast_to(count[:, None], origin.shape)
         zero = jnp.zeros_like(origin)
@@ -181,7 +177,7 @@ class DiagonalNormalGamma(Gaussian):
 
         `scale` multiplies the precision of the row given theta.
         """
-        refuse_noise(rows, "the predictive density")
+        refuse_noise(rows, "the predictive density", "leave it out of the rows")
         part, own = self.columns, 1.0 if scale is None else 1.0 / scale.T[:, None, :]
         width = (own + 1.0 / self.kappa[:, :, None]) * self._inner[:, :, None]
         zero = jnp.zeros_like(self.df)

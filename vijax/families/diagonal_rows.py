@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg
+from .captions import mean_and_sd
 from .gaussian_rows import Quadratic
-from .labels import mean_and_sd
 from .normal_gamma import NormalGammaMoments
 
 

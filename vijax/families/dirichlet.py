@@ -68,9 +68,9 @@ class Dirichlet(Weights):
         """Of these entries, scaled to sum to one: again a Dirichlet."""
         return Dirichlet(self.conc[order])
 
-    def exchangeable(self) -> Bool[Array, ""]:
-        """Whether all conc that are on are the same."""
-        return jnp.all((self.conc == jnp.max(self.conc)) | ~self._on)
+    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
+        """Whether the components `which` have the same conc."""
+        return jnp.all((self.conc == jnp.max(jnp.where(which, self.conc, 0.0))) | ~which)
 
     def pad(self, size: int) -> Dirichlet:
         """Entries that are off, appended."""

@@ -13,10 +13,10 @@ from .._host import is_concrete, to_device
 from .._pytree import pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
+from .captions import label
 from .dirichlet import CategoricalMoments, Dirichlet
 from .gamma_poisson import expected_log_poisson, log_negative_binomial, log_poisson_peak
 from .independent import Independent, share_seen, whole
-from .labels import label
 
 
 @pytree

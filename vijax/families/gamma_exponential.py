@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg
+from .captions import label
 from .gamma import Gamma, GammaMoments
 from .gamma_poisson import GammaRates
 from .independent import impute, known, mass_seen, per_seen, share_seen
-from .labels import label
 
 
 @pytree

@@ -15,9 +15,9 @@ from .._host import to_device
 from .._pytree import pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
+from .captions import label
 from .gamma import Gamma, GammaMoments
 from .independent import Independent, impute, known, mass_seen, whole
-from .labels import label
 from .standardize import standardize
 
 _G = TypeVar("_G", bound="GammaRates")

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 from ..batch import Batch
 from ..numerics import linalg
 from . import gaussian_rows, student
+from .captions import mean_and_sd
 from .emission import Emission
-from .labels import mean_and_sd
 from .standardize import check_matrix, standardize
 
 _G = TypeVar("_G", bound="Gaussian")
@@ -76,7 +76,7 @@ class Gaussian(Emission):
         check_matrix(rows, self.dim)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """Standard deviations of the columns."""
+        """Rows in standard deviations of the columns."""
         return standardize(rows)
 
     def log_predictive(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg, special
-from .labels import mean_and_sd
+from .captions import mean_and_sd
 
 
 @pytree

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._host import is_concrete
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from .emission import Emission
@@ -44,7 +46,8 @@ class WithNoise(Emission):
     """Components and one more, the last, uniform over the box from `low` to `high`
 
     (Banfield & Raftery 1993). It has no parameters; its weight is learned like any other. Rows
-    that have an observed entry outside of the box are none of its.
+    that have an observed entry outside of the box are none of its. It is a density of what was
+    observed, measurement noise included.
     """
 
     others: Any
@@ -119,8 +122,15 @@ class WithNoise(Emission):
     # -- as components --------------------------------------------------------------------------
 
     def check(self, rows: Batch) -> None:
-        """Raise ValueError where the others do."""
+        """Raise ValueError where the others do, and for known noise outside of the box."""
         self.others.check(rows)
+        if rows.label is None or not is_concrete(rows.label, rows.weight, rows.x, self.low):
+            return
+        k = jax.tree.leaves(self.others)[0].shape[0]
+        known = np.asarray((rows.label == k) & (rows.weight > 0))
+        lost = known & np.isneginf(_box(rows, self.low, self.high)[:, 0])
+        if lost.any():
+            raise ValueError(f"label: row {int(np.argmax(lost))} is known noise, but off its box")
 
     def observe(
         self, rows: Batch, mass: Float[Array, "n k"], at: NoiseMoments, latent: Any
@@ -157,7 +167,7 @@ class WithNoise(Emission):
         return self.others.num_parameters()
 
     def row_size(self, rows: Batch) -> int:
-        """As the others, and one."""
+        """As the others, and two."""
         return self.others.row_size(rows) + 2
 
     def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:

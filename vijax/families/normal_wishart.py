@@ -138,8 +138,9 @@ class NormalWishart(Gaussian):
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> NormalWishart:
-        """Each component at its seed row and as wide as all the data: overlapping, so that those
-        not needed lose out early.
+        """Each component at its seed row, with `spread` times the variance of all the data.
+
+        With all of it they overlap, so that those not needed lose out early.
         """
         origin, sd = seed_rows(rows, seeds)
         square = count[:, None, None] * jnp.diag(spread * sd**2)

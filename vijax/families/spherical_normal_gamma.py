@@ -167,7 +167,7 @@ class SphericalNormalGamma(Gaussian):
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> SphericalNormalGamma:
-        """Each component at its seed row and as wide as all the data, columns taken together."""
+        """Each at its seed row, `spread` times as wide as all the data, columns taken together."""
         origin, sd = seed_rows(rows, seeds)
         weight = jnp.broadcast_to(rows.weight[:, None], rows.x.shape)
         weight = weight if rows.mask is None else jnp.where(rows.mask, weight, 0.0)
@@ -199,7 +199,7 @@ class SphericalNormalGamma(Gaussian):
 
         `scale` multiplies the precision of the row given theta.
         """
-        refuse_noise(rows, "the predictive density")
+        refuse_noise(rows, "the predictive density", "leave it out of the rows")
         own = 1.0 if scale is None else 1.0 / scale.T[:, None, :]
         width = (own + 1.0 / self.kappa[:, :, None]) * self._inner[:, :, None]
         seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)

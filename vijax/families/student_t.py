@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import gauge, pytree, replace, static
 from ..batch import Batch
-from ..numerics import roots, special
+from ..numerics import quadrature, roots, special
 from .emission import Emission
 from .standardize import refuse_noise
 
 DOF_RANGE = (0.1, 200.0)  # of learned degrees of freedom; beyond, rows cannot tell from the normal
-_COARSE, _FINE = 48, 128  # nodes of the quadrature over a row's precision
-_DEEP = 40.0  # nats below its peak where a density is nothing
 
 
 @pytree
@@ -205,17 +201,18 @@ class StudentT(Emission):
         """log density with theta integrated out, and u by quadrature: a proper density."""
         parts, half = self.gaussian.point().quadratic(rows), 0.5 * self.dof
         more = half + 0.5 * parts.observed
-        # log u of a far row is where its own density has its peak; no row says more than the prior
+        # log u peaks between the place of a row at the centre and its own, or that of the prior
         peak = jnp.log(more) - jnp.log(half + 0.5 * parts.square)
         low = jnp.minimum(peak, 0.0) - _reach(more)
-        high = jnp.broadcast_to(jnp.log1p(_reach(half)), low.shape)
+        high = jnp.log(more / half) + jnp.log1p(_reach(more))
+        high = jnp.broadcast_to(jnp.maximum(high, jnp.log1p(_reach(half))), low.shape)
         log_gamma = special.stirling_error(half) - 0.5 * jnp.log(half) + 0.5 * special.LOG_2PI
 
         def log_density(log_u: Float[Array, "n k"]) -> Float[Array, "n k"]:
             prior = -half * (jnp.expm1(log_u) - log_u) - log_gamma
             return prior + self.gaussian.log_predictive(rows, jnp.exp(log_u))
 
-        return _integrate(log_density, low, high)
+        return quadrature.log_integral(log_density, low, high)
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
         """Rows from the predictive density."""
@@ -272,41 +269,5 @@ def _like(gaussian: Any, gap: Float[Array, "k"]) -> Float[Array, "..."]:
 
 
 def _reach(shape: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """How far log u lies below the peak of its Gamma(shape, .) density where that has lost _DEEP
-
-    nats, at the most.
-    """
-    return jnp.sqrt(2.0 * _DEEP / shape) + _DEEP / shape
-
-
-def _integrate(
-    log_density: Callable[[Array], Array], low: Float[Array, "n k"], high: Float[Array, "n k"]
-) -> Float[Array, "n k"]:
-    """log of the integral from `low` to `high`, by the trapezium rule where the density is.
-
-    A coarse grid finds where that is, and a fine one covers it; the sums run node by node.
-    """
-    step = (high - low) / _COARSE
-
-    def at(j: Array) -> Array:
-        return log_density(low + step * j.astype(low.dtype))
-
-    def highest(j: Array, top: Array) -> Array:
-        return jnp.maximum(top, at(j))
-
-    def ends(j: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        first, last = found
-        here = at(j) > top - _DEEP
-        return jnp.where(here, jnp.minimum(first, j), first), jnp.where(here, j, last)
-
-    top = lax.fori_loop(0, _COARSE + 1, highest, jnp.full_like(low, -jnp.inf))
-    none = jnp.full(low.shape, _COARSE, jnp.int32)
-    first, last = lax.fori_loop(0, _COARSE + 1, ends, (none, jnp.zeros_like(none)))
-    left = low + step * (first - 1).astype(low.dtype)
-    width = step * (last - first + 2).astype(low.dtype) / _FINE
-
-    def add(j: Array, total: Array) -> Array:
-        return jnp.logaddexp(total, log_density(left + width * j.astype(low.dtype)))
-
-    total = lax.fori_loop(0, _FINE + 1, add, jnp.full_like(low, -jnp.inf))
-    return total + jnp.log(width)
+    """At most so far below its peak a Gamma(shape, .) density of log u has lost DEEP nats."""
+    return jnp.sqrt(2.0 * quadrature.DEEP / shape) + quadrature.DEEP / shape

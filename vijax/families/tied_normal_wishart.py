@@ -142,7 +142,7 @@ class TiedNormalWishart(Gaussian):
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
     ) -> TiedNormalWishart:
-        """Components at their seed rows and as wide as all the data."""
+        """Components at their seed rows, `spread` times as wide as all the data."""
         origin, sd = seed_rows(rows, seeds)
         total = jnp.sum(count)
         return TiedNormalWishart(

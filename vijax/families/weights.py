@@ -82,8 +82,8 @@ class Weights(Natural):
         """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
         return jnp.sum(self.log_kernel(moments))
 
-    def exchangeable(self) -> Bool[Array, ""]:
-        """Whether the components that are on have the same law in any order."""
+    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
+        """Whether the components `which` have the same law in any order."""
         return jnp.zeros((), bool)
 
     def arrange(self, q: Any, stats: Any) -> Int[Array, "k"]:

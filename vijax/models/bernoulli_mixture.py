@@ -11,7 +11,7 @@ from .._pytree import pytree
 from ..families.beta_bernoulli import BetaBernoulli
 from . import column_prior as prior
 from .column_mixture import ColumnMixture
-from .sizes import check_size
+from .sizes import check_size, shared_conc
 
 _M = TypeVar("_M", bound="BernoulliMixture")
 
@@ -48,7 +48,7 @@ class BernoulliMixture(ColumnMixture):
         a = as_floats("a", a)
         if a.ndim == 0:
             a = a.astype(x.dtype) * np.ones(x.shape[1], x.dtype)
-        conc = prior.shared_conc(conc, weights, num_components)
+        conc = shared_conc(conc, weights, num_components)
         return cls.with_prior(num_components, a=a, b=b, conc=conc, weights=weights, k_max=k_max)
 
     @classmethod

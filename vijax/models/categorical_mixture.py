@@ -12,7 +12,7 @@ from ..families.dirichlet_categorical import DirichletCategorical, number_of_cod
 from ..families.independent import check_values, whole
 from . import column_prior as prior
 from .column_mixture import ColumnMixture
-from .sizes import check_size
+from .sizes import check_size, shared_conc
 
 _M = TypeVar("_M", bound="CategoricalMixture")
 
@@ -62,7 +62,7 @@ class CategoricalMixture(ColumnMixture):
         return cls.with_prior(
             num_components,
             category_conc=value,
-            conc=prior.shared_conc(conc, weights, num_components),
+            conc=shared_conc(conc, weights, num_components),
             weights=weights,
             k_max=k_max,
         )

@@ -18,11 +18,6 @@ def checked(x: Any) -> Batch:
     return batch
 
 
-def shared_conc(conc: Any, weights: Any, num_components: int) -> Any:
-    """The default prior on the weights, where none is given: one pseudo-row in all."""
-    return 1.0 / num_components if conc is None and weights is None else conc
-
-
 def by_column(given: dict[str, Any], num_components: int, size: int) -> tuple[Any, ...]:
     """Hyper-parameters by name, each a scalar, (d,) or (k, d), as arrays (size, d)."""
     arrays = {name: as_floats(name, value) for name, value in given.items()}

@@ -18,7 +18,7 @@ from . import gaussian_prior
 from .density import MixtureDensity
 from .mixture import Mixture
 from .mixture_params import MixtureParams
-from .sizes import check_size, weights_prior
+from .sizes import check_size, shared_conc, weights_prior
 
 _G = TypeVar("_G", bound="GaussianMixture")
 
@@ -82,7 +82,7 @@ class GaussianMixture(Mixture):
         return cls.with_prior(
             num_components,
             covariance=covariance,
-            conc=1.0 / num_components if conc is None and weights is None else conc,
+            conc=shared_conc(conc, weights, num_components),
             weights=weights,
             mean=center if mean is None else mean,
             kappa=kappa,
@@ -130,11 +130,12 @@ class GaussianMixture(Mixture):
         size = check_size(num_components, k_max)
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter}
         extra = noise_box is not None
-        dtype = common_dtype(*given.values(), conc)
+        sides = gaussian_prior.sides(noise_box) if extra else []
+        dtype = common_dtype(*given.values(), conc, *sides)
         prior = weights_prior(conc, weights, num_components, size, dtype, extra)
         components = gaussian_prior.build(covariance, given, num_components, size, dtype)
         if extra:
-            components = gaussian_prior.with_noise(components, noise_box, dtype)
+            components = gaussian_prior.with_noise(components, sides[0], sides[1], dtype)
         on = np.arange(size) < num_components
         return cls(prior, components, to_device(np.append(on, True) if extra else on))
 
@@ -191,7 +192,7 @@ class GaussianMixture(Mixture):
         if isinstance(q, MixtureParams):
             weight, each = q.weights.mean, q.components.predictive()
             if q.weights.rest is not None:
-                new = q.components.unseen(self.components).predictive()
+                new = self._unseen(q.components).predictive()
                 weight = jnp.append(weight, q.weights.rest)
                 each = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), each, new)
             location = each.origin + each.shift

@@ -125,9 +125,16 @@ def box(batch: Batch) -> tuple[Any, Any]:
     return xp.where(varies, low, center - half), xp.where(varies, top, center + half)
 
 
-def with_noise(components: Any, noise_box: Any, dtype: Any) -> Any:
-    """`components` and a last one, uniform over the box (low, high), both (d,)."""
-    low, high = (as_floats("noise_box", side).astype(dtype) for side in noise_box)
+def sides(noise_box: Any) -> list[Any]:
+    """Low and high; ValueError for anything but two."""
+    if not isinstance(noise_box, tuple | list) or len(noise_box) != 2:
+        raise ValueError(f"noise_box: expected a pair (low, high), got {noise_box!r:.80}")
+    return [as_floats("noise_box", side) for side in noise_box]
+
+
+def with_noise(components: Any, low: Any, high: Any, dtype: Any) -> Any:
+    """`components` and a last one, uniform over the box from `low` to `high`, both (d,)."""
+    low, high = low.astype(dtype), high.astype(dtype)
     d = components.mean.shape[-1]
     if low.shape != (d,) or high.shape != (d,):
         raise ValueError(

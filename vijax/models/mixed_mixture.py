@@ -18,7 +18,7 @@ from .gaussian_mixture import GaussianMixture
 from .mixture import Mixture
 from .multinomial_mixture import MultinomialMixture
 from .poisson_mixture import PoissonMixture
-from .sizes import check_size, weights_prior
+from .sizes import check_size, shared_conc, weights_prior
 
 KINDS = {
     "gaussian": GaussianMixture,
@@ -75,7 +75,6 @@ class MixedMixture(Mixture):
             if own.components.extra:
                 raise ValueError(f"options: noise in {name!r}: not for one column of a table")
             parts[name] = own.components
-        if conc is None and weights is None:
-            conc = 1.0 / num_components
+        conc = shared_conc(conc, weights, num_components)
         prior = weights_prior(conc, weights, num_components, size, batch.weight.dtype, False)
         return cls(prior, Columns(parts), to_device(np.arange(size) < num_components))

@@ -100,7 +100,7 @@ class Mixture(Prediction, Conjugate):
         k, known = self.num_components, None
         own = jnp.zeros(k, bool)
         if batch.label is not None:
-            known = seeding.labelled_rows(jax.random.fold_in(key, 1), batch.label, batch.weight, k)
+            known = seeding.labelled_rows(jax.random.fold_in(key, 2), batch.label, batch.weight, k)
             own = known >= 0
         points = self.components.embed(batch)
         early = isinstance(restart, int) and restart == 0
@@ -215,12 +215,13 @@ class Mixture(Prediction, Conjugate):
             label = jnp.where(batch.weight > 0, batch.label, -1)
             own = jnp.arange(self.num_components, dtype=label.dtype)
             free = free & ~jnp.any(label[:, None] == own, 0)
-        rows = self.weights.counts(q.weights) - self.weights.counts(self.weights)
+        rows = self.weights.counts(q.weights)
+        rows = rows - self.weights.counts(self.weights).astype(rows.dtype)
         number = jnp.sum(free, dtype=rows.dtype)
         used = jnp.sum(free & (rows > _LEAST_ROWS), dtype=rows.dtype)
         # the others, as if they were like the first of the free ones
         like = jnp.where(free, jnp.arange(self.num_components), jnp.argmax(free))
-        same = self.weights.exchangeable() & self.components.take(like).exchangeable()
+        same = self.weights.exchangeable(free) & self.components.take(like).exchangeable()
         return jnp.where(same, special.log_gamma_ratio(number - used + 1.0, used), 0.0)
 
     # -- for users ------------------------------------------------------------------------------
@@ -239,6 +240,11 @@ class Mixture(Prediction, Conjugate):
             raise ValueError(
                 f"which: expected booleans of shape ({self.num_components},), got {which.dtype} "
                 f"of shape {which.shape}"
+            )
+        if self.weights.rest is not None:
+            raise ValueError(
+                "frozen: the infinite model needs its prior for components to come; take "
+                "truncated=True"
             )
         given = jax.tree.leaves(q.components), jax.tree.leaves(self.components)
         shapes = [[jnp.shape(leaf) for leaf in leaves] for leaves in given]

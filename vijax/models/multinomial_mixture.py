@@ -11,7 +11,7 @@ from .._pytree import pytree
 from ..families.dirichlet_multinomial import DirichletMultinomial
 from . import column_prior as prior
 from .column_mixture import ColumnMixture
-from .sizes import check_size
+from .sizes import check_size, shared_conc
 
 _M = TypeVar("_M", bound="MultinomialMixture")
 
@@ -52,7 +52,7 @@ class MultinomialMixture(ColumnMixture):
         return cls.with_prior(
             num_components,
             category_conc=value,
-            conc=prior.shared_conc(conc, weights, num_components),
+            conc=shared_conc(conc, weights, num_components),
             weights=weights,
             k_max=k_max,
         )

@@ -60,7 +60,7 @@ class Prediction:
         weight, each = q.weights.mean, q.components.log_predictive(batch)
         if q.weights.rest is not None:
             weight = jnp.append(weight, q.weights.rest)
-            new = q.components.unseen(self.components).log_predictive(batch)
+            new = self._unseen(q.components).log_predictive(batch)
             each = jnp.concatenate([each, new], -1)
         log_p = jnp.log(jnp.where(weight > 0, weight, 1.0)) - jnp.log(jnp.sum(weight))
         return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + each, -1)
@@ -85,7 +85,7 @@ class Prediction:
         rows = components.draw(k_rows, jnp.minimum(label, k - 1), **options)
         if rest is None:
             return rows, label
-        new = components.unseen(self.components).draw(k_new, jnp.zeros_like(label), **options)
+        new = self._unseen(components).draw(k_new, jnp.zeros_like(label), **options)
 
         def pick(old: Array, new: Array) -> Array:
             return jnp.where((label < k).reshape(-1, *[1] * (old.ndim - 1)), old, new)
@@ -124,6 +124,12 @@ class Prediction:
             pair = _imputed(resp, column.x, column.mask, found[0][name], found[1][name])
             each[name] = [part.reshape(x.shape) for part in pair]
         return tuple({name: pair[i] for name, pair in each.items()} for i in range(2))  # type: ignore[return-value]
+
+    def _unseen(self, components: Any) -> Any:
+        """One component without rows beside these, in their dtype."""
+        dtype = jax.tree.leaves(components)[0].dtype
+        prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
+        return components.unseen(prior)
 
     def _rows(self, x: Any, dtype: Any) -> Batch:
         batch = self.read(x)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 from .._pytree import pytree
 from . import column_prior as prior
 from .column_mixture import ColumnMixture
-from .sizes import check_size
+from .sizes import check_size, shared_conc
 
 _M = TypeVar("_M", bound="RateMixture")
 
@@ -43,7 +43,7 @@ class RateMixture(ColumnMixture):
             num_components,
             shape=shape,
             rate=prior.column_means(batch) ** -cls.power if rate is None else rate,
-            conc=prior.shared_conc(conc, weights, num_components),
+            conc=shared_conc(conc, weights, num_components),
             weights=weights,
             k_max=k_max,
         )

@@ -24,6 +24,11 @@ def check_size(num_components: Any, k_max: Any) -> int:
     return k_max
 
 
+def shared_conc(conc: Any, weights: Any, num_components: int) -> Any:
+    """The default prior on the weights, where none is given: one pseudo-row in all."""
+    return 1.0 / num_components if conc is None and weights is None else conc
+
+
 def per_component(
     name: str, value: Any, each: tuple[int, ...], num_components: int, size: int
 ) -> Any:

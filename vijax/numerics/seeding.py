@@ -21,9 +21,9 @@ def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array
 
 
 def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
-    """Whether a restart begins with narrow components: every other one from the ninth on."""
+    """Whether a restart begins with narrow components: every other one from the tenth on."""
     number = jnp.asarray(restart)
-    return (number >= 8) & (number % 2 == 1)
+    return (number >= 9) & (number % 2 == 1)
 
 
 def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
