@@ -391,7 +391,9 @@ def test_what_users_read_of_a_fit(key):
         assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 5}
         np.testing.assert_array_equal(q.moments().weights.log_p.shape, q.weights.mean.shape)
         assert np.isfinite(model.log_likelihood(q, x)).all()
-        assert set(model.sample_parameters(key, q, (3,))) == {"weights", "means", "covariances"}
+        drawn = model.sample_parameters(key, q, (3,))
+        assert set(drawn) - {"concentration"} == {"weights", "means", "covariances"}
+        assert ("concentration" in drawn) == (q is result.q)
     first, second = (
         np.asarray(model.predict(q, x)) for q in (result.q, result.q.take(jnp.array([1, 0, 2])))
     )
