@@ -11,8 +11,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m vijax --plot vijax-demo.png
 
 test: $(VENV)/.test
-	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
-	JAX_ENABLE_X64=0 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	JAX_ENABLE_X64=0 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,16 +1,23 @@
-"""One process, both precisions: float64 is on unless JAX_ENABLE_X64=0 is set from outside."""
+"""One process, one precision: float64, compiled in haste, unless JAX_ENABLE_X64=0 is set outside;
+
+then float32, compiled as for users.
+"""
 
 import os
 from pathlib import Path
+
+from .haste import xla_flags
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache/jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+if os.environ["JAX_ENABLE_X64"] == "1" and "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = xla_flags()
 
-import jax
-import numpy as np
-import pytest
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 X64 = bool(jax.config.jax_enable_x64)
 
