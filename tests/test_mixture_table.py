@@ -190,14 +190,19 @@ def test_exactness(pair, rng):
     assert bounds.max() > evidence - FEW * np.log(K) - 10.0
 
 
+@jax.jit
+def drawn(prior, q):
+    """Draws from q, and log p - log q there."""
+    draws = q.sample(jax.random.key(1), (2000,))
+    return draws, prior.log_prob(draws) - q.log_prob(draws)
+
+
 def check_monte_carlo(emission, model, x, resp, q, bound):
     """E_q[log p(x, z, theta) - log q(z, theta)] within 5 standard errors; rows' latents optimal."""
-    key = jax.random.key(1)
-    draws = q.components.sample(key, (2000,))
+    draws, ratio = drawn(model.components, q.components)
     log_lik = emission.log_lik(x, jax.tree.map(np.asarray, draws))
     if emission.evidence is None:
         log_lik = student_bound(x, draws, q.components)
-    ratio = model.components.log_prob(draws) - q.components.log_prob(draws)
     ratio = np.asarray(ratio).reshape(2000, -1).sum(-1)
     each = np.einsum("nk,snk->s", resp, np.broadcast_to(log_lik, (2000, *resp.shape))) + ratio
     log_p = np.asarray(q.weights.moments().log_p)
