@@ -1,6 +1,7 @@
-"""One process, one precision: float64, compiled in haste, unless JAX_ENABLE_X64=0 is set outside;
+"""One precision a process.
 
-then float32, compiled as for users.
+float64, and programs compiled in haste; with JAX_ENABLE_X64=0 from outside float32, and programs
+compiled as they are for users.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Compilation in haste, for programs that run once and for a moment."""
 
+import os
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ def xla_flags():
     start = "import jax; jax.devices('cpu')"
 
     def known(*flags):
-        env = {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
+        env = os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
         run = subprocess.run([sys.executable, "-c", start], env=env, capture_output=True)
         return run.returncode == 0
 
