@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from .._pytree import pytree, static
 from ..batch import Batch
@@ -37,8 +37,16 @@ class CAVI:
         it in float32. An update raises the bound by exactly KL(old || new) and the responses of
         the latent variables add at most as much again, near a fixed point.
         """
+        stats, log_z = expect(model, self.moments(state.proposal), batch, self.chunk)
+        return self.conclude(model, state, stats, log_z)
+
+    def moments(self, q: Any) -> Any:
+        """What the local step reads of q."""
+        return q.moments()
+
+    def conclude(self, model: Any, state: State, stats: Any, log_z: Float[Array, ""]) -> State:
+        """The state after a pass over all rows, however it was made."""
         q = state.proposal
-        stats, log_z = expect(model, q.moments(), batch, self.chunk)
         elbo = log_z - model.penalty(q)
         gain = 2.0 * jnp.sum(q.kl(state.q))
         return State(q, model.update(q, stats), elbo, gain, jnp.zeros_like(state.fault))
@@ -70,9 +78,17 @@ class EM:
 
         The gain is twice what the M-step gained (`kernel_gap`), as in CAVI.
         """
+        stats, log_z = expect(model, self.moments(state.proposal), batch, self.chunk)
+        return self.conclude(model, state, stats, log_z)
+
+    def moments(self, q: Any) -> Any:
+        """What the local step reads of q: its point."""
+        return q.point()
+
+    def conclude(self, model: Any, state: State, stats: Any, log_z: Float[Array, ""]) -> State:
+        """The state after a pass over all rows, however it was made."""
         q = state.proposal
         point = q.point()
-        stats, log_z = expect(model, point, batch, self.chunk)
         objective = log_z + model.log_prior(point)
         gain = 2.0 * jnp.sum(q.kernel_gap(state.aux))
         fault = jnp.where(model.collapsed(q), int(Status.COLLAPSED), 0).astype(state.fault.dtype)

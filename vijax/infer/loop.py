@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._pytree import pytree
 from ..batch import Batch
 from .result import Result, State, Status, Stop
 
@@ -35,6 +36,78 @@ class Method(Protocol):
         ...
 
 
+@pytree
+class Run:
+    """A fit on its way: what `advance` carries. `elbo_trace` is NaN where nothing has run."""
+
+    state: State
+    n_iter: Int[Array, "*b"]
+    status: Int[Array, "*b"]
+    streak: Int[Array, "*b"]
+    gain: Float[Array, "*b"]
+    elbo_trace: Float[Array, "*b t"]
+
+    @property
+    def running(self) -> Bool[Array, "*b"]:
+        """Whether there is a step to take."""
+        return self.status == Status.RUNNING
+
+
+def begin(state: State, stop: Stop) -> Run:
+    """A run of no steps, from `method.init`."""
+    dtype = state.elbo.dtype
+    zero = jnp.asarray(0, jnp.int32)
+    huge = jnp.asarray(jnp.finfo(dtype).max, dtype)
+    return Run(
+        state, zero, _code(Status.RUNNING), zero, huge, jnp.full((stop.trace,), jnp.nan, dtype)
+    )
+
+
+def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
+    """The run after a step that made `new`: kept or not, and whether there is another.
+
+    `total` is the weight of all rows.
+    """
+    dtype = new.elbo.dtype
+    eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
+    # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
+    rows = total + _PRIOR_ROWS
+    noise = rows * (8.0 * eps) ** 2
+    first = run.n_iter == 0
+    gain = jnp.where(first, huge, new.gain)
+    settled = _settled(gain, run.gain, stop.tol) | (gain <= noise)
+    streak = jnp.where(settled, run.streak + 1, 0)
+    finite = jnp.isfinite(new.elbo)
+    drop = run.state.elbo - new.elbo
+    fell = ~first & monotone & (drop > stop.slack * eps * (jnp.abs(new.elbo) + rows))
+    n_iter = run.n_iter + 1
+    status = jnp.select(
+        [new.fault > 0, ~finite, fell, streak >= stop.patience, n_iter >= stop.max_iter],
+        [new.fault, *(_code(s) for s in _ENDINGS)],
+        _code(Status.RUNNING),
+    )
+    keep = finite & (new.fault == 0) & ~fell
+    state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, run.state)
+    trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
+    return Run(state, n_iter, status, streak, gain, trace)
+
+
+def advance(
+    method: Any, model: Any, batch: Batch, run: Run, stop: Stop, key: Key[Array, ""] | None
+) -> Run:
+    """One step. Pure: drive many runs of your own with it."""
+    step_key = None if key is None else jax.random.fold_in(key, run.n_iter)
+    new = method.step(model, run.state, batch, step_key)
+    return judge(run, new, jnp.sum(batch.weight), stop, method.monotone)
+
+
+def finish(run: Run, point: bool) -> Result:
+    """What a run has come to."""
+    elbo = run.state.elbo
+    elbo = jnp.where(elbo > -jnp.finfo(elbo.dtype).max, elbo, jnp.nan)
+    return Result(run.state.q, elbo, run.status, run.n_iter, run.elbo_trace, point=point)
+
+
 def iterate(
     method: Any,
     model: Any,
@@ -47,43 +120,12 @@ def iterate(
 
     Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
     """
-    state = method.init(model, q, batch)
-    dtype = state.elbo.dtype
-    eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
-    # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
-    rows = jnp.sum(batch.weight) + _PRIOR_ROWS
-    noise = rows * (8.0 * eps) ** 2
-    trace = jnp.full((stop.trace,), jnp.nan, dtype)
-
-    def body(carry: Any) -> Any:
-        state, i, _, streak, last_gain, trace = carry
-        step_key = None if key is None else jax.random.fold_in(key, i)
-        new = method.step(model, state, batch, step_key)
-        trace = trace.at[i].set(new.elbo, mode="drop")
-        first = i == 0
-        gain = jnp.where(first, huge, new.gain)
-        settled = _settled(gain, last_gain, stop.tol) | (gain <= noise)
-        streak = jnp.where(settled, streak + 1, 0)
-        finite = jnp.isfinite(new.elbo)
-        drop = state.elbo - new.elbo
-        fell = ~first & method.monotone & (drop > stop.slack * eps * (jnp.abs(new.elbo) + rows))
-        i = i + 1
-        status = jnp.select(
-            [new.fault > 0, ~finite, fell, streak >= stop.patience, i >= stop.max_iter],
-            [new.fault, *(_code(s) for s in _ENDINGS)],
-            _code(Status.RUNNING),
-        )
-        keep = finite & (new.fault == 0) & ~fell
-        state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, state)
-        return state, i, status, streak, gain, trace
-
-    zero = jnp.asarray(0, jnp.int32)
-    start = (state, zero, _code(Status.RUNNING), zero, jnp.asarray(huge, dtype), trace)
-    state, n, status, _, _, trace = lax.while_loop(
-        lambda carry: carry[2] == Status.RUNNING, body, start
+    run = lax.while_loop(
+        lambda run: run.running,
+        lambda run: advance(method, model, batch, run, stop, key),
+        begin(method.init(model, q, batch), stop),
     )
-    elbo = jnp.where(state.elbo > -huge, state.elbo, jnp.nan)
-    return Result(state.q, elbo, status, n, trace, point=method.point)
+    return finish(run, method.point)
 
 
 def _code(status: Status) -> Array:
