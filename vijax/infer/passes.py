@@ -16,20 +16,45 @@ from ..model import Expected
 from ..numerics import sums
 
 # floats held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
-_CPU_FLOATS = 2**20
+_CPU_FLOATS = 2**21
 _DEVICE_FLOATS = 2**26
 
 
 def expect(
     model: Any, moments: Any, batch: Batch, chunk: int | None = None
 ) -> tuple[Any, Float[Array, ""]]:
-    """The model's local step over all rows: statistics, and the rows' part of the bound."""
+    """The model's local step over all rows: statistics, and the rows' part of the bound.
 
-    def local(part: Batch) -> tuple[Any, Array]:
-        e: Expected = model.local(moments, part)
-        return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
+    A model that knows a shortcut for these rows takes it wherever it is good.
+    """
 
-    return accumulate(local, batch, chunk or automatic_chunk(model.row_size(batch)))
+    def whole_pass(moments: Any, row_size: int) -> tuple[Any, Array]:
+        def local(part: Batch) -> tuple[Any, Array]:
+            e: Expected = model.local(moments, part)
+            return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
+
+        return accumulate(local, batch, chunk or automatic_chunk(row_size))
+
+    row_size = model.row_size(batch)
+    found = model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+    if found is None:
+        return whole_pass(moments, row_size)
+    return lax.cond(
+        found.good,
+        lambda: whole_pass(found.moments, found.row_size),
+        lambda: whole_pass(moments, row_size),
+    )
+
+
+def resolution(model: Any, moments: Any, batch: Batch, total: Float[Array, ""]) -> Float[Array, ""]:
+    """Nats that q may move from pass to pass by rounding alone; `total` is the weight of all rows.
+
+    Measured: up to a third of what rows in agreement would make of the error of their statistics.
+    """
+    found = model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+    if found is None:
+        return jnp.zeros_like(total)
+    return jnp.where(found.good, 0.5 * total * found.error**2, 0.0)
 
 
 def accumulate(

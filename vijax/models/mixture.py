@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..families.emission import Emission
+from ..families.products import Shortcut, shortcut
 from ..families.weights import Weights
 from ..model import Conjugate, Expected
 from ..numerics import seeding, special
@@ -131,6 +132,13 @@ class Mixture(Prediction, Conjugate):
         log_lik, latent = moments.components.local(batch)
         resp, log_z = special.normalize(_log_joint(moments, log_lik, batch))
         return Expected(self._stats(moments.components, batch, resp, latent), log_z)
+
+    def shortcut(self, moments: MixtureMoments, batch: Batch) -> Shortcut | None:
+        """Moments for which `local` is faster, if the components have such for these rows."""
+        found = shortcut(moments.components, batch)
+        if found is None:
+            return None
+        return replace(found, moments=MixtureMoments(moments.weights, found.moments))
 
     def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
         """Statistics of given responsibilities, about the means of q."""
