@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from .._host import check_bound, check_integer, to_device
 from .._pytree import replace
+from .._shards import replicate
 from ..batch import Batch
 from ..natural import Natural
 from . import start
@@ -184,8 +185,10 @@ def _fit(
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
-        return best(jax.tree.map(lambda a: a[None], run(0)))
-    return best(jax.vmap(run)(jnp.arange(num_restarts)))
+        runs = jax.tree.map(lambda a: a[None], run(0))
+    else:
+        runs = jax.vmap(run)(jnp.arange(num_restarts))
+    return replicate(best(runs), batch.sharding)
 
 
 @partial(jax.jit, static_argnames=("kind", "num_iters"))
@@ -202,7 +205,8 @@ def _trajectory(
         new = method.step(model, state, batch, step_key)
         return new, new
 
-    return jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+    states = jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+    return replicate(states, batch.sharding)
 
 
 def _keys(key: Any, restart: Any) -> tuple[Any, Any]:

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from .._pytree import replace
+from .._shards import axis_of, row_specs
 from ..batch import Batch
 from ..model import Expected
 from ..numerics import sums
@@ -38,8 +40,24 @@ def accumulate(
     """Sum `fn`, statistics and a number, over chunks of rows, with error terms.
 
     `rows` is a pytree with rows leading. Chunks are slices of the arrays as they are; the last
-    one overlaps its neighbour, and its Batch has weight 0 where it repeats rows.
+    one overlaps its neighbour, and its Batch has weight 0 where it repeats rows. Where rows are
+    spread over devices, each takes the chunks of its own; what they add up to is all that moves.
     """
+    sharding = _sharding(rows)
+    if sharding is None:
+        return _accumulate(fn, rows, chunk)
+    axis = axis_of(sharding)
+
+    def own(rows: Any) -> tuple[Any, Array]:
+        stats, value = _accumulate(fn, rows, chunk)
+        return stats.psum(axis), lax.psum(value, axis)
+
+    return _on_each(own, rows, sharding, PartitionSpec())
+
+
+def _accumulate(
+    fn: Callable[[Any], tuple[Any, Array]], rows: Any, chunk: int
+) -> tuple[Any, Float[Array, ""]]:
     n = jax.tree.leaves(rows)[0].shape[0]
     if n <= 2 * chunk:
         return fn(rows)
@@ -65,6 +83,13 @@ def accumulate(
 
 def map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, "n ..."]:
     """`fn` of the rows, a chunk at a time: one value, or array, for each."""
+    sharding = _sharding(rows)
+    if sharding is None:
+        return _map_rows(fn, rows, chunk)
+    return _on_each(lambda own: _map_rows(fn, own, chunk), rows, sharding, sharding.spec)
+
+
+def _map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, "n ..."]:
     n = jax.tree.leaves(rows)[0].shape[0]
     if n <= 2 * chunk:
         return fn(rows)
@@ -92,6 +117,31 @@ def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
 
     shapes = jax.eval_shape(leaves, start)
     return jax.tree.unflatten(structures[0], [jnp.zeros(s.shape, s.dtype) for s in shapes])
+
+
+def _sharding(rows: Any) -> NamedSharding | None:
+    """How the Batch among `rows` is spread over devices."""
+    found = [part.sharding for part in _parts(rows) if isinstance(part, Batch)]
+    return found[0] if found else None
+
+
+def _parts(rows: Any) -> list[Any]:
+    return jax.tree.leaves(rows, is_leaf=lambda leaf: isinstance(leaf, Batch))
+
+
+def _on_each(fn: Callable[[Any], Any], rows: Any, sharding: NamedSharding, out: Any) -> Any:
+    """`fn` on every device, of the rows that it holds."""
+
+    def own(rows: Any) -> Any:
+        def here(part: Any) -> Any:
+            return replace(part, sharding=None) if isinstance(part, Batch) else part
+
+        return fn(jax.tree.map(here, rows, is_leaf=lambda part: isinstance(part, Batch)))
+
+    specs = row_specs(rows, sharding, whole="patterns")
+    return jax.shard_map(
+        own, mesh=sharding.mesh, in_specs=(specs,), out_specs=out, check_vma=False
+    )(rows)
 
 
 def _cut(rows: Any, first: Array, chunk: int, here: Array) -> Any:
