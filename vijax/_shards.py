@@ -8,6 +8,7 @@ mesh most operations ask where their result should lie; arrays are viewed on its
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ def to_auto(tree: Any) -> Any:
         sharding = _named(leaf)
         if sharding is None or set(sharding.mesh.axis_types) == {AxisType.Auto}:
             return leaf
-        return jax.device_put(leaf, _on_auto_mesh(sharding, *sharding.spec))
+        return jax.device_put(leaf, auto_sharding(sharding.mesh, *sharding.spec))
 
     return jax.tree.map(one, tree)
 
@@ -34,13 +35,21 @@ def sharding_of_rows(tree: Any) -> NamedSharding | None:
     for leaf in jax.tree.leaves(tree):
         sharding = _named(leaf)
         if sharding is not None and len(sharding.spec) and sharding.spec[0] is not None:
-            return _on_auto_mesh(sharding, sharding.spec[0])
+            return auto_sharding(sharding.mesh, sharding.spec[0])
     return None
 
 
 def axis_of(sharding: NamedSharding) -> Any:
     """The mesh axis, or axes, that rows are spread over."""
     return sharding.spec[0]
+
+
+def num_shards(sharding: NamedSharding) -> int:
+    """Into how many parts rows are divided."""
+    axes = axis_of(sharding)
+    return math.prod(
+        sharding.mesh.shape[name] for name in ((axes,) if isinstance(axes, str) else axes)
+    )
 
 
 def place(value: Any, sharding: NamedSharding | None, dtype: Any = None) -> jax.Array:
@@ -78,10 +87,9 @@ def _named(leaf: Any) -> NamedSharding | None:
     return leaf.sharding if isinstance(leaf.sharding, NamedSharding) else None
 
 
-def _on_auto_mesh(sharding: NamedSharding, *spec: Any) -> NamedSharding:
-    mesh = sharding.mesh
-    assert isinstance(mesh, Mesh)  # of a concrete array
+def auto_sharding(mesh: Any, *spec: Any) -> NamedSharding:
+    """On the `Auto` mesh of the same devices."""
+    assert isinstance(mesh, Mesh)  # and no abstract one, as of a tracer
     kinds = (AxisType.Auto,) * len(mesh.axis_names)
-    return NamedSharding(
-        Mesh(mesh.devices, mesh.axis_names, axis_types=kinds), PartitionSpec(*spec)
-    )
+    twin = Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
+    return NamedSharding(twin, PartitionSpec(*spec))

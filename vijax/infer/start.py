@@ -65,12 +65,13 @@ def make(
         value = jnp.argsort(~model.active, stable=True)[place]
 
     def once(q: Any) -> Any:
-        def assign(rows: Any) -> Any:
+        def assign(rows: Any, model: Any, q: Any) -> Any:
             part, given = rows
             resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
             return model.assign(q, part, resp), jnp.zeros((), dtype)
 
-        stats, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size(batch)))
+        chunk = automatic_chunk(model.row_size(batch))
+        stats, _ = accumulate(assign, (batch, value), chunk, model, q)
         return model.update(q, stats)
 
     dtype = batch.weight.dtype
