@@ -8,14 +8,18 @@ mesh most operations ask where their result should lie; arrays are viewed on its
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ._host import is_concrete, to_device
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def to_auto(tree: Any) -> Any:
@@ -28,6 +32,52 @@ def to_auto(tree: Any) -> Any:
         return jax.device_put(leaf, auto_sharding(sharding.mesh, *sharding.spec))
 
     return jax.tree.map(one, tree)
+
+
+def on_auto_mesh(fn: _F) -> _F:
+    """Where `jax.set_mesh` has set a mesh with `Explicit` axes, `fn` is run as if they were `Auto`.
+
+    What it returns is on the mesh that was set. Raises ValueError inside of a trace for arrays that
+    are spread over `Explicit` axes.
+    """
+
+    @functools.wraps(fn)
+    def run(*args: Any, **options: Any) -> Any:
+        leaves = jax.tree.leaves((args, options))
+        if not is_concrete(*leaves):
+            refuse_explicit(leaves)
+            return fn(*args, **options)
+        outside = jax.sharding.get_abstract_mesh()
+        if AxisType.Explicit not in outside.axis_types:
+            return fn(*args, **options)
+        auto = outside.update_axis_types(dict.fromkeys(outside.axis_names, AxisType.Auto))
+
+        def back(leaf: Any) -> Any:
+            sharding = _named(leaf)
+            if sharding is None or sharding.mesh.axis_names != outside.axis_names:
+                return leaf
+            mesh = _mesh_like(sharding.mesh, outside.axis_types)
+            return jax.device_put(leaf, NamedSharding(mesh, sharding.spec))
+
+        args, options = to_auto((args, options))
+        with jax.sharding.use_abstract_mesh(auto):
+            return jax.tree.map(back, fn(*args, **options))
+
+    return cast(_F, run)
+
+
+def refuse_explicit(leaves: Any) -> None:
+    """Raise ValueError for a traced array that is spread over `Explicit` axes."""
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array) and not is_concrete(leaf):
+            sharding = jax.typeof(leaf).sharding
+            kinds = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+            for name in jax.tree.leaves(tuple(sharding.spec)):
+                if kinds.get(name) == AxisType.Explicit:
+                    raise ValueError(
+                        f"data: inside of jit, an array is spread over the Explicit axis {name!r}; "
+                        "call this outside of jit, or make the mesh with AxisType.Auto"
+                    )
 
 
 def sharding_of_rows(tree: Any) -> NamedSharding | None:
@@ -82,14 +132,17 @@ def row_specs(tree: Any, sharding: NamedSharding, whole: str) -> Any:
 
 
 def _named(leaf: Any) -> NamedSharding | None:
-    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+    if not isinstance(leaf, jax.Array) or not is_concrete(leaf):
         return None
     return leaf.sharding if isinstance(leaf.sharding, NamedSharding) else None
 
 
 def auto_sharding(mesh: Any, *spec: Any) -> NamedSharding:
     """On the `Auto` mesh of the same devices."""
-    assert isinstance(mesh, Mesh)  # and no abstract one, as of a tracer
     kinds = (AxisType.Auto,) * len(mesh.axis_names)
-    twin = Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
-    return NamedSharding(twin, PartitionSpec(*spec))
+    return NamedSharding(_mesh_like(mesh, kinds), PartitionSpec(*spec))
+
+
+def _mesh_like(mesh: Any, axis_types: Any) -> Mesh:
+    assert isinstance(mesh, Mesh)  # and no abstract one, as of a tracer
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=axis_types)

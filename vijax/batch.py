@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._host import as_floats, column_names, common_dtype, fetched, is_concrete, namespace, to_device
 from ._pytree import map_fields, pytree, replace, static
-from ._shards import place, sharding_of_rows, to_auto
+from ._shards import on_auto_mesh, place, sharding_of_rows, to_auto
 from .numerics import averages, linalg
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
@@ -45,6 +45,7 @@ class Batch:
     sharding: NamedSharding | None = static(default=None)
 
     @classmethod
+    @on_auto_mesh
     def of(
         cls,
         data: Any,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .._pytree import replace
-from .._shards import auto_sharding, num_shards, row_specs
+from .._shards import auto_sharding, num_shards, on_auto_mesh, refuse_explicit, row_specs, to_auto
 from ..batch import Batch
 
 
+@on_auto_mesh
 def shard_rows(
     data: Any, mesh: Mesh, axis: str | tuple[str, ...] | None = None, **parts: Any
 ) -> Batch:
@@ -59,36 +60,38 @@ def shard_rows(
     )
 
 
-def over_devices(
-    fn: Callable[..., Any], devices: Sequence[jax.Device] | None = None
-) -> Callable[..., Any]:
+def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., Any]:
     """`fn` with the leading axis of its arguments and results shared out over `devices`.
 
-    `fn` is called once on each device (None: all of this process), with its part of every
+    `fn` is called once on each device (default: all of this process), with its part of every
     argument: vmap inside of it, as in `jax.jit(over_devices(jax.vmap(fit_one)))`. No device waits
     for another before all are done. Arguments are pytrees of arrays with one common leading axis,
     of any length: the last entry is repeated until devices have equally many, and the repetitions
-    are cut off again. What `fn` closes over is on every device. Traceable: jit it.
+    are cut off again. What `fn` closes over is on every device. Traceable: jit it. Raises
+    ValueError inside of jit for arrays that are spread over `Explicit` axes.
     """
 
     def run(*args: Any) -> Any:
         found = jax.local_devices() if devices is None else list(devices)
         if len(found) == 1:
             return fn(*args)
+        args = to_auto(args)
+        refuse_explicit(jax.tree.leaves(args))
         n = jax.tree.leaves(args)[0].shape[0]
         size = -(-n // len(found)) * len(found)
         index = np.minimum(np.arange(size), n - 1)
         mesh = Mesh(np.array(found), ("fits",), axis_types=(AxisType.Auto,))
         spec = PartitionSpec("fits")
         spread = jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        if size > n:
-            args = jax.tree.map(lambda a: jnp.asarray(a)[index], args)
-        return jax.tree.map(lambda a: a[:n], spread(*args))
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            if size > n:
+                args = jax.tree.map(lambda a: jnp.asarray(a)[index], args)
+            return jax.tree.map(lambda a: a[:n], spread(*args))
 
     return run
 
 
-def _host_device() -> jax.Device | None:
+def _host_device() -> Any:
     """The memory of the host, if JAX may use it: rows need not fit on one device."""
     try:
         return jax.local_devices(backend="cpu")[0]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from .._host import check_bound, check_integer, to_device
 from .._pytree import replace
-from .._shards import replicate
+from .._shards import on_auto_mesh, replicate
 from ..batch import Batch
 from ..natural import Natural
 from . import start
@@ -21,6 +21,7 @@ from .moves import Moves, search
 from .result import Result, State, Stop, best
 
 
+@on_auto_mesh
 def fit(
     model: Any,
     data: Any,
@@ -62,6 +63,7 @@ def fit(
     return result if names is None else replace(result, names=names)
 
 
+@on_auto_mesh
 def trajectory(
     model: Any,
     data: Any,
@@ -84,6 +86,7 @@ def trajectory(
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
 
 
+@on_auto_mesh
 def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
     """The objective of `method` at any q, in nats: for CAVI the exact evidence lower bound.
 
