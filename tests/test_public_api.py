@@ -12,8 +12,8 @@ ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential GammaPoiss
 MeanPrecision Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
 MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product
 Result Selection SphericalNormalGamma State Status StickBreaking Stop StudentT StudentTMixture
-TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge iterate load presets prune
-pytree relabel save search select_num_components static trajectory
+TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge iterate load over_devices
+presets prune pytree relabel save search select_num_components shard_rows static trajectory
 """
 
 

@@ -29,6 +29,8 @@ from .families.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
 from .families.weights import Weights as Weights
 from .infer.cavi import CAVI as CAVI
 from .infer.cavi import EM as EM
+from .infer.devices import over_devices as over_devices
+from .infer.devices import shard_rows as shard_rows
 from .infer.fit import elbo as elbo
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory

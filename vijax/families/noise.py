@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._host import is_concrete
@@ -135,10 +134,10 @@ class WithNoise(Emission):
         if rows.label is None or not is_concrete(rows.label, rows.weight, rows.x, self.low):
             return
         k = jax.tree.leaves(self.others)[0].shape[0]
-        known = np.asarray((rows.label == k) & (rows.weight > 0))
-        lost = known & np.isneginf(_box(rows, self.low, self.high)[:, 0])
-        if lost.any():
-            raise ValueError(f"label: row {int(np.argmax(lost))} is known noise, but off its box")
+        known = (rows.label == k) & (rows.weight > 0)
+        lost = known & jnp.isneginf(_box(rows, self.low, self.high)[:, 0])
+        if bool(lost.any()):
+            raise ValueError(f"label: row {int(lost.argmax())} is known noise, but off its box")
 
     def observe(
         self, rows: Batch, mass: Float[Array, "n k"], at: NoiseMoments, latent: Any

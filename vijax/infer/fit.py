@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from .._host import check_bound, check_integer, to_device
 from .._pytree import replace
+from .._shards import on_auto_mesh, replicate
 from ..batch import Batch
 from ..natural import Natural
 from . import start
@@ -20,6 +21,7 @@ from .moves import Moves, search
 from .result import Result, State, Stop, best
 
 
+@on_auto_mesh
 def fit(
     model: Any,
     data: Any,
@@ -61,6 +63,7 @@ def fit(
     return result if names is None else replace(result, names=names)
 
 
+@on_auto_mesh
 def trajectory(
     model: Any,
     data: Any,
@@ -83,6 +86,7 @@ def trajectory(
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
 
 
+@on_auto_mesh
 def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
     """The objective of `method` at any q, in nats: for CAVI the exact evidence lower bound.
 
@@ -184,8 +188,10 @@ def _fit(
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
-        return best(jax.tree.map(lambda a: a[None], run(0)))
-    return best(jax.vmap(run)(jnp.arange(num_restarts)))
+        runs = jax.tree.map(lambda a: a[None], run(0))
+    else:
+        runs = jax.vmap(run)(jnp.arange(num_restarts))
+    return replicate(best(runs), batch.sharding)
 
 
 @partial(jax.jit, static_argnames=("kind", "num_iters"))
@@ -202,7 +208,8 @@ def _trajectory(
         new = method.step(model, state, batch, step_key)
         return new, new
 
-    return jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+    states = jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+    return replicate(states, batch.sharding)
 
 
 def _keys(key: Any, restart: Any) -> tuple[Any, Any]:

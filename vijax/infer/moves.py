@@ -116,29 +116,34 @@ def propose(
     free = model.movable[spare] & ~used[spare]
     slot = jnp.where(merge | ~free, gone, spare)
 
-    def of_row(part: Batch) -> Array:
+    def of_row(part: Batch, model: Any, moments: Any, target: Array) -> Array:
         resp, log_z = special.normalize(model.log_joint(moments, part))
         return jnp.stack([resp[:, target], log_z], -1)
 
-    mine, log_z = jnp.moveaxis(map_rows(of_row, batch, chunk), -1, 0)
+    given = model, moments, target
+    mine, log_z = jnp.moveaxis(map_rows(of_row, batch, chunk, *given), -1, 0)
     half = _halves(keys[3], points, weight * mine)
     near = _neighbours(keys[4], points, weight, log_z, jnp.sum(used))
 
-    def assign(rows: Any) -> Any:
+    # whoever holds the slot gives its rows away: to its partner, or to the one that is split
+    heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
+
+    def assign(rows: Any, model: Any, moments: Any, q: Any, kind: Any, at: Any) -> Any:
         part, half, near = rows
+        split, delete, birth = kind
+        target, slot, heir = at
         log_joint = model.log_joint(moments, part)
         drop = delete & (jnp.arange(log_joint.shape[1]) == target)
         resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
-        # whoever holds the slot gives its rows away: to its partner, or to the one that is split
-        heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
         moved = _move(resp, slot, heir, ~delete & (heir != slot))
         part_of = jnp.where(split, half * moved[:, target], 0.0)
         moved = moved.at[:, target].add(-part_of).at[:, slot].add(part_of)
         born = jnp.where(birth, near, 0.0)[:, None]
-        new = (jnp.arange(moved.shape[1]) == slot).astype(weight.dtype)
-        return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), weight.dtype)
+        new = (jnp.arange(moved.shape[1]) == slot).astype(part.weight.dtype)
+        return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), new.dtype)
 
-    stats, _ = accumulate(assign, (batch, half, near), chunk)
+    given = model, moments, q, (split, delete, birth), (target, slot, heir)
+    stats, _ = accumulate(assign, (batch, half, near), chunk, *given)
     return model.update(q, stats)
 
 

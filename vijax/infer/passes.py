@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from .._pytree import replace
+from .._shards import axis_of, num_shards, row_specs
 from ..batch import Batch
 from ..model import Expected
 from ..numerics import sums
@@ -29,11 +31,11 @@ def expect(
     """
 
     def whole_pass(moments: Any, row_size: int) -> tuple[Any, Array]:
-        def local(part: Batch) -> tuple[Any, Array]:
+        def local(part: Batch, model: Any, moments: Any) -> tuple[Any, Array]:
             e: Expected = model.local(moments, part)
             return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
 
-        return accumulate(local, batch, chunk or automatic_chunk(row_size))
+        return accumulate(local, batch, chunk or automatic_chunk(row_size), model, moments)
 
     row_size = model.row_size(batch)
     found = model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
@@ -58,13 +60,30 @@ def resolution(model: Any, moments: Any, batch: Batch, total: Float[Array, ""]) 
 
 
 def accumulate(
-    fn: Callable[[Any], tuple[Any, Array]], rows: Any, chunk: int
+    fn: Callable[..., tuple[Any, Array]], rows: Any, chunk: int, *given: Any
 ) -> tuple[Any, Float[Array, ""]]:
-    """Sum `fn`, statistics and a number, over chunks of rows, with error terms.
+    """Sum `fn(rows, *given)`, statistics and a number, over chunks of rows, with error terms.
 
     `rows` is a pytree with rows leading. Chunks are slices of the arrays as they are; the last
-    one overlaps its neighbour, and its Batch has weight 0 where it repeats rows.
+    one overlaps its neighbour, and its Batch has weight 0 where it repeats rows. Where rows are
+    spread over devices, each takes the chunks of its own; what they add up to is all that moves.
+    Arrays that `fn` needs beside the rows are `given`, for it is called on every device.
     """
+    sharding = _sharding(rows)
+    if sharding is None:
+        return _accumulate(lambda part: fn(part, *given), rows, chunk)
+    axis = axis_of(sharding)
+
+    def own(rows: Any, *given: Any) -> tuple[Any, Array]:
+        stats, value = _accumulate(lambda part: fn(part, *given), rows, chunk)
+        return stats.psum(axis), lax.psum(value, axis)
+
+    return _on_each(own, sharding, PartitionSpec())(rows, *given)
+
+
+def _accumulate(
+    fn: Callable[[Any], tuple[Any, Array]], rows: Any, chunk: int
+) -> tuple[Any, Float[Array, ""]]:
     n = jax.tree.leaves(rows)[0].shape[0]
     if n <= 2 * chunk:
         return fn(rows)
@@ -88,8 +107,19 @@ def accumulate(
     return total[0] + lost[0], total[1] + lost[1]
 
 
-def map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, "n ..."]:
-    """`fn` of the rows, a chunk at a time: one value, or array, for each."""
+def map_rows(fn: Callable[..., Array], rows: Any, chunk: int, *given: Any) -> Float[Array, "n ..."]:
+    """`fn(rows, *given)`, a chunk of rows at a time: one value, or array, for each."""
+
+    def own(rows: Any, *given: Any) -> Array:
+        return _map_rows(lambda part: fn(part, *given), rows, chunk)
+
+    sharding = _sharding(rows)
+    if sharding is None:
+        return own(rows, *given)
+    return _on_each(own, sharding, sharding.spec)(rows, *given)
+
+
+def _map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, "n ..."]:
     n = jax.tree.leaves(rows)[0].shape[0]
     if n <= 2 * chunk:
         return fn(rows)
@@ -117,6 +147,38 @@ def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
 
     shapes = jax.eval_shape(leaves, start)
     return jax.tree.unflatten(structures[0], [jnp.zeros(s.shape, s.dtype) for s in shapes])
+
+
+def _is_batch(part: Any) -> bool:
+    return isinstance(part, Batch)
+
+
+def _sharding(rows: Any) -> NamedSharding | None:
+    """How the Batch among `rows` is spread over devices; None if it is not, or no longer evenly."""
+    for part in jax.tree.leaves(rows, is_leaf=_is_batch):
+        if _is_batch(part) and part.sharding is not None:
+            even = part.weight.shape[0] % num_shards(part.sharding) == 0
+            return part.sharding if even else None
+    return None
+
+
+def _on_each(fn: Callable[..., Any], sharding: NamedSharding, out: Any) -> Callable[..., Any]:
+    """`fn(rows, *given)` on every device, with the rows that it holds."""
+
+    def own(rows: Any, *given: Any) -> Any:
+        def here(part: Any) -> Any:
+            return replace(part, sharding=None) if _is_batch(part) else part
+
+        return fn(jax.tree.map(here, rows, is_leaf=_is_batch), *given)
+
+    def run(rows: Any, *given: Any) -> Any:
+        specs = row_specs(rows, sharding, whole="patterns"), *[PartitionSpec()] * len(given)
+        each = jax.shard_map(
+            own, mesh=sharding.mesh, in_specs=specs, out_specs=out, check_vma=False
+        )
+        return each(rows, *given)
+
+    return run
 
 
 def _cut(rows: Any, first: Array, chunk: int, here: Array) -> Any:
