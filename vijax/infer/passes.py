@@ -49,7 +49,7 @@ def accumulate(
         here = first + jnp.arange(chunk) >= start
         return _cut(rows, first, chunk, here)
 
-    zero = _zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
+    zero = zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
 
     def step(carry: Any, start: Array) -> tuple[Any, None]:
         (stats, value), (lost_stats, lost_value) = carry
@@ -82,7 +82,8 @@ def map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array, 
     return lax.scan(step, zero, jnp.arange(0, n, chunk))[0]
 
 
-def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+def zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+    """What `fn` gives, of zeros, without running it."""
     structures = []
 
     def leaves(start: Array) -> list[Array]:
