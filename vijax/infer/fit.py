@@ -152,7 +152,7 @@ def _strong(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _check_key(key: Any, drawn: bool, method: Any) -> None:
+def _check_key(key: Any, drawn: bool, method: Any = None) -> None:
     if key is None:
         if drawn or getattr(method, "draws", False):
             what = "start is" if drawn else "method's rows are"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, Key, UInt32
 
-_ROUNDS = 8
+_ROUNDS = 12
 
 
 def shuffled(key: Key[Array, ""], place: Int[Array, "m"], n: Int[Array, ""]) -> Int[Array, "m"]:
