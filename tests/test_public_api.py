@@ -9,11 +9,12 @@ NAMES = """
 Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Columns Conjugate DiagonalNormalGamma
 Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess EM Emission Expected
 ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential GammaPoisson GaussianMixture
-MeanPrecision Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
+MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
 MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product
-Result Selection SphericalNormalGamma State Status StickBreaking Stop StudentT StudentTMixture
-TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge iterate load over_devices
-presets prune pytree relabel save search select_num_components shard_rows static trajectory
+Result RobbinsMonro SVI Selection SphericalNormalGamma State Status StickBreaking Stop Streaming
+StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge
+iterate load over_devices presets prune pytree relabel save search select_num_components
+shard_rows static trajectory
 """
 
 

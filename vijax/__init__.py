@@ -39,6 +39,7 @@ from .infer.labels import prune as prune
 from .infer.labels import relabel as relabel
 from .infer.loop import Method as Method
 from .infer.loop import iterate as iterate
+from .infer.memoized import Memoized as Memoized
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search
 from .infer.result import FitError as FitError
@@ -47,6 +48,9 @@ from .infer.result import State as State
 from .infer.result import Status as Status
 from .infer.result import Stop as Stop
 from .infer.result import best as best
+from .infer.streaming import Streaming as Streaming
+from .infer.svi import SVI as SVI
+from .infer.svi import RobbinsMonro as RobbinsMonro
 from .model import Conjugate as Conjugate
 from .model import Expected as Expected
 from .model import Model as Model

@@ -177,6 +177,10 @@ class WithNoise(Emission):
         """As the others, and two."""
         return self.others.row_size(rows) + 2
 
+    def expected_log_lik(self, stats: WithNoise) -> Float[Array, ""]:
+        """The others'; the noise has nothing that changes."""
+        return self.others.expected_log_lik(stats.others)
+
     def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """The others'."""
         return self.others.log_prior(moments.others, active[:-1])

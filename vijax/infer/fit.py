@@ -50,11 +50,11 @@ def fit(
     batch, model, stop, method, names = _prepare(model, data, method, stop)
     kind, value = start.read(model, batch, init)
     drawn = kind in start.DRAWN and (kind == "random" or model.draws)
-    _check_key(key, drawn)
+    _check_key(key, drawn, method)
     check_integer("num_restarts", num_restarts)
     if num_restarts < 1:
         raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
-    if num_restarts > 1 and not drawn:
+    if num_restarts > 1 and not (drawn or getattr(method, "draws", False)):
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
     moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
     result = _fit(
@@ -82,7 +82,7 @@ def trajectory(
     check_bound("num_iters", num_iters, least=1.0)
     batch, model, _, method, _ = _prepare(model, data, method, Stop())
     kind, value = start.read(model, batch, init)
-    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
+    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws), method)
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
 
 
@@ -138,6 +138,8 @@ def _check_kinds(model: Any, method: Any, stop: Any) -> None:
         if value is not None:
             check_integer(name, value)
             check_bound(name, value, least=1.0)
+    if hasattr(method, "check"):
+        method.check(model)
     check_bound("stop: slack", stop.slack, least=0.0)
     check_bound("stop: tol", stop.tol, least=0.0)
     check_bound("stop: patience", stop.patience, least=1.0)
@@ -154,10 +156,11 @@ def _strong(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _check_key(key: Any, drawn: bool) -> None:
+def _check_key(key: Any, drawn: bool, method: Any = None) -> None:
     if key is None:
-        if drawn:
-            raise ValueError("key: this start is drawn at random; pass key=jax.random.key(0)")
+        if drawn or getattr(method, "draws", False):
+            what = "start is" if drawn else "method's rows are"
+            raise ValueError(f"key: this {what} drawn at random; pass key=jax.random.key(0)")
         return
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError(f"key: expected a typed key, jax.random.key(0), got {type(key).__name__}")
@@ -222,4 +225,6 @@ def _keys(key: Any, restart: Any) -> tuple[Any, Any]:
 
 @jax.jit
 def _step(model: Any, batch: Batch, q: Any, method: Any) -> Array:
+    if getattr(method, "estimates", False):
+        return method.evaluate(model, q, batch)
     return method.step(model, method.init(model, q, batch), batch, None).elbo

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .._pytree import pytree
+from .._pytree import pytree, replace
 from ..batch import Batch
 from .result import Result, State, Status, Stop
 
@@ -21,7 +21,10 @@ _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.M
 class Method(Protocol):
     """An algorithm: a first state and a step. Settings are its fields.
 
-    `monotone` says that the objective must not fall, `point` that q stands for its point.
+    `monotone` says that the objective must not fall, `point` that q stands for its point, and,
+    where they are there and true, `draws` that steps need a key, and `estimates` that their
+    objective is only an estimate: then `evaluate(model, q, batch)` is the exact one. A method may
+    have `check(model)`, which raises on the host for settings that make no sense.
     """
 
     monotone: ClassVar[bool]
@@ -125,7 +128,17 @@ def iterate(
         lambda run: advance(method, model, batch, run, stop, key),
         begin(method.init(model, q, batch), stop),
     )
-    return finish(run, method.point)
+    return finish(exact(method, model, batch, run), method.point)
+
+
+def exact(method: Any, model: Any, batch: Batch, run: Run) -> Run:
+    """The run with the exact objective of its q, by a pass where the method's is an estimate."""
+    if not getattr(method, "estimates", False):
+        return run
+    state = run.state
+    known = state.elbo > -jnp.finfo(state.elbo.dtype).max
+    elbo = jnp.where(known, method.evaluate(model, state.q, batch), state.elbo)
+    return replace(run, state=replace(state, elbo=elbo))
 
 
 def _code(status: Status) -> Array:

@@ -93,7 +93,7 @@ def _accumulate(
         here = first + jnp.arange(chunk) >= start
         return _cut(rows, first, chunk, here)
 
-    zero = _zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
+    zero = zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
 
     def step(carry: Any, start: Array) -> tuple[Any, None]:
         (stats, value), (lost_stats, lost_value) = carry
@@ -137,7 +137,8 @@ def _map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array,
     return lax.scan(step, zero, jnp.arange(0, n, chunk))[0]
 
 
-def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+def zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+    """What `fn` gives, of zeros, without running it."""
     structures = []
 
     def leaves(start: Array) -> list[Array]:
