@@ -32,11 +32,13 @@ from .infer.cavi import EM as EM
 from .infer.fit import elbo as elbo
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
+from .infer.halving import Halving as Halving
 from .infer.labels import align as align
 from .infer.labels import prune as prune
 from .infer.labels import relabel as relabel
 from .infer.loop import Method as Method
 from .infer.loop import iterate as iterate
+from .infer.many import fit_many as fit_many
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search
 from .infer.result import FitError as FitError

@@ -28,18 +28,23 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     if isinstance(init, str):
         if init != "random":
             raise ValueError(f"init: expected None, 'random', an array or a Result, got {init!r}")
-        _need_assignments(model)
+        need_assignments(model)
         return "random", None
     if isinstance(init, Result):
         init = init.q
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
-    _need_assignments(model)
+    need_assignments(model)
+    return read_rows(init, batch.weight, model.active)
+
+
+def read_rows(init: Any, weight: Any, active: Any) -> tuple[str, Any]:
+    """As `read`, of what says for every row to which component it belongs."""
     array = init if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
-        return "labels", _check_labels(array, batch.weight, model.active)
-    resp = _check_responsibilities(as_floats("init", array), batch.weight, model.active)
-    return "responsibilities", to_device(resp, batch.weight.dtype)
+        return "labels", _check_labels(array, weight, active)
+    resp = _check_responsibilities(as_floats("init", array), weight, active)
+    return "responsibilities", to_device(resp, weight.dtype)
 
 
 def make(
@@ -75,7 +80,8 @@ def make(
     return jax.lax.fori_loop(0, 2, lambda _, q: once(q), model.template)
 
 
-def _need_assignments(model: Any) -> None:
+def need_assignments(model: Any) -> None:
+    """Raise ValueError for a model without latent assignments."""
     if not hasattr(model, "assign"):
         raise ValueError(
             f"init: {type(model).__name__} has no latent assignments; "
