@@ -9,12 +9,12 @@ NAMES = """
 Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Columns Conjugate DiagonalNormalGamma
 Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess EM Emission Expected
 ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential GammaPoisson GaussianMixture
-MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
-MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product
-Result RobbinsMonro SVI Selection SphericalNormalGamma State Status StickBreaking Stop Streaming
-StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge
-iterate load over_devices presets prune pytree relabel save search select_num_components
-shard_rows static trajectory
+Halving MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model Moves
+MultinomialMixture MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart
+PoissonMixture Product Result RobbinsMonro SVI Selection SphericalNormalGamma State Status
+StickBreaking Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align
+best datasets elbo fit fit_many gauge iterate load over_devices presets prune pytree relabel save
+search select_num_components shard_rows static trajectory
 """
 
 
@@ -39,9 +39,10 @@ def test_fit_takes_what_it_promises():
         "stop",
         "num_restarts",
         "moves",
+        "halving",
     ]
     keyword = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert keyword == ["key", "init", "method", "stop", "num_restarts", "moves"]
+    assert keyword == ["key", "init", "method", "stop", "num_restarts", "moves", "halving"]
     assert parameters["key"].default is None
 
 

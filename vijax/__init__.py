@@ -34,11 +34,13 @@ from .infer.devices import shard_rows as shard_rows
 from .infer.fit import elbo as elbo
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
+from .infer.halving import Halving as Halving
 from .infer.labels import align as align
 from .infer.labels import prune as prune
 from .infer.labels import relabel as relabel
 from .infer.loop import Method as Method
 from .infer.loop import iterate as iterate
+from .infer.many import fit_many as fit_many
 from .infer.memoized import Memoized as Memoized
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search

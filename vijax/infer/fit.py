@@ -16,9 +16,12 @@ from ..batch import Batch
 from ..natural import Natural
 from . import start
 from .cavi import CAVI
+from .halving import Halving
 from .loop import iterate
 from .moves import Moves, search
+from .passes import has_shortcut
 from .result import Result, State, Stop, best
+from .several import automatic, several
 
 
 @on_auto_mesh
@@ -32,6 +35,7 @@ def fit(
     stop: Stop = Stop(),
     num_restarts: int = 1,
     moves: Any = None,
+    halving: Halving | None = None,
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
@@ -41,8 +45,8 @@ def fit(
     labels (n,), or a q or Result to continue from. `key` (typed, `jax.random.key`) is needed
     exactly when something is drawn; restart i uses `fold_in(key, i)`, so more restarts never change
     the earlier ones. `moves`, a `Moves`, has every start go on to search over structures; it draws,
-    so it needs a key. Runs under jit and vmap of the surroundings too; values are checked only
-    outside of them.
+    so it needs a key. `halving`, a `Halving`, leaves most restarts early. Runs under jit and vmap
+    of the surroundings too; values are checked only outside of them.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
@@ -57,8 +61,9 @@ def fit(
     if num_restarts > 1 and not (drawn or getattr(method, "draws", False)):
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
     moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
+    halving = None if halving is None else check_halving(halving, moves)
     result = _fit(
-        model, batch, key, value, method, stop, moves, kind=kind, num_restarts=num_restarts
+        model, batch, key, value, method, stop, moves, halving, kind=kind, num_restarts=num_restarts
     )
     return result if names is None else replace(result, names=names)
 
@@ -126,6 +131,16 @@ def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
     return _strong(moves, dtype)
 
 
+def check_halving(halving: Any, moves: Any) -> Halving:
+    """Strongly typed; raises TypeError for anything else, ValueError beside moves."""
+    if not isinstance(halving, Halving):
+        raise TypeError(f"halving: expected Halving(...), got {halving!r}")
+    if moves is not None:
+        raise ValueError("halving: every start that moves is a search of its own; give one of them")
+    check_bound("halving: sweeps", halving.sweeps, least=1.0)
+    return _strong(halving, jnp.float32)
+
+
 def _check_kinds(model: Any, method: Any, stop: Any) -> None:
     if isinstance(model, type) or not hasattr(model, "local"):
         raise TypeError(f"model: expected a model such as GaussianMixture, got {model!r}")
@@ -177,13 +192,17 @@ def _fit(
     method: Any,
     stop: Stop,
     moves: Moves | None,
+    halving: Halving | None,
     *,
     kind: str,
     num_restarts: int,
 ) -> Result:
+    def start_of(k_start: Any, restart: Any) -> Any:
+        return start.make(model, batch, kind, value, k_start, restart)
+
     def run(restart: Any) -> Result:
-        k_start, k_steps = _keys(key, restart)
-        q = start.make(model, batch, kind, value, k_start, restart)
+        k_start, k_steps = keys_of(key, restart)
+        q = start_of(k_start, restart)
         if moves is None:
             return iterate(method, model, batch, q, stop, k_steps)
         assert k_steps is not None  # `fit` has checked it
@@ -192,8 +211,21 @@ def _fit(
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
         runs = jax.tree.map(lambda a: a[None], run(0))
+    elif moves is not None:
+        numbers = jnp.arange(num_restarts)
+        one_by_one = jax.default_backend() == "cpu"
+        runs = jax.lax.map(run, numbers) if one_by_one else jax.vmap(run)(numbers)
     else:
-        runs = jax.vmap(run)(jnp.arange(num_restarts))
+
+        def problem(_: Any, restart: Any) -> Any:
+            k_start, k_steps = keys_of(key, restart)
+            return model, batch, k_steps, lambda: start_of(k_start, restart)
+
+        floats = batch.weight.shape[0] * model.row_size(batch)
+        layout = automatic(num_restarts, floats, alone=has_shortcut(model, batch))
+        live = jnp.asarray(1, jnp.int32)
+        runs = several(method, stop, halving, lambda _: (), problem, 1, num_restarts, live, layout)
+        runs = jax.tree.map(lambda a: a[0], runs)
     return replicate(best(runs), batch.sharding)
 
 
@@ -202,7 +234,7 @@ def _trajectory(
     model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
 ) -> State:
     restart = 0
-    k_start, k_steps = _keys(key, restart)
+    k_start, k_steps = keys_of(key, restart)
     q = start.make(model, batch, kind, value, k_start, restart)
     state = method.init(model, q, batch)
 
@@ -215,7 +247,7 @@ def _trajectory(
     return replicate(states, batch.sharding)
 
 
-def _keys(key: Any, restart: Any) -> tuple[Any, Any]:
+def keys_of(key: Any, restart: Any) -> tuple[Any, Any]:
     """One for the start and one for the steps of this restart."""
     if key is None:
         return None, None

@@ -71,6 +71,12 @@ def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: b
 
     `total` is the weight of all rows.
     """
+    trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
+    return replace(decide(run, new, total, stop, monotone), elbo_trace=trace)
+
+
+def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
+    """As `judge`, but for the trace, which stays what it was."""
     dtype = new.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
     # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
@@ -91,8 +97,7 @@ def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: b
     )
     keep = finite & (new.fault == 0) & ~fell
     state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, run.state)
-    trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
-    return Run(state, n_iter, status, streak, gain, trace)
+    return Run(state, n_iter, status, streak, gain, run.elbo_trace)
 
 
 def advance(

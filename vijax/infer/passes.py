@@ -37,8 +37,7 @@ def expect(
 
         return accumulate(local, batch, chunk or automatic_chunk(row_size), model, moments)
 
-    row_size = model.row_size(batch)
-    found = model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+    row_size, found = model.row_size(batch), _shortcut(model, moments, batch)
     if found is None:
         return whole_pass(moments, row_size)
     return lax.cond(
@@ -48,12 +47,27 @@ def expect(
     )
 
 
+def has_shortcut(model: Any, batch: Batch) -> bool:
+    """Whether the model knows a shortcut for such rows."""
+    found = []
+
+    def look(model: Any, batch: Batch) -> None:
+        found.append(_shortcut(model, model.template.moments(), batch) is not None)
+
+    jax.eval_shape(look, model, batch)
+    return found[0]
+
+
+def _shortcut(model: Any, moments: Any, batch: Batch) -> Any:
+    return model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+
+
 def resolution(model: Any, moments: Any, batch: Batch, total: Float[Array, ""]) -> Float[Array, ""]:
     """Nats that q may move from pass to pass by rounding alone; `total` is the weight of all rows.
 
     Measured: up to a third of what rows in agreement would make of the error of their statistics.
     """
-    found = model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+    found = _shortcut(model, moments, batch)
     if found is None:
         return jnp.zeros_like(total)
     return jnp.where(found.good, 0.5 * total * found.error**2, 0.0)

@@ -29,20 +29,25 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     if isinstance(init, str):
         if init != "random":
             raise ValueError(f"init: expected None, 'random', an array or a Result, got {init!r}")
-        _need_assignments(model)
+        need_assignments(model)
         return "random", None
     if isinstance(init, Result):
         init = init.q
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
-    _need_assignments(model)
+    need_assignments(model)
+    return read_rows(init, batch.weight, model.active, batch.sharding)
+
+
+def read_rows(init: Any, weight: Any, active: Any, sharding: Any = None) -> tuple[str, Any]:
+    """As `read`, of what says for every row to which component it belongs."""
     array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
-        _check_labels(array, batch.weight, model.active)
-        return "labels", place(array, batch.sharding, jnp.int32)
+        _check_labels(array, weight, active)
+        return "labels", place(array, sharding, jnp.int32)
     resp = as_floats("init", array)
-    _check_responsibilities(resp, batch.weight, model.active)
-    return "responsibilities", place(resp, batch.sharding, batch.weight.dtype)
+    _check_responsibilities(resp, weight, active)
+    return "responsibilities", place(resp, sharding, weight.dtype)
 
 
 def make(
@@ -79,7 +84,8 @@ def make(
     return jax.lax.fori_loop(0, 2, lambda _, q: once(q), model.template)
 
 
-def _need_assignments(model: Any) -> None:
+def need_assignments(model: Any) -> None:
+    """Raise ValueError for a model without latent assignments."""
     if not hasattr(model, "assign"):
         raise ValueError(
             f"init: {type(model).__name__} has no latent assignments; "
