@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,13 @@ from jaxtyping import Array, Key
 from .._host import check_bound, check_integer, to_device
 from .._pytree import replace
 from ..batch import Batch
+from ..chunks import Chunks
 from ..natural import Natural
 from . import start
 from .cavi import CAVI
 from .loop import iterate
 from .moves import Moves, search
+from .progress import Report, Reporter, listener_of, watched
 from .result import Result, State, Stop, best
 
 
@@ -30,6 +33,10 @@ def fit(
     stop: Stop = Stop(),
     num_restarts: int = 1,
     moves: Any = None,
+    checkpoint: Any = None,
+    resume: Any = None,
+    progress: bool = False,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
@@ -42,21 +49,47 @@ def fit(
     so it needs a key. Runs under jit and vmap of the surroundings too; values are checked only
     outside of them.
 
+    `data` that need not fit in memory are a `Chunks`: statistics are summed chunk by chunk, the
+    fit is the same. The seeding then looks at `data.sample()`; other starts are "random" (of the
+    sample) and a q or Result. `checkpoint`, a path, is written after each pass over the chunks;
+    the same call with `resume=path` goes on from there, to the same result, and writes to the
+    same path if `checkpoint` names no other.
+
+    `progress=True` shows how far the fit is (with tqdm if installed), and `callback` is called
+    with a `Report`: one for all restarts and surrounding vmaps, every ten iterations (every pass
+    over chunks) and at the end. What it raises becomes a RuntimeWarning after the fit.
+
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
     """
+    if isinstance(data, Chunks):
+        from .out_of_core import fit_chunks  # which takes the checks from here
+
+        if moves is not None:
+            raise ValueError("moves: need all rows in memory; try data.sample() instead of Chunks")
+        return fit_chunks(
+            model,
+            data,
+            key=key,
+            init=init,
+            method=method,
+            stop=stop,
+            num_restarts=num_restarts,
+            checkpoint=checkpoint,
+            resume=resume,
+            listener=listener_of(progress, callback, 0),
+        )
+    for name, path in {"checkpoint": checkpoint, "resume": resume}.items():
+        if path is not None:
+            raise ValueError(f"{name}: only a fit to Chunks can stop in between; Chunks.of(data)")
     batch, model, stop, method, names = _prepare(model, data, method, stop)
     kind, value = start.read(model, batch, init)
-    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
-    _check_key(key, drawn)
-    check_integer("num_restarts", num_restarts)
-    if num_restarts < 1:
-        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
-    if num_restarts > 1 and not drawn:
-        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+    _check_start(model, key, kind, num_restarts)
     moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
-    result = _fit(
-        model, batch, key, value, method, stop, moves, kind=kind, num_restarts=num_restarts
+    listener = listener_of(progress, callback, batch.weight.shape[0])
+    options = {"kind": kind, "num_restarts": num_restarts}
+    result = watched(
+        lambda r: _fit(model, batch, key, value, method, stop, moves, r, **options), listener
     )
     return result if names is None else replace(result, names=names)
 
@@ -150,6 +183,16 @@ def _strong(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def _check_start(model: Any, key: Any, kind: str, num_restarts: Any) -> None:
+    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
+    _check_key(key, drawn)
+    check_integer("num_restarts", num_restarts)
+    if num_restarts < 1:
+        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
+    if num_restarts > 1 and not drawn:
+        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+
+
 def _check_key(key: Any, drawn: bool) -> None:
     if key is None:
         if drawn:
@@ -170,6 +213,7 @@ def _fit(
     method: Any,
     stop: Stop,
     moves: Moves | None,
+    reporter: Reporter | None,
     *,
     kind: str,
     num_restarts: int,
@@ -178,9 +222,9 @@ def _fit(
         k_start, k_steps = _keys(key, restart)
         q = start.make(model, batch, kind, value, k_start, restart)
         if moves is None:
-            return iterate(method, model, batch, q, stop, k_steps)
+            return iterate(method, model, batch, q, stop, k_steps, reporter)
         assert k_steps is not None  # `fit` has checked it
-        return search(method, model, batch, q, stop, moves, k_steps)
+        return search(method, model, batch, q, stop, moves, k_steps, reporter)
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
