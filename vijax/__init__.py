@@ -5,6 +5,7 @@ from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static
 from .batch import Batch as Batch
+from .chunks import Chunks as Chunks
 from .families.beta_bernoulli import BetaBernoulli as BetaBernoulli
 from .families.columns import Columns as Columns
 from .families.diagonal_normal_gamma import DiagonalNormalGamma as DiagonalNormalGamma
@@ -44,6 +45,8 @@ from .infer.many import fit_many as fit_many
 from .infer.memoized import Memoized as Memoized
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search
+from .infer.progress import Report as Report
+from .infer.progress import Reporter as Reporter
 from .infer.result import FitError as FitError
 from .infer.result import Result as Result
 from .infer.result import State as State

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..batch import Batch
+from .progress import Reporter, report
 from .result import Result, State, Status, Stop
 
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
@@ -123,16 +124,20 @@ def iterate(
     q: Any,
     stop: Stop = Stop(),
     key: Key[Array, ""] | None = None,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Drive one fit from `q` to its end. Pure and untransformed: jit it, vmap it, shard it.
 
-    Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
+    With a `reporter` it tells how far it is, once for all lanes of a batch. Sets CONVERGED,
+    MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
     """
-    run = lax.while_loop(
-        lambda run: run.running,
-        lambda run: advance(method, model, batch, run, stop, key),
-        begin(method.init(model, q, batch), stop),
-    )
+
+    def body(run: Run) -> Run:
+        report(reporter, run.state.elbo, run.running, run.n_iter)
+        return advance(method, model, batch, run, stop, key)
+
+    run = lax.while_loop(lambda run: run.running, body, begin(method.init(model, q, batch), stop))
+    report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
     return finish(exact(method, model, batch, run), method.point)
 
 

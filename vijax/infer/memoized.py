@@ -69,10 +69,7 @@ class Memoized:
         """A state whose proposal is `q`, with nothing to remember."""
         size = self._size(batch)
 
-        def stats(first: Array) -> Any:
-            return model.local(q.moments(), batch.cut(first, size)).stats
-
-        zero = zeros_like_result(stats, jnp.asarray(0))
+        zero = zeros_like_result(lambda: model.local(q.moments(), batch.cut(0, size)).stats)
         zero = jax.tree.map(lambda a: jnp.zeros((self.num_blocks, *a.shape), a.dtype), zero)
         rest = jnp.zeros(self.num_blocks, batch.weight.dtype)
         return unevaluated(q, batch, Memory(zero, rest, jnp.zeros((), bool)))

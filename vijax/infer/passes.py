@@ -107,18 +107,34 @@ def _accumulate(
         here = first + jnp.arange(chunk) >= start
         return _cut(rows, first, chunk, here)
 
-    zero = zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
+    zero = nothing(lambda: fn(part(jnp.asarray(0))))
 
     def step(carry: Any, start: Array) -> tuple[Any, None]:
-        (stats, value), (lost_stats, lost_value) = carry
-        new_stats, new_value = fn(part(start))
-        # `new` first: its gauge is the one in use, the initial zeros have none
-        error = new_stats.map(sums.rounding_error, stats) + lost_stats
-        lost_value = lost_value + sums.rounding_error(value, new_value)
-        return ((new_stats + stats, value + new_value), (error, lost_value)), None
+        return add(carry, fn(part(start))), None
 
-    (total, lost), _ = lax.scan(step, (zero, zero), jnp.arange(0, n, chunk))
-    return total[0] + lost[0], total[1] + lost[1]
+    return total(lax.scan(step, zero, jnp.arange(0, n, chunk))[0])
+
+
+def nothing(fn: Callable[[], tuple[Any, Array]]) -> Any:
+    """The sum, with its error term, of no chunks; of the form of what `fn` gives."""
+    zero = zeros_like_result(fn)
+    return zero, zero
+
+
+def add(carry: Any, new: tuple[Any, Array]) -> Any:
+    """One chunk more, statistics and a number; what rounding loses is kept beside them."""
+    (stats, value), (lost_stats, lost_value) = carry
+    new_stats, new_value = new
+    # `new` first: its gauge is the one in use, the initial zeros have none
+    error = new_stats.map(sums.rounding_error, stats) + lost_stats
+    lost_value = lost_value + sums.rounding_error(value, new_value)
+    return (new_stats + stats, value + new_value), (error, lost_value)
+
+
+def total(carry: Any) -> tuple[Any, Float[Array, ""]]:
+    """The statistics and the number."""
+    (stats, value), (lost_stats, lost_value) = carry
+    return stats + lost_stats, value + lost_value
 
 
 def map_rows(fn: Callable[..., Array], rows: Any, chunk: int, *given: Any) -> Float[Array, "n ..."]:
@@ -151,16 +167,16 @@ def _map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array,
     return lax.scan(step, zero, jnp.arange(0, n, chunk))[0]
 
 
-def zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+def zeros_like_result(fn: Callable[[], Any]) -> Any:
     """What `fn` gives, of zeros, without running it."""
     structures = []
 
-    def leaves(start: Array) -> list[Array]:
-        found, structure = jax.tree.flatten(fn(start))
+    def leaves() -> list[Array]:
+        found, structure = jax.tree.flatten(fn())
         structures.append(structure)
         return found
 
-    shapes = jax.eval_shape(leaves, start)
+    shapes = jax.eval_shape(leaves)
     return jax.tree.unflatten(structures[0], [jnp.zeros(s.shape, s.dtype) for s in shapes])
 
 

@@ -14,6 +14,7 @@ from .._pytree import replace
 from ..batch import Batch
 from .halving import Halving, halve
 from .loop import begin, exact, finish
+from .progress import Reporter
 from .refill import drive, map_first
 from .result import Result, Status, Stop
 
@@ -50,6 +51,7 @@ def several(
     num_restarts: int,
     live: Int[Array, ""],
     layout: str | int,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Every start of every problem, leading axes (m, r).
 
@@ -69,7 +71,9 @@ def several(
     def drive_some(numbers: Any, runs: Any, limit: Array) -> Any:
         here = load_by(numbers)
         total = live * (runs.status.shape[0] // num_problems)
-        return drive(method, stop, here, lambda own: problem(*own)[:3], runs, total, limit, layout)
+        return drive(
+            method, stop, here, lambda own: problem(*own)[:3], runs, total, limit, layout, reporter
+        )
 
     def load_by(numbers: Any) -> Callable[[Array], Any]:
         return own if numbers is None else lambda i: own(numbers[i])
