@@ -31,13 +31,21 @@ def test_names_are_pinned():
 
 def test_fit_takes_what_it_promises():
     parameters = inspect.signature(vx.fit).parameters
-    assert (
-        list(parameters)
-        == (
-            "model data key init method stop num_restarts moves halving checkpoint resume progress "
-            "callback"
-        ).split()
-    )
+    assert list(parameters) == [
+        "model",
+        "data",
+        "key",
+        "init",
+        "method",
+        "stop",
+        "num_restarts",
+        "moves",
+        "halving",
+        "checkpoint",
+        "resume",
+        "progress",
+        "callback",
+    ]
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[2:])
     assert parameters["key"].default is None
 

@@ -316,6 +316,7 @@ def _flat_weight(found: list[Stack], m: int) -> Any:
     rows = np.concatenate([stack.rows.reshape(-1) for stack in found if stack.rows is not None])
     weight = np.zeros(rows.max() + 1, found[0].batch.weight.dtype)
     for stack in found:
+        assert stack.rows is not None  # as of the first
         np.maximum.at(weight, stack.rows, stack.batch.weight)
     return weight
 

@@ -99,8 +99,9 @@ def drive(
 
 
 def _sum(model: Any, method: Any, moments: Any, batches: Any, total: Array) -> Any:
-    """One pass: the sums, and the nats that rounding may have moved q by. The next chunk is read and sent while the device works on the last.
+    """One pass: the sums, and the nats that rounding may have moved q by.
 
+    The next chunk is read and sent while the device works on the last.
     The host stays one chunk ahead and no more, so that chunks do not pile up on the device.
     """
     carry, least, ahead = None, None, []
