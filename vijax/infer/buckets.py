@@ -62,7 +62,7 @@ def _stacked(datasets: Any) -> Batch:
         )
     dtype = common_dtype(*leaves)
     x = jax.tree.map(lambda a: a.astype(dtype), x)
-    return Batch(x, np.ones(leaves[0].shape[:2], dtype))
+    return _batch(x, np.ones(leaves[0].shape[:2], dtype))
 
 
 def _floats(name: str, value: Any) -> Any:
@@ -118,14 +118,19 @@ def _all_rows(items: list[Any]) -> tuple[Batch, np.ndarray]:
         columns = {name: [np.asarray(item[name]) for item in items] for name in items[0]}
         sizes = np.array([len(a) for a in next(iter(columns.values()))])
         x = {name: as_floats(f"x[{name!r}]", np.concatenate(a)) for name, a in columns.items()}
-        return Batch(x, np.ones(int(sizes.sum()), common_dtype(*x.values()))), sizes
+        return _batch(x, np.ones(int(sizes.sum()), common_dtype(*x.values()))), sizes
     arrays = [np.asarray(item) for item in items]
     shapes = {a.shape[1:] for a in arrays}
     if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
         given = ", ".join(str(a.shape) for a in arrays[:5])
         raise ValueError(f"datasets: each needs rows, and the same columns; got shapes {given}")
     x = as_floats("datasets", np.concatenate(arrays))
-    return Batch(x, np.ones(len(x), x.dtype)), np.array([len(a) for a in arrays])
+    return _batch(x, np.ones(len(x), x.dtype)), np.array([len(a) for a in arrays])
+
+
+def _batch(x: Any, weight: Any) -> Batch:
+    """Of arrays on the host, unchecked."""
+    return Batch(x, weight)
 
 
 def _plain(batch: Batch) -> Batch:
