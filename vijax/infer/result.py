@@ -24,6 +24,7 @@ class Status(enum.IntEnum):
     ELBO_DECREASED = 3
     NON_FINITE = 4
     COLLAPSED = 5
+    DROPPED = 6
 
 
 REMEDIES = {
@@ -42,6 +43,7 @@ REMEDIES = {
         "a component shrank onto a single point or lost all its rows, where the likelihood has "
         "no maximum: use more restarts, fewer components, or a proper prior"
     ),
+    Status.DROPPED: "a restart that Halving left early; the fit that is returned never is one",
 }
 
 
