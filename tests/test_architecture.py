@@ -13,8 +13,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 # from the bottom up; a module imports only from its own layer or a lower one
 LAYERS = [
     ["_pytree", "_text"],
-    ["numerics", "_host", "datasets"],
+    ["numerics", "_host", "_shards", "datasets"],
     ["batch", "natural", "storage"],
+    ["_sources", "chunks"],
     ["families", "model"],
     ["models"],
     ["infer"],

@@ -185,11 +185,12 @@ def test_lanes_are_as_many_as_memory_allows():
 
 
 def test_places_deal_data_sets_out_in_turn():
-    place, live = places(11, 2)
+    place, live, where = places(11, 2)
     assert len(place) == 16
     np.testing.assert_array_equal(live, [6, 5])
     np.testing.assert_array_equal(place.reshape(2, 8)[0, :6], [0, 2, 4, 6, 8, 10])
     np.testing.assert_array_equal(place.reshape(2, 8)[1, :5], [1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(place[where], np.arange(11))
     assert len(places(900, 1)[0]) == len(places(1000, 1)[0]) == 1024
 
 

@@ -5,6 +5,7 @@ from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static
 from .batch import Batch as Batch
+from .chunks import Chunks as Chunks
 from .families.beta_bernoulli import BetaBernoulli as BetaBernoulli
 from .families.columns import Columns as Columns
 from .families.diagonal_normal_gamma import DiagonalNormalGamma as DiagonalNormalGamma
@@ -29,6 +30,8 @@ from .families.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
 from .families.weights import Weights as Weights
 from .infer.cavi import CAVI as CAVI
 from .infer.cavi import EM as EM
+from .infer.devices import over_devices as over_devices
+from .infer.devices import shard_rows as shard_rows
 from .infer.fit import elbo as elbo
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
@@ -39,14 +42,20 @@ from .infer.labels import relabel as relabel
 from .infer.loop import Method as Method
 from .infer.loop import iterate as iterate
 from .infer.many import fit_many as fit_many
+from .infer.memoized import Memoized as Memoized
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search
+from .infer.progress import Report as Report
+from .infer.progress import Reporter as Reporter
 from .infer.result import FitError as FitError
 from .infer.result import Result as Result
 from .infer.result import State as State
 from .infer.result import Status as Status
 from .infer.result import Stop as Stop
 from .infer.result import best as best
+from .infer.streaming import Streaming as Streaming
+from .infer.svi import SVI as SVI
+from .infer.svi import RobbinsMonro as RobbinsMonro
 from .model import Conjugate as Conjugate
 from .model import Expected as Expected
 from .model import Model as Model

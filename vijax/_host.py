@@ -22,6 +22,14 @@ def is_concrete(*values: Any) -> bool:
     return not any(isinstance(v, Tracer) for v in values)
 
 
+def fetched(value: Any) -> Any:
+    """In NumPy, if it can be fetched; rows that other processes hold are left where they are.
+
+    What is reduced from those is a number in every process: `bool(a.any())`.
+    """
+    return np.asarray(value) if value is not None and _addressable(value) else value
+
+
 def namespace(*arrays: Any) -> Any:
     """`numpy` if all of the arrays live on the host, else `jax.numpy`."""
     return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
@@ -82,7 +90,7 @@ def _of_frame(value: Any) -> np.ndarray:
 def host_mask(mask: Any, *arrays: Any) -> Any:
     """`mask` in NumPy where the arrays it goes with are."""
     host = mask is not None and namespace(*arrays) is np and is_concrete(mask)
-    return np.asarray(mask) if host else mask
+    return fetched(mask) if host else mask
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
@@ -112,6 +120,7 @@ def check_bound(
     *,
     above: float | None = None,
     least: float | None = None,
+    most: float | None = None,
     note: str = "",
 ) -> None:
     """Raise ValueError naming the parameter unless it is finite and within its bound."""
@@ -121,9 +130,11 @@ def check_bound(
     bad = ~np.isfinite(found)
     bad |= found <= above if above is not None else False
     bad |= found < least if least is not None else False
+    bad |= found > most if most is not None else False
     if bad.any():
         bound = "" if above is None else f" and > {above:g}"
         bound += "" if least is None else f" and >= {least:g}"
+        bound += "" if most is None else f" and <= {most:g}"
         raise ValueError(f"{name}: must be finite{bound}{note}, got {found[bad][0]:g}")
 
 
@@ -143,8 +154,10 @@ def standard(**given: tuple[Any, int]) -> tuple[jax.Array, ...]:
     return tuple(to_device(a, dtype) for a in full.values())
 
 
-def _addressable(value: jax.Array) -> bool:
-    return value.is_fully_addressable
+def _addressable(value: Any) -> bool:
+    if not isinstance(value, jax.Array):
+        return True
+    return value.is_fully_addressable or value.is_fully_replicated
 
 
 def _check_kind(name: str, dtype: Any) -> None:

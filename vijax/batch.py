@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
-from ._host import as_floats, column_names, common_dtype, is_concrete, namespace, to_device
-from ._pytree import map_fields, pytree, static
-from .numerics import averages
+from ._host import as_floats, column_names, common_dtype, fetched, is_concrete, namespace, to_device
+from ._pytree import map_fields, pytree, replace, static
+from ._shards import on_auto_mesh, place, sharding_of_rows, to_auto
+from .numerics import averages, linalg
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
 
@@ -40,8 +42,10 @@ class Batch:
     group: Int[Array, "*b n"] | None = None
     patterns: Bool[Array, "*b p d"] | None = None
     names: tuple[str, ...] | None = static(default=None)
+    sharding: NamedSharding | None = static(default=None)
 
     @classmethod
+    @on_auto_mesh
     def of(
         cls,
         data: Any,
@@ -58,7 +62,8 @@ class Batch:
         or a dict of columns. Entries are missing where `mask` (like `data`) is False, or with
         `missing=True` where they are NaN; a row without any entry gets weight 0. `noise` is
         (n, d, d), or (n, d) for independent errors, in data units squared; `label` holds
-        integers, -1 where the component is unknown.
+        integers, -1 where the component is unknown. Where an array is spread over devices by rows,
+        all others are put beside it.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
@@ -68,8 +73,13 @@ class Batch:
             given = (weight, mask, noise, label)
             if missing or any(v is not None for v in given):
                 raise ValueError("data: a Batch; give weight, mask, noise and label to Batch.of")
-            given = {field: getattr(data, field) for field in _PARTS}
-            return cls(**_checked(**given), names=data.names)
+            given = {field: to_auto(getattr(data, field)) for field in _PARTS}
+            sharding = data.sharding
+            if is_concrete(*jax.tree.leaves(given)):
+                sharding = sharding_of_rows(given)
+            return cls(**_checked(sharding, **given), names=data.names, sharding=sharding)
+        data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
+        sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
         if isinstance(data, Mapping):
             x = {name: _column(f"x[{name!r}]", value) for name, value in data.items()}
@@ -87,7 +97,8 @@ class Batch:
         if seen is not None:
             w = _without_empty_rows(w, seen)
         noise, label = _noise_of(noise, x, dtype), _label_of(label, n)
-        return cls(**_checked(x, w, seen, noise, label), names=names)
+        parts = _checked(sharding, x, w, seen, noise, label)
+        return cls(**parts, names=names, sharding=sharding)
 
     def column(self, name: str) -> Batch:
         """The rows of one column of a dict, as (n, d)."""
@@ -95,7 +106,7 @@ class Batch:
         x = self.x[name]
         if x.ndim == 1:
             x, mask = x[:, None], None if mask is None else mask[:, None]
-        return Batch(x, self.weight, mask, label=self.label)
+        return Batch(x, self.weight, mask, label=self.label, sharding=self.sharding)
 
     def by_name(self) -> Batch:
         """The columns of a frame as a dict by their names; anything else as it is.
@@ -111,7 +122,7 @@ class Batch:
         parts = {name: (slice(None), j) for j, name in enumerate(self.names)}
         x = {name: self.x[at] for name, at in parts.items()}
         mask = None if self.mask is None else {name: self.mask[at] for name, at in parts.items()}
-        return Batch(x, self.weight, mask, label=self.label)
+        return Batch(x, self.weight, mask, label=self.label, sharding=self.sharding)
 
     def cut(self, first: Any, size: int) -> Batch:
         """`size` rows from `first` on; traceable."""
@@ -125,13 +136,14 @@ class Batch:
         def leaf(field: Any, value: Any) -> Any:
             return value if field.name == "patterns" else jax.tree.map(one, value)
 
-        return map_fields(self, leaf)
+        return replace(map_fields(self, leaf), sharding=None)
 
 
 _PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns")
 
 
 def _checked(
+    sharding: NamedSharding | None,
     x: Any,
     weight: Any,
     mask: Any,
@@ -144,9 +156,10 @@ def _checked(
     w, n = weight, _num_rows(x)
     if w.shape != (n,):
         raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
-    if is_concrete(w) and not _all(np.isfinite, w):
+    known = fetched(w) if is_concrete(w) else None
+    if known is not None and not bool(namespace(known).isfinite(known).all()):
         raise ValueError("weight: must be finite")
-    if is_concrete(w) and not (_all(lambda a: a >= 0, w) and float(w.max()) > 0):
+    if known is not None and not (bool((known >= 0).all()) and float(known.max()) > 0):
         raise ValueError("weight: must be >= 0, and positive for at least one row")
     named = x if isinstance(x, dict) else {"": x}
     masks = mask if isinstance(x, dict) and mask is not None else {"": mask}
@@ -155,16 +168,16 @@ def _checked(
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             _check_finite(shown, column, w, seen)
-        filled[name] = to_device(_fill_absent(_fill_missing(column, w, seen), w))
+        filled[name] = place(_fill_absent(_fill_missing(column, w, seen), w), sharding)
     if group is None:
         group, patterns = _patterns_of(mask, noise)
     return {
         "x": filled if isinstance(x, dict) else filled[""],
-        "weight": to_device(w),
-        "mask": None if mask is None else jax.tree.map(to_device, mask),
-        "noise": None if noise is None else to_device(_fill_absent(noise, w)),
-        "label": None if label is None else to_device(label, jnp.int32),
-        "group": group,
+        "weight": place(w, sharding),
+        "mask": None if mask is None else jax.tree.map(lambda a: place(a, sharding), mask),
+        "noise": None if noise is None else place(_fill_absent(noise, w), sharding),
+        "label": None if label is None else place(label, sharding, jnp.int32),
+        "group": None if group is None else place(group, sharding, jnp.int32),
         "patterns": patterns,
     }
 
@@ -189,10 +202,6 @@ def _num_rows(x: Any) -> int:
     if len(set(sizes.values())) > 1:
         raise ValueError(f"x: columns of different length: {sizes}")
     return next(iter(sizes.values()))
-
-
-def _all(test: Any, values: Any) -> bool:
-    return bool(test(np.asarray(values)).all())
 
 
 # -- missing entries ------------------------------------------------------------------------------
@@ -241,16 +250,16 @@ def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
     """Which rows lack the same entries, if that is known and worth it."""
     if mask is None or noise is not None or isinstance(mask, dict) or mask.ndim != 2:
         return None, None
-    if not is_concrete(mask):
+    rows = fetched(mask) if is_concrete(mask) else mask
+    if not isinstance(rows, np.ndarray):
         return None, None
-    rows = np.asarray(mask)
     found, group = np.unique(rows, axis=0, return_inverse=True)
     if len(found) * _ROWS_PER_PATTERN > len(rows):
         return None, None
     size = 1 << (len(found) - 1).bit_length()  # few different programs
     table = np.ones((size, rows.shape[1]), bool)
     table[: len(found)] = found
-    return to_device(group.reshape(-1), jnp.int32), to_device(table)
+    return group.reshape(-1), to_device(table)
 
 
 # -- noise and labels -----------------------------------------------------------------------------
@@ -266,19 +275,28 @@ def _noise_of(noise: Any, x: Any, dtype: Any) -> Any:
         s = s[:, :, None] * namespace(s).eye(d, dtype=dtype)
     if s.shape != (n, d, d):
         raise ValueError(f"noise: expected shape {(n, d, d)} or {(n, d)}, got {s.shape}")
-    if is_concrete(s):
-        host = np.asarray(s, np.float64)
-        size = np.abs(host).max() if np.isfinite(host).all() else np.nan
-        bad = ~np.isfinite(host).all((1, 2)) | (np.abs(host - host.mT).max((1, 2)) > 1e-4 * size)
-        bad |= np.linalg.eigvalsh(np.where(bad[:, None, None], np.eye(d), host)).min(1) < -(
-            1e-5 * size
+    bad = _no_covariance(fetched(s)) if is_concrete(s) else None
+    if bad is not None and bool(bad.any()):
+        raise ValueError(
+            f"noise: must be finite, symmetric and have no negative eigenvalue; row "
+            f"{int(bad.argmax())} is not"
         )
-        if bad.any():
-            raise ValueError(
-                f"noise: must be finite, symmetric and have no negative eigenvalue; row "
-                f"{int(np.argmax(bad))} is not"
-            )
     return s
+
+
+def _no_covariance(s: Any) -> Any:
+    """Which matrices are not finite, not symmetric, or have a negative eigenvalue."""
+    xp = namespace(s)
+    s = s.astype(np.float64) if xp is np else s
+    eye = np.eye(s.shape[-1], dtype=s.dtype)
+    size = xp.where(xp.isfinite(s).all(), abs(s).max(), xp.nan)
+    bad = ~xp.isfinite(s).all((1, 2)) | (abs(s - s.mT).max((1, 2)) > 1e-4 * size)
+    safe = xp.where(bad[:, None, None], eye, s)
+    if xp is np:
+        return bad | (np.linalg.eigvalsh(safe).min(1) < -(1e-5 * size))
+    # where the rows lie; NumPy's would fetch them
+    root = linalg.chol(safe + (1e-5 * size) * eye)
+    return bad | ~xp.isfinite(root).all((1, 2))
 
 
 def _label_of(label: Any, n: int) -> Any:
@@ -299,21 +317,20 @@ def _label_of(label: Any, n: int) -> Any:
 
 
 def _check_finite(name: str, x: Any, weight: Any, seen: Any) -> None:
-    xp = namespace(x)
-    if bool(xp.isfinite(x).all()):
+    if bool(namespace(x).isfinite(x).all()):
         return
-    present = np.asarray(weight) > 0
-    values = np.asarray(x).reshape(x.shape[0], -1)
-    bad = ~np.isfinite(values) & present[:, None]
+    values = fetched(x).reshape(x.shape[0], -1)
+    xp = namespace(values)
+    bad = ~xp.isfinite(values) & (fetched(weight) > 0)[:, None]
     if seen is not None:
-        bad &= np.asarray(seen).reshape(values.shape)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
+        bad &= fetched(seen).reshape(values.shape)
+    if bool(bad.any()):
+        row = int(bad.any(1).argmax())
         hint = "" if seen is not None else ", or declare NaN missing with Batch.of(x, missing=True)"
         raise ValueError(
-            f"{name}: {int((np.isnan(values) & bad).sum())} NaN and "
-            f"{int((np.isinf(values) & bad).sum())} infinite entries, the first in row {row}, "
-            f"column {column}; remove these rows or give them weight 0{hint}"
+            f"{name}: {int((xp.isnan(values) & bad).sum())} NaN and "
+            f"{int((xp.isinf(values) & bad).sum())} infinite entries, the first in row {row}, "
+            f"column {int(bad[row].argmax())}; remove these rows or give them weight 0{hint}"
         )
 
 

@@ -133,8 +133,8 @@ class Natural(abc.ABC):
         """Sum over a leading axis whose members share one gauge (chunks, blocks, shards)."""
         return self.map(lambda a: jnp.sum(a, 0), gauge=lambda a: a[0])
 
-    def psum(self: _N, axis: str) -> _N:
-        """Sum over a mapped axis whose members share one gauge."""
+    def psum(self: _N, axis: str | tuple[str, ...]) -> _N:
+        """Sum over a mapped axis, or axes of a mesh, whose members share one gauge."""
         return self.map(lambda a: lax.psum(a, axis))
 
     def dot(self, stats: Any) -> Float[Array, ""]:

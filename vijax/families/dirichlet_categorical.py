@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._host import as_floats, is_concrete, to_device
+from .._host import as_floats, fetched, is_concrete, namespace, to_device
 from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..numerics import linalg
@@ -224,10 +224,10 @@ def number_of_codes(rows: Batch) -> tuple[int, ...]:
     """Each column's largest observed code plus one; ValueError if it cannot be looked at."""
     if not is_concrete(rows.x, rows.weight, rows.mask):
         raise ValueError("num_categories: must be given where x is traced")
-    x = np.asarray(as_floats("x", rows.x))
-    seen = np.broadcast_to((np.asarray(rows.weight) > 0)[:, None], x.shape)
-    seen = seen if rows.mask is None else seen & np.asarray(rows.mask)
-    return tuple(int(top) + 1 for top in np.where(seen, x, 0.0).max(0))
+    x = fetched(as_floats("x", rows.x))
+    seen = (fetched(rows.weight) > 0)[:, None]
+    seen = seen if rows.mask is None else seen & fetched(rows.mask)
+    return tuple(int(top) + 1 for top in np.asarray(namespace(x).where(seen, x, 0.0).max(0)))
 
 
 def _describe(p: Array, sizes: tuple[int, ...], names: list[str] | None) -> dict[str, Any]:

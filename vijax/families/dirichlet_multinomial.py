@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._host import is_concrete, to_device
+from .._host import fetched, is_concrete, to_device
 from .._pytree import pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
@@ -100,10 +100,10 @@ class DirichletMultinomial(Independent):
         hint = "a missing count changes the total; leave the row out, or drop the category"
         if not is_concrete(rows.mask, rows.weight):
             raise ValueError(f"mask: {hint}")
-        lost = ~np.asarray(rows.mask) & (np.asarray(rows.weight) > 0)[:, None]
-        if lost.any():
-            row, j = np.argwhere(lost)[0]
-            raise ValueError(f"x: column {j} is missing in row {row}; {hint}")
+        lost = ~fetched(rows.mask) & (fetched(rows.weight) > 0)[:, None]
+        if bool(lost.any()):
+            row = int(lost.any(1).argmax())
+            raise ValueError(f"x: column {int(lost[row].argmax())} is missing in row {row}; {hint}")
 
     def valid(self, x: Any) -> Any:
         """Whole numbers from 0 on."""

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
-from .._host import as_floats, is_concrete
+from .._host import as_floats, fetched, is_concrete
 from .._pytree import replace
 from ..batch import Batch
 from ..numerics import averages, linalg
@@ -115,11 +114,12 @@ def check_values(rows: Batch, valid: Callable[[Any], Any], takes: str) -> None:
     good = valid(x)
     if bool(good.all()):
         return
-    bad = ~np.asarray(good) & (np.asarray(rows.weight) > 0)[:, None]
+    bad = ~good & (fetched(rows.weight) > 0)[:, None]
     if rows.mask is not None:
-        bad &= np.asarray(rows.mask)
-    if bad.any():
-        row, j = (int(i) for i in np.argwhere(bad)[0])
+        bad &= fetched(rows.mask)
+    if bool(bad.any()):
+        row = int(bad.any(1).argmax())
+        j = int(bad[row].argmax())
         name = f"{j}" if rows.names is None else f"{j} ({rows.names[j]})"
         raise ValueError(f"x: column {name} takes {takes}, got {float(x[row, j]):g} in row {row}")
 

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._host import is_concrete
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from .emission import Emission
+from .products import Shortcut, shortcut
 
 
 @pytree
@@ -27,6 +27,13 @@ class NoiseMoments:
         """The others' log-densities and, last, that of the box."""
         log_lik, latent = self.others.local(rows)
         return jnp.concatenate([log_lik, _box(rows, self.low, self.high)], -1), latent
+
+    def shortcut(self, rows: Batch) -> Shortcut | None:
+        """The others', where they have one."""
+        found = shortcut(self.others, rows)
+        if found is None:
+            return None
+        return replace(found, moments=replace(self, others=found.moments))
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """The others', and for the noise those of the box."""
@@ -127,10 +134,10 @@ class WithNoise(Emission):
         if rows.label is None or not is_concrete(rows.label, rows.weight, rows.x, self.low):
             return
         k = jax.tree.leaves(self.others)[0].shape[0]
-        known = np.asarray((rows.label == k) & (rows.weight > 0))
-        lost = known & np.isneginf(_box(rows, self.low, self.high)[:, 0])
-        if lost.any():
-            raise ValueError(f"label: row {int(np.argmax(lost))} is known noise, but off its box")
+        known = (rows.label == k) & (rows.weight > 0)
+        lost = known & jnp.isneginf(_box(rows, self.low, self.high)[:, 0])
+        if bool(lost.any()):
+            raise ValueError(f"label: row {int(lost.argmax())} is known noise, but off its box")
 
     def observe(
         self, rows: Batch, mass: Float[Array, "n k"], at: NoiseMoments, latent: Any
@@ -169,6 +176,10 @@ class WithNoise(Emission):
     def row_size(self, rows: Batch) -> int:
         """As the others, and two."""
         return self.others.row_size(rows) + 2
+
+    def expected_log_lik(self, stats: WithNoise) -> Float[Array, ""]:
+        """The others'; the noise has nothing that changes."""
+        return self.others.expected_log_lik(stats.others)
 
     def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """The others'."""

@@ -62,8 +62,9 @@ def _stacked(datasets: Any) -> dict[str, Any]:
 
 
 def _fields(batch: Batch) -> dict[str, Any]:
-    given = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return {name: value for name, value in given.items() if name != "names" and value is not None}
+    arrays = [f.name for f in dataclasses.fields(batch) if not f.metadata.get("static")]
+    given = {name: getattr(batch, name) for name in arrays}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _floats(name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..batch import Batch
+from .progress import Reporter, report
 from .result import Result, State, Status, Stop
 
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
@@ -21,7 +22,10 @@ _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.M
 class Method(Protocol):
     """An algorithm: a first state and a step. Settings are its fields.
 
-    `monotone` says that the objective must not fall, `point` that q stands for its point.
+    `monotone` says that the objective must not fall, `point` that q stands for its point, and,
+    where they are there and true, `draws` that steps need a key, and `estimates` that their
+    objective is only an estimate: then `evaluate(model, q, batch)` is the exact one. A method may
+    have `check(model)`, which raises on the host for settings that make no sense.
     """
 
     monotone: ClassVar[bool]
@@ -120,17 +124,31 @@ def iterate(
     q: Any,
     stop: Stop = Stop(),
     key: Key[Array, ""] | None = None,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Drive one fit from `q` to its end. Pure and untransformed: jit it, vmap it, shard it.
 
-    Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
+    With a `reporter` it tells how far it is, once for all lanes of a batch. Sets CONVERGED,
+    MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
     """
-    run = lax.while_loop(
-        lambda run: run.running,
-        lambda run: advance(method, model, batch, run, stop, key),
-        begin(method.init(model, q, batch), stop),
-    )
-    return finish(run, method.point)
+
+    def body(run: Run) -> Run:
+        report(reporter, run.state.elbo, run.running, run.n_iter)
+        return advance(method, model, batch, run, stop, key)
+
+    run = lax.while_loop(lambda run: run.running, body, begin(method.init(model, q, batch), stop))
+    report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
+    return finish(exact(method, model, batch, run), method.point)
+
+
+def exact(method: Any, model: Any, batch: Batch, run: Run) -> Run:
+    """The run with the exact objective of its q, by a pass where the method's is an estimate."""
+    if not getattr(method, "estimates", False):
+        return run
+    state = run.state
+    known = state.elbo > -jnp.finfo(state.elbo.dtype).max
+    elbo = jnp.where(known, method.evaluate(model, state.q, batch), state.elbo)
+    return replace(run, state=replace(state, elbo=elbo))
 
 
 def _code(status: Status) -> Array:

@@ -19,6 +19,7 @@ from .buckets import Stack
 from .cavi import CAVI
 from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
 from .halving import Halving
+from .passes import has_shortcut
 from .result import Result, Stop, best
 from .several import automatic, several
 from .spread import mesh_of, places, spread
@@ -80,9 +81,7 @@ def fit_many(
     for stack in found:
         count = len(stack.number)
         mesh = None if traced else mesh_of(devices, count)
-        place, live = places(count, mesh.size if mesh else 1)
-        if traced:
-            place = np.arange(count)
+        place, live, where = places(count, mesh.size if mesh else 1, pad=not traced)
         own_value = None
         if value is not None:
             rows = value if kind == "q" else _like_rows(value, stack)
@@ -104,11 +103,6 @@ def fit_many(
             layout=layout,
             mesh=mesh,
         )
-        where = np.empty(count, int)
-        real = (np.arange(len(place)) % (len(place) // len(live))) < np.repeat(
-            live, len(place) // len(live)
-        )
-        where[place[real]] = np.flatnonzero(real)
         parts.append((stack.number, where, result))
     if traced or (len(parts) == 1 and _is_whole(parts[0][1], parts[0][2])):
         return parts[0][2]
@@ -161,8 +155,8 @@ def _fit_many(
         m, n = batches.weight.shape
         chosen = layout
         if layout in ("auto", "slots"):
-            row_size = jax.eval_shape(lambda: jnp.zeros(_row_size(models, batches, shared)))
-            chosen = automatic(m * num_restarts, n * row_size.shape[0], layout == "slots")
+            row_size, alone = _of_one(models, batches, shared)
+            chosen = automatic(m * num_restarts, n * row_size, layout == "slots", alone)
         runs = several(method, stop, halving, load, problem, m, num_restarts, live[0], chosen)
         return best(runs)
 
@@ -182,9 +176,17 @@ def _read(models: Any, batches: Batch, shared: bool, point: bool) -> Batch:
     return jax.vmap(one, in_axes=(None if shared else 0, 0))(models, batches)
 
 
-def _row_size(models: Any, batches: Batch, shared: bool) -> int:
-    one = jax.tree.map(lambda a: a[0], (batches, () if shared else models))
-    return (models if shared else one[1]).row_size(one[0])
+def _of_one(models: Any, batches: Batch, shared: bool) -> tuple[int, bool]:
+    """Floats per row of a step, and whether a run by itself has a shortcut."""
+    found: list[tuple[int, bool]] = []
+
+    def look(models: Any, batches: Batch) -> None:
+        model = models if shared else jax.tree.map(lambda a: a[0], models)
+        batch = jax.tree.map(lambda a: a[0], batches)
+        found.append((model.row_size(batch), has_shortcut(model, batch)))
+
+    jax.eval_shape(look, models, batches)
+    return found[0]
 
 
 def _check_layout(layout: Any) -> None:
@@ -228,9 +230,8 @@ def _built(make: Callable[[Batch], Any], found: list[Stack], m: int) -> Any:
     parts = []
     for stack in found:
         count = len(stack.number)
-        place, _ = places(count, 1)
-        made = _build(make, _pick(stack.parts, place))
-        parts.append((stack.number, np.arange(count), made))
+        place, _, where = places(count, 1)
+        parts.append((stack.number, where, _build(make, _pick(stack.parts, place))))
     return _in_order(parts, m)
 
 
@@ -308,6 +309,7 @@ def _flat_weight(found: list[Stack], m: int) -> Any:
     rows = np.concatenate([stack.rows.reshape(-1) for stack in found if stack.rows is not None])
     weight = np.zeros(rows.max() + 1, found[0].parts["weight"].dtype)
     for stack in found:
+        assert stack.rows is not None  # as of the first
         np.maximum.at(weight, stack.rows, stack.parts["weight"])
     return weight
 

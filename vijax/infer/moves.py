@@ -14,6 +14,7 @@ from ..batch import Batch
 from ..numerics import seeding, special
 from .loop import iterate
 from .passes import accumulate, automatic_chunk, map_rows
+from .progress import Reporter, report
 from .result import Result, Status, Stop
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals
@@ -49,6 +50,7 @@ def search(
     stop: Stop,
     moves: Moves,
     k_steps: Key[Array, ""],
+    reporter: Reporter | None = None,
 ) -> Result:
     """Drive one fit from `q`, propose, and drive the best to its end. Pure and untransformed.
 
@@ -64,7 +66,8 @@ def search(
     nothing = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
 
     def body(carry: Any) -> Any:
-        best, trial, fails, _ = carry
+        best, trial, fails, done = carry
+        report(reporter, best.elbo, ~done, best.n_iter, step=trial)
         first = trial == 0
         last = ~first & ((fails >= moves.patience) | (trial > moves.max_trials))
         proposal = propose(method, model, batch, points, best.q, jax.random.fold_in(k_moves, trial))
@@ -87,7 +90,9 @@ def search(
 
     zero = jnp.asarray(0, jnp.int32)
     start = (nothing, zero, zero, jnp.asarray(False))
-    return lax.while_loop(lambda carry: ~carry[3], body, start)[0]
+    found, trial, _, done = lax.while_loop(lambda carry: ~carry[3], body, start)
+    report(reporter, found.elbo, ~done, found.n_iter, step=trial, last=True)
+    return found
 
 
 def _length(trace: Float[Array, "t"]) -> Int[Array, ""]:
@@ -116,29 +121,34 @@ def propose(
     free = model.movable[spare] & ~used[spare]
     slot = jnp.where(merge | ~free, gone, spare)
 
-    def of_row(part: Batch) -> Array:
+    def of_row(part: Batch, model: Any, moments: Any, target: Array) -> Array:
         resp, log_z = special.normalize(model.log_joint(moments, part))
         return jnp.stack([resp[:, target], log_z], -1)
 
-    mine, log_z = jnp.moveaxis(map_rows(of_row, batch, chunk), -1, 0)
+    given = model, moments, target
+    mine, log_z = jnp.moveaxis(map_rows(of_row, batch, chunk, *given), -1, 0)
     half = _halves(keys[3], points, weight * mine)
     near = _neighbours(keys[4], points, weight, log_z, jnp.sum(used))
 
-    def assign(rows: Any) -> Any:
+    # whoever holds the slot gives its rows away: to its partner, or to the one that is split
+    heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
+
+    def assign(rows: Any, model: Any, moments: Any, q: Any, kind: Any, at: Any) -> Any:
         part, half, near = rows
+        split, delete, birth = kind
+        target, slot, heir = at
         log_joint = model.log_joint(moments, part)
         drop = delete & (jnp.arange(log_joint.shape[1]) == target)
         resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
-        # whoever holds the slot gives its rows away: to its partner, or to the one that is split
-        heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
         moved = _move(resp, slot, heir, ~delete & (heir != slot))
         part_of = jnp.where(split, half * moved[:, target], 0.0)
         moved = moved.at[:, target].add(-part_of).at[:, slot].add(part_of)
         born = jnp.where(birth, near, 0.0)[:, None]
-        new = (jnp.arange(moved.shape[1]) == slot).astype(weight.dtype)
-        return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), weight.dtype)
+        new = (jnp.arange(moved.shape[1]) == slot).astype(part.weight.dtype)
+        return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), new.dtype)
 
-    stats, _ = accumulate(assign, (batch, half, near), chunk)
+    given = model, moments, q, (split, delete, birth), (target, slot, heir)
+    stats, _ = accumulate(assign, (batch, half, near), chunk, *given)
     return model.update(q, stats)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 
 from .._pytree import replace
 from .loop import Run, advance, decide
+from .progress import Reporter, report
 from .result import Stop
 
 _STRIDE = 2  # steps between two looks at which lanes have ended
@@ -26,6 +27,7 @@ def drive(
     live: Int[Array, ""],
     limit: Int[Array, ""],
     layout: str | int,
+    reporter: Reporter | None = None,
 ) -> Run:
     """Take the first `live` of stacked `runs` to their end, or to `limit` iterations.
 
@@ -39,18 +41,22 @@ def drive(
 
     def alone(i: Array, run: Run) -> Run:
         model, batch, key = problem(load(i))
-        return lax.while_loop(
-            lambda run: run.running & (run.n_iter < limit),
-            lambda run: advance(method, model, batch, run, stop, key),
-            run,
-        )
+
+        def body(run: Run) -> Run:
+            report(reporter, run.state.elbo, run.running, run.n_iter)
+            return advance(method, model, batch, run, stop, key)
+
+        run = lax.while_loop(lambda run: run.running & (run.n_iter < limit), body, run)
+        report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
+        return run
 
     numbers = jnp.arange(count, dtype=jnp.int32)
     if layout == "vmap":
         return jax.vmap(alone)(numbers, runs)
     if layout == "map":
         return map_first(lambda own: alone(*own), (numbers, runs), live)
-    return _refill(method, stop, load, problem, runs, live, limit, min(int(layout), count))
+    lanes = min(int(layout), count)
+    return _refill(method, stop, load, problem, runs, live, limit, lanes, reporter)
 
 
 def _refill(
@@ -62,6 +68,7 @@ def _refill(
     live: Array,
     limit: Array,
     lanes: int,
+    reporter: Reporter | None,
 ) -> Run:
     """`lanes` runs step together; where one has ended, the next in the queue takes its place.
 
@@ -94,6 +101,14 @@ def _refill(
             clock = clock + 1
         return (number, busy, since, own, run), clock, table
 
+    def tell(lane: Any, clock: Array) -> None:
+        _, busy, _, _, run = lane
+
+        def one(busy: Array, run: Run) -> None:
+            report(reporter, run.state.elbo, going(busy, run), run.n_iter, step=clock)
+
+        jax.vmap(one)(busy, run)
+
     def change(carry: Any) -> Any:
         """Write out one lane that has ended, and load it again."""
         (number, busy, since, own, run), clock, table, following, runs = carry
@@ -120,6 +135,7 @@ def _refill(
 
     def body(carry: Any) -> Any:
         lane, clock, table, following, runs = carry
+        tell(lane, clock)
         lane, clock, table = stride((lane, clock, table))
         return lax.while_loop(
             lambda carry: jnp.any(carry[0][1] & ~going(carry[0][1], carry[0][4])),

@@ -13,7 +13,8 @@ from jaxtyping import Array, Int
 from .._pytree import replace
 from ..batch import Batch
 from .halving import Halving, halve
-from .loop import begin, finish
+from .loop import begin, exact, finish
+from .progress import Reporter
 from .refill import drive, map_first
 from .result import Result, Status, Stop
 
@@ -24,19 +25,20 @@ _DEVICE_LANES, _DEVICE_FLOATS = 4096, 2**28
 _FEW_LANES = 4  # fewer are slower than none
 
 
-def automatic(count: int, floats: int, slots: bool = False) -> str | int:
+def automatic(count: int, floats: int, slots: bool = False, alone: bool = False) -> str | int:
     """A layout for `count` runs whose steps hold `floats` numbers each: a number of lanes,
 
-    unless `slots` asks for that, also "map" or "vmap".
+    unless `slots` asks for that, also "map" or "vmap". `alone` says that lanes would lose a
+    shortcut that a run by itself takes.
     """
     cpu = jax.default_backend() == "cpu"
     most, room = (_CPU_LANES, _CPU_FLOATS) if cpu else (_DEVICE_LANES, _DEVICE_FLOATS)
     lanes = max(1, min(most, room // max(1, floats)))
     if slots:
         return lanes
-    if cpu:
-        return "map" if min(lanes, count) < _FEW_LANES else lanes
-    return "vmap" if count <= lanes else lanes
+    if lanes < _FEW_LANES or (cpu and (alone or count < _FEW_LANES)):
+        return "map"
+    return "vmap" if not cpu and count <= lanes else lanes
 
 
 def several(
@@ -49,6 +51,7 @@ def several(
     num_restarts: int,
     live: Int[Array, ""],
     layout: str | int,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Every start of every problem, leading axes (m, r).
 
@@ -68,7 +71,9 @@ def several(
     def drive_some(numbers: Any, runs: Any, limit: Array) -> Any:
         here = load_by(numbers)
         total = live * (runs.status.shape[0] // num_problems)
-        return drive(method, stop, here, lambda own: problem(*own)[:3], runs, total, limit, layout)
+        return drive(
+            method, stop, here, lambda own: problem(*own)[:3], runs, total, limit, layout, reporter
+        )
 
     def load_by(numbers: Any) -> Callable[[Array], Any]:
         return own if numbers is None else lambda i: own(numbers[i])
@@ -87,6 +92,13 @@ def several(
         runs = drive_some(None, runs, jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32))
     else:
         runs = halve(halving, runs, num_restarts, drive_some)
+    if getattr(method, "estimates", False):
+
+        def with_bound(at: Any) -> Any:
+            model, batch, _, _ = problem(*own(at[0]))
+            return exact(method, model, batch, at[1])
+
+        runs = map_first(with_bound, (numbers, runs), live * num_restarts)
     shape = (num_problems, num_restarts)
     return jax.tree.map(lambda a: a.reshape(shape + a.shape[1:]), finish(runs, method.point))
 

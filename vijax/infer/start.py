@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from .._host import as_floats, is_concrete, to_device
+from .._host import as_floats, fetched, is_concrete, namespace, to_device
+from .._shards import place, to_auto
 from ..batch import Batch
 from ..natural import Natural
 from .passes import accumulate, automatic_chunk
@@ -30,7 +31,7 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
     need_assignments(model)
-    return read_rows(init, batch.weight, model.active)
+    return read_rows(init, batch.weight, model.active, batch.sharding)
 
 
 def read_name(model: Any, init: str | None) -> str:
@@ -43,13 +44,15 @@ def read_name(model: Any, init: str | None) -> str:
     return "random"
 
 
-def read_rows(init: Any, weight: Any, active: Any) -> tuple[str, Any]:
+def read_rows(init: Any, weight: Any, active: Any, sharding: Any = None) -> tuple[str, Any]:
     """As `read`, of what says for every row to which component it belongs."""
-    array = init if isinstance(init, jax.Array) else np.asarray(init)
+    array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
-        return "labels", _check_labels(array, weight, active)
-    resp = _check_responsibilities(as_floats("init", array), weight, active)
-    return "responsibilities", to_device(resp, weight.dtype)
+        _check_labels(array, weight, active)
+        return "labels", place(array, sharding, jnp.int32)
+    resp = as_floats("init", array)
+    _check_responsibilities(resp, weight, active)
+    return "responsibilities", place(resp, sharding, weight.dtype)
 
 
 def make(
@@ -72,12 +75,13 @@ def make(
         value = jnp.argsort(~model.active, stable=True)[place]
 
     def once(q: Any) -> Any:
-        def assign(rows: Any) -> Any:
+        def assign(rows: Any, model: Any, q: Any) -> Any:
             part, given = rows
             resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
             return model.assign(q, part, resp), jnp.zeros((), dtype)
 
-        stats, _ = accumulate(assign, (batch, value), automatic_chunk(model.row_size(batch)))
+        chunk = automatic_chunk(model.row_size(batch))
+        stats, _ = accumulate(assign, (batch, value), chunk, model, q)
         return model.update(q, stats)
 
     dtype = batch.weight.dtype
@@ -109,38 +113,42 @@ def _check_q(model: Any, q: Any, batch: Batch) -> Any:
     return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
 
 
-def _check_labels(labels: Any, weight: Array, active: Array) -> Array:
+def _check_labels(labels: Any, weight: Array, active: Array) -> None:
     n = weight.shape[0]
     if labels.shape != (n,):
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
-    if is_concrete(labels, weight, active):
-        given = np.asarray(labels)[np.asarray(weight) > 0]
-        known, on = np.unique(given), np.flatnonzero(np.asarray(active))
-        if not np.isin(known, on).all():
-            raise ValueError(
-                f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
-                f"found {known[~np.isin(known, on)][0]}"
-            )
-    return to_device(labels, jnp.int32)
+    if not is_concrete(labels, weight, active):
+        return
+    given, on = fetched(labels), np.flatnonzero(np.asarray(active))
+    bad = (fetched(weight) > 0) & ~namespace(given).isin(given, on)
+    if bool(bad.any()):
+        raise ValueError(
+            f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
+            f"found {int(given[int(bad.argmax())])}"
+        )
 
 
-def _check_responsibilities(resp: Any, weight: Array, active: Array) -> Any:
+def _check_responsibilities(resp: Any, weight: Array, active: Array) -> None:
     n, k = weight.shape[0], active.shape[0]
     if resp.shape != (n, k):
         raise ValueError(
             f"init: expected responsibilities of shape ({n}, {k}) or integer labels of shape "
             f"({n},), got shape {resp.shape} and dtype {resp.dtype}"
         )
-    if is_concrete(resp, weight, active):
-        values = np.where(np.asarray(active), np.asarray(resp), 0.0)
-        # a row of weight 0 may hold anything
-        values = np.where((np.asarray(weight) > 0)[:, None], values, np.eye(k)[np.argmax(active)])
-        off = np.abs(values.sum(-1) - 1.0)
-        if not (np.isfinite(values).all() and (values >= 0).all() and (off < 1e-3).all()):
-            row = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
-            raise ValueError(
-                "init: responsibilities must be >= 0 and sum to one over the components that are "
-                "switched on, in every row; "
-                f"row {row} sums to {values[row].sum():.6g}"
-            )
-    return resp
+    if not is_concrete(resp, weight, active):
+        return
+    given, on = fetched(resp), np.asarray(active)
+    xp = namespace(given)
+    values = xp.where(on, given, 0.0)
+    # a row of weight 0 may hold anything
+    values = xp.where(
+        (fetched(weight) > 0)[:, None], values, np.eye(k, dtype=given.dtype)[np.argmax(on)]
+    )
+    off = abs(values.sum(-1) - 1.0)
+    if not bool((xp.isfinite(values) & (values >= 0)).all() & (off < 1e-3).all()):
+        row = int(xp.where(xp.isfinite(off), off, xp.inf).argmax())
+        raise ValueError(
+            "init: responsibilities must be >= 0 and sum to one over the components that are "
+            "switched on, in every row; "
+            f"row {row} sums to {float(values[row].sum()):.6g}"
+        )

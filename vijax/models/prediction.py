@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._host import is_concrete
+from .._host import fetched, is_concrete, namespace
 from .._pytree import replace
 from ..batch import Batch
 from ..numerics import special
@@ -167,11 +167,10 @@ def check_labels(batch: Batch, active: Any) -> None:
     """Raise ValueError for a label, of a row that counts, of no component that is on."""
     if batch.label is None or not is_concrete(batch.label, batch.weight, active):
         return
-    label = np.where(np.asarray(batch.weight) > 0, np.asarray(batch.label), -1)
+    weight, label = fetched(batch.weight), fetched(batch.label)
     on = np.flatnonzero(np.asarray(active))
-    bad = (label >= 0) & ~np.isin(label, on)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(
-            f"label: {label[row]} in row {row}, but the components are {', '.join(map(str, on))}"
-        )
+    bad = (weight > 0) & (label >= 0) & ~namespace(label).isin(label, on)
+    if bool(bad.any()):
+        row = int(bad.argmax())
+        own = ", ".join(map(str, on))
+        raise ValueError(f"label: {int(label[row])} in row {row}, but the components are {own}")
