@@ -24,19 +24,24 @@ def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
 
     Raises ValueError or TypeError naming `init`, before anything is traced.
     """
-    if init is None:
-        return "seeds", None
-    if isinstance(init, str):
-        if init != "random":
-            raise ValueError(f"init: expected None, 'random', an array or a Result, got {init!r}")
-        need_assignments(model)
-        return "random", None
+    if init is None or isinstance(init, str):
+        return read_name(model, init), None
     if isinstance(init, Result):
         init = init.q
     if isinstance(init, Natural):
         return "q", _check_q(model, init, batch)
     need_assignments(model)
     return read_rows(init, batch.weight, model.active, batch.sharding)
+
+
+def read_name(model: Any, init: str | None) -> str:
+    """Which kind of start is drawn."""
+    if init is None:
+        return "seeds"
+    if init != "random":
+        raise ValueError(f"init: expected None, 'random', an array or a Result, got {init!r}")
+    need_assignments(model)
+    return "random"
 
 
 def read_rows(init: Any, weight: Any, active: Any, sharding: Any = None) -> tuple[str, Any]:
