@@ -6,14 +6,14 @@ import types
 import vijax as vx
 
 NAMES = """
-Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Columns Conjugate DiagonalNormalGamma
-Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess EM Emission Expected
-ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential GammaPoisson GaussianMixture
-MeanPrecision Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
-MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product
-Result Selection SphericalNormalGamma State Status StickBreaking Stop StudentT StudentTMixture
-TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge iterate load presets prune
-pytree relabel save search select_num_components static trajectory
+Accelerated Annealed Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Columns Conjugate
+DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess EM Emission
+Expected ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential GammaPoisson
+GaussianMixture MeanPrecision Method MixedMixture Mixture MixtureDensity Model Moves
+MultinomialMixture MultivariateNormal Natural Normal NormalGamma NormalGammaExact NormalWishart
+PoissonMixture Product Result Selection SphericalNormalGamma State Status StickBreaking Stop
+StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo fit gauge
+iterate load presets prune pytree relabel save search select_num_components static trajectory
 """
 
 
