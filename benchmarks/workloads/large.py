@@ -109,8 +109,6 @@ def _disk(job: dict[str, Any]) -> list[Entry]:
     """Rows per second from a memory-mapped file against the same from memory."""
     n, d, k = (20_000, 3, 4) if job["quick"] else (10_000_000, 8, 16)
     case = f"n={n} d={d} k={k} full, from a file"
-    if not hasattr(vx, "Chunks"):
-        return [Entry(case, "vijax file", "float32", "rows/s", None, error="no vx.Chunks yet")]
     first = problems.problem(min(n, 1_000_000), d, k, "float32")
     start = vx.fit(
         ours.model_of(first, vx.CAVI()), first.x, init=first.labels, stop=ours.fixed(2)

@@ -28,9 +28,9 @@ def run(job: dict[str, Any]) -> list[Entry]:
         job,
         case,
         lambda dtype: problems.problem(n, d, k, dtype),
-        few=(1, 4),
+        few=(1, 3),
         many=(2, 22),
-        rounds=1 if job["quick"] else 5,
+        rounds=1 if job["quick"] else 3,
         budget=25.0,
     )
     flops = 4 * n * k * (d + 1) * (d + 2) / 2

@@ -134,11 +134,13 @@ def _loosest(reach: Any, mark: float | None) -> tuple[float, float]:
 
     In float32 the likelihood is known to some 1e-7 of itself.
     """
-    for tol in TOLERANCES if mark is not None else (1e-3,):
+    if mark is None:
+        return 1e-3, reach(1e-3)
+    for tol in TOLERANCES[:-1]:
         reached = reach(tol)
-        if mark is None or reached >= mark - 1e-6 * abs(mark):
-            break
-    return tol, reached
+        if reached >= mark - 1e-6 * abs(mark):
+            return tol, reached
+    return TOLERANCES[-1], reach(TOLERANCES[-1])
 
 
 def _entries(
