@@ -15,6 +15,7 @@ LAYERS = [
     ["_pytree", "_text"],
     ["numerics", "_host", "_shards", "datasets"],
     ["batch", "natural", "storage"],
+    ["_sources", "chunks"],
     ["families", "model"],
     ["models"],
     ["infer"],

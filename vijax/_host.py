@@ -120,6 +120,7 @@ def check_bound(
     *,
     above: float | None = None,
     least: float | None = None,
+    most: float | None = None,
     note: str = "",
 ) -> None:
     """Raise ValueError naming the parameter unless it is finite and within its bound."""
@@ -129,9 +130,11 @@ def check_bound(
     bad = ~np.isfinite(found)
     bad |= found <= above if above is not None else False
     bad |= found < least if least is not None else False
+    bad |= found > most if most is not None else False
     if bad.any():
         bound = "" if above is None else f" and > {above:g}"
         bound += "" if least is None else f" and >= {least:g}"
+        bound += "" if most is None else f" and <= {most:g}"
         raise ValueError(f"{name}: must be finite{bound}{note}, got {found[bad][0]:g}")
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from ._pytree import pytree
+from ._pytree import pytree, replace
 from .batch import Batch
 from .natural import Natural
 
@@ -31,6 +31,11 @@ class Model(Protocol):
     `draws` says whether `init` needs a key. Models with latent assignments also have
     `num_components`, `active`, and `assign(q, batch, resp)`, the statistics of given
     responsibilities; models of tables have `read(data)`, which makes their Batch.
+
+    What some drivers ask beyond: `combine(q, stats)`, `update` with every component left in its
+    place, where `update` moves them, then with `order(q, stats)` and `reorder(stats, order)`;
+    `expected_log_lik(q, stats)`; and `given(q)`, the model with q for its prior. `Conjugate` says
+    what they are.
     """
 
     draws: ClassVar[bool]
@@ -94,6 +99,14 @@ class Conjugate:
         """KL(q || prior) in nats."""
         return jnp.sum(q.kl(self.prior))
 
+    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
+        """E_q[log p(x, z | theta)] of rows with these statistics, less what no theta changes."""
+        return q.dot(stats)
+
+    def given(self: Any, q: Any) -> Any:
+        """The same model with this posterior for its prior."""
+        return replace(self, prior=q)
+
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """log of the prior density in nats at a point, in the natural basis."""
         return jnp.sum(self.prior.log_kernel(moments))
@@ -101,3 +114,12 @@ class Conjugate:
     def collapsed(self, q: Any) -> Bool[Array, ""]:
         """Never, under a proper prior."""
         return jnp.zeros((), bool)
+
+
+def combine(model: Any, q: Any, stats: Any) -> Any:
+    """`model.update` with every component left in its place.
+
+    For drivers that keep statistics, or a q, from several updates: theirs must be of the same
+    components.
+    """
+    return getattr(model, "combine", model.update)(q, stats)

@@ -196,6 +196,11 @@ class Columns(Emission):
         """Sum over the columns."""
         return sum(part.row_size(rows.column(name)) for name, part in self.parts.items())
 
+    def expected_log_lik(self, stats: Columns) -> Float[Array, ""]:
+        """Sum over the columns, in nats."""
+        parts = self.parts.items()
+        return _sum(part.expected_log_lik(stats.parts[name]) for name, part in parts)
+
     def log_prior(self, moments: ColumnsMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """Sum over the columns, in nats."""
         parts = self.parts.items()

@@ -47,7 +47,7 @@ class DiagonalNormalGamma(Gaussian):
         self,
         rows: Batch,
         mass: Float[Array, "n k"],
-        at: DiagonalMoments,
+        at: Any,
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,
     ) -> DiagonalNormalGamma:
@@ -55,8 +55,9 @@ class DiagonalNormalGamma(Gaussian):
 
         `scale` multiplies the precision of each row.
         """
-        origin = at.mean
-        count, kappa, shift, square = diagonal_rows.statistics(rows, mass, origin, scale)
+        count, kappa, shift, square, origin = diagonal_rows.statistics(
+            rows, mass, at, latent, scale
+        )
         return DiagonalNormalGamma(NormalGamma(kappa, shift, 0.5 * count, 0.5 * square, origin))
 
     def about(self, like: Any) -> DiagonalNormalGamma:

@@ -10,9 +10,11 @@ from jaxtyping import Array, Float
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg
+from . import diagonal_products
 from .captions import mean_and_sd
 from .gaussian_rows import Quadratic
 from .normal_gamma import NormalGammaMoments
+from .products import Features, Shortcut
 
 
 @pytree
@@ -67,6 +69,10 @@ class DiagonalMoments:
         """`log_lik`; rows have no latent variables of their own."""
         return self.log_lik(rows), None
 
+    def shortcut(self, rows: Batch) -> Shortcut | None:
+        """A faster `local` of the same moments, where there is one."""
+        return diagonal_products.shortcut(self, rows)
+
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """Mean and variance of every entry under each component: other entries tell nothing."""
         shape = (rows.x.shape[0], *self.mean.shape)
@@ -74,11 +80,15 @@ class DiagonalMoments:
 
 
 def statistics(
-    rows: Batch, mass: Float[Array, "n k"], origin: Float[Array, "k d"], scale: Any
-) -> tuple[Array, Array, Array, Array]:
+    rows: Batch, mass: Float[Array, "n k"], at: Any, latent: Any, scale: Any
+) -> tuple[Array, Array, Array, Array, Array]:
     """Over the observed entries, each (k, d): how many, how many when rows count `scale` times,
-    and with these the sums of x - origin and of its square.
+    with these the sums of x - origin and of its square, and the origin, which is the mean.
     """
+    if isinstance(latent, Features):
+        count, shift, square = diagonal_products.sums(latent, mass, at.at)
+        return count, count, shift, square, at.at.mean
+    origin = at.mean
     z = rows.x.T - origin[:, :, None]
     scaled = mass * scale
     if rows.mask is None:
@@ -90,7 +100,7 @@ def statistics(
         seen = rows.mask.astype(rows.x.dtype)
         count, kappa = linalg.matmul(mass.T, seen), linalg.matmul(scaled.T, seen)
         weighted = z * (scaled.T[:, None, :] * seen.T)
-    return count, kappa, jnp.sum(weighted, -1), jnp.sum(weighted * z, -1)
+    return count, kappa, jnp.sum(weighted, -1), jnp.sum(weighted * z, -1), origin
 
 
 def row_size(k: int, d: int) -> int:

@@ -49,6 +49,7 @@ class DirichletProcess(Product, Weights):
 
     Moments: ClassVar = ProcessMoments
     has_point: ClassVar[bool] = False
+    closed: ClassVar[bool] = False
     sticks: StickBreaking
     concentration: Gamma
     ordered: bool = static(default=True)

@@ -87,6 +87,10 @@ class Emission(Natural):
         """KL(q || prior) of all components in nats, called on the prior."""
         return jnp.sum(q.kl(self))
 
+    def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
+        """E[log p(rows | theta)] in nats, called on q; less what no parameter changes."""
+        return self.dot(stats)
+
     def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """log of the prior density in nats at a point, natural basis; of the active components."""
         return jnp.sum(jnp.where(active, self.log_kernel(moments), 0.0))

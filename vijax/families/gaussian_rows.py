@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg, special
+from . import gaussian_products
 from .captions import mean_and_sd
+from .products import Features, Shortcut
 
 
 @pytree
@@ -108,6 +110,10 @@ class GaussianMoments:
         parts = self.quadratic(rows)
         return parts.log_lik, parts.latent
 
+    def shortcut(self, rows: Batch) -> Shortcut | None:
+        """A faster `local` of the same moments, where there is one."""
+        return gaussian_products.shortcut(self, rows)
+
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """Mean and variance of every entry given those observed, under each component."""
         seen = complete(rows, self.origin, self.shift, self.covariance)
@@ -175,9 +181,12 @@ def _moments_of(
 
 
 def statistics(
-    rows: Batch, mass: Float[Array, "n k"], at: GaussianMoments, latent: Any, scale: Any = 1.0
+    rows: Batch, mass: Float[Array, "n k"], at: Any, latent: Any, scale: Any = 1.0
 ) -> tuple[Array, Array, Array, Array, Array]:
     """kappa, shift, square, df and origin of rows, each component's about its own mean."""
+    if isinstance(latent, Features):
+        kappa, shift, square = gaussian_products.sums(latent, mass, at.at)
+        return kappa, shift, square, kappa, at.at.mean
     origin = at.mean
     count, scaled = jnp.sum(mass, 0), mass * scale
     kappa = jnp.sum(scaled, 0)

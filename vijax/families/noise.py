@@ -12,6 +12,7 @@ from .._host import is_concrete
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from .emission import Emission
+from .products import Shortcut, shortcut
 
 
 @pytree
@@ -26,6 +27,13 @@ class NoiseMoments:
         """The others' log-densities and, last, that of the box."""
         log_lik, latent = self.others.local(rows)
         return jnp.concatenate([log_lik, _box(rows, self.low, self.high)], -1), latent
+
+    def shortcut(self, rows: Batch) -> Shortcut | None:
+        """The others', where they have one."""
+        found = shortcut(self.others, rows)
+        if found is None:
+            return None
+        return replace(found, moments=replace(self, others=found.moments))
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """The others', and for the noise those of the box."""
@@ -168,6 +176,10 @@ class WithNoise(Emission):
     def row_size(self, rows: Batch) -> int:
         """As the others, and two."""
         return self.others.row_size(rows) + 2
+
+    def expected_log_lik(self, stats: WithNoise) -> Float[Array, ""]:
+        """The others'; the noise has nothing that changes."""
+        return self.others.expected_log_lik(stats.others)
 
     def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """The others'."""

@@ -12,7 +12,7 @@ from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
-from . import gaussian_rows, student
+from . import student
 from .gaussian import Gaussian
 from .gaussian_rows import GaussianMoments, statistics
 from .normal_gamma import MeanPrecision
@@ -59,8 +59,8 @@ class NormalWishart(Gaussian):
         self,
         rows: Batch,
         mass: Float[Array, "n k"],
-        at: GaussianMoments,
-        latent: gaussian_rows.Completed | None = None,
+        at: Any,
+        latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,
     ) -> NormalWishart:
         """Weighted sufficient statistics of Gaussian rows, each component's about its own mean.

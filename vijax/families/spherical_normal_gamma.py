@@ -54,7 +54,7 @@ class SphericalNormalGamma(Gaussian):
         self,
         rows: Batch,
         mass: Float[Array, "n k"],
-        at: DiagonalMoments,
+        at: Any,
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,
     ) -> SphericalNormalGamma:
@@ -62,8 +62,9 @@ class SphericalNormalGamma(Gaussian):
 
         `scale` multiplies the precision of each row.
         """
-        origin = at.mean
-        count, kappa, shift, square = diagonal_rows.statistics(rows, mass, origin, scale)
+        count, kappa, shift, square, origin = diagonal_rows.statistics(
+            rows, mass, at, latent, scale
+        )
         shape, square = 0.5 * jnp.sum(count, -1), 0.5 * jnp.sum(square, -1)
         return SphericalNormalGamma(kappa, shift, shape, square, origin)
 

@@ -230,6 +230,11 @@ class StudentT(Emission):
         """As the Gaussian, and three for the row's precision."""
         return self.gaussian.row_size(rows) + 3 * self.count.shape[-1]
 
+    def expected_log_lik(self, stats: StudentT) -> Float[Array, ""]:
+        """The Gaussian's, and that of the rows' precisions."""
+        own = jnp.sum(stats._dof_terms(self.dof))
+        return self.gaussian.expected_log_lik(stats.gaussian) + own
+
     def log_prior(self, moments: StudentMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
         """The Gaussian's: the degrees of freedom have a flat prior."""
         return self.gaussian.log_prior(moments.gaussian, active)

@@ -19,11 +19,12 @@ class Weights(Natural):
 
     `ordered` says that components are not exchangeable under it, so that their order matters; a
     family that leaves it to the user has a static field of that name. `has_point` says that EM has
-    a point to climb to.
+    a point to climb to; `closed` that a posterior is of the form of the prior.
     """
 
     ordered: bool = False
     has_point: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -77,6 +78,12 @@ class Weights(Natural):
     def penalty(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior) in nats, called on the prior."""
         return jnp.sum(q.kl(self))
+
+    def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
+        """E[log p(z)] in nats of rows with these statistics, called on q."""
+        count = self.counts(stats)
+        some = count > 0
+        return jnp.sum(jnp.where(some, count * jnp.where(some, self.moments().log_p, 0.0), 0.0))
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """log of the prior density in nats at a point, in the natural basis; asked by EM only."""

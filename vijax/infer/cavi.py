@@ -7,11 +7,20 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._pytree import pytree, static
+from .._pytree import pytree, replace, static
 from ..batch import Batch
 from .loop import unevaluated
-from .passes import expect
+from .passes import expect, resolution
 from .result import State, Status
+
+
+def whole_pass(method: Any, model: Any, state: State, batch: Batch) -> State:
+    """A step of a method that concludes from one pass over all rows."""
+    moments = method.moments(state.proposal)
+    new = method.conclude(model, state, *expect(model, moments, batch, method.chunk))
+    # a move that rounding explains is none
+    least = resolution(model, moments, batch, jnp.sum(batch.weight))
+    return replace(new, gain=jnp.where(new.gain > least, new.gain, 0.0))
 
 
 @pytree
@@ -37,8 +46,7 @@ class CAVI:
         it in float32. An update raises the bound by exactly KL(old || new) and the responses of
         the latent variables add at most as much again, near a fixed point.
         """
-        stats, log_z = expect(model, self.moments(state.proposal), batch, self.chunk)
-        return self.conclude(model, state, stats, log_z)
+        return whole_pass(self, model, state, batch)
 
     def moments(self, q: Any) -> Any:
         """What the local step reads of q."""
@@ -48,8 +56,12 @@ class CAVI:
         """The state after a pass over all rows, however it was made."""
         q = state.proposal
         elbo = log_z - model.penalty(q)
-        gain = 2.0 * jnp.sum(q.kl(state.q))
+        gain = self.move(q, state.q)
         return State(q, model.update(q, stats), elbo, gain, jnp.zeros_like(state.fault))
+
+    def move(self, q: Any, last: Any) -> Float[Array, ""]:
+        """2 KL(q || last) in nats: what a step from `last` to `q` gained, near a fixed point."""
+        return 2.0 * jnp.sum(q.kl(last))
 
 
 @pytree
@@ -78,8 +90,7 @@ class EM:
 
         The gain is twice what the M-step gained (`kernel_gap`), as in CAVI.
         """
-        stats, log_z = expect(model, self.moments(state.proposal), batch, self.chunk)
-        return self.conclude(model, state, stats, log_z)
+        return whole_pass(self, model, state, batch)
 
     def moments(self, q: Any) -> Any:
         """What the local step reads of q: its point."""
@@ -93,3 +104,7 @@ class EM:
         gain = 2.0 * jnp.sum(q.kernel_gap(state.aux))
         fault = jnp.where(model.collapsed(q), int(Status.COLLAPSED), 0).astype(state.fault.dtype)
         return State(q, model.update(q, stats), objective, gain, fault, aux=point)
+
+    def move(self, q: Any, last: Any) -> Float[Array, ""]:
+        """Twice what an M-step from the point of `last` to that of `q` gained, in nats."""
+        return 2.0 * jnp.sum(q.kernel_gap(last.point()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,17 @@ from .._host import check_bound, check_integer, to_device
 from .._pytree import replace
 from .._shards import on_auto_mesh, replicate
 from ..batch import Batch
+from ..chunks import Chunks
 from ..natural import Natural
 from . import start
 from .cavi import CAVI
+from .halving import Halving
 from .loop import iterate
 from .moves import Moves, search
+from .passes import has_shortcut
+from .progress import Report, Reporter, listener_of, watched
 from .result import Result, State, Stop, best
+from .several import automatic, several
 
 
 @on_auto_mesh
@@ -32,34 +38,66 @@ def fit(
     stop: Stop = Stop(),
     num_restarts: int = 1,
     moves: Any = None,
+    halving: Halving | None = None,
+    checkpoint: Any = None,
+    resume: Any = None,
+    progress: bool = False,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
     `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding; for
     mixtures k-means++, with all components in restart 0, fewer in most others, and narrow ones in
     every other from the tenth on), "random" (random labels), responsibilities (n, k), integer
-    labels (n,), or a q or Result to continue from. `key` (typed, `jax.random.key`) is needed
-    exactly when something is drawn; restart i uses `fold_in(key, i)`, so more restarts never change
-    the earlier ones. `moves`, a `Moves`, has every start go on to search over structures; it draws,
-    so it needs a key. Runs under jit and vmap of the surroundings too; values are checked only
-    outside of them.
+    labels (n,), a q or Result to continue from, or `Annealed` around any of these. `key` (typed,
+    `jax.random.key`) is needed exactly when something is drawn; restart i uses `fold_in(key, i)`,
+    so more restarts never change the earlier ones. `moves`, a `Moves`, has every start go on to
+    search over structures; it draws, so it needs a key. `halving`, a `Halving`, leaves most
+    restarts early. Runs under jit and vmap of the surroundings too; values are checked only outside
+    of them.
+
+    `data` that need not fit in memory are a `Chunks`: statistics are summed chunk by chunk, the
+    fit is the same. The seeding then looks at `data.sample()`; other starts are "random" (of the
+    sample) and a q or Result. `checkpoint`, a path, is written after each pass over the chunks;
+    the same call with `resume=path` goes on from there, to the same result, and writes to the
+    same path if `checkpoint` names no other.
+
+    `progress=True` shows how far the fit is (with tqdm if installed), and `callback` is called
+    with a `Report`: one for all restarts and surrounding vmaps, every ten iterations (every pass
+    over chunks) and at the end. What it raises becomes a RuntimeWarning after the fit.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
     """
+    if isinstance(data, Chunks):
+        from .out_of_core import fit_chunks  # which takes the checks from here
+
+        if moves is not None:
+            raise ValueError("moves: need all rows in memory; try data.sample() instead of Chunks")
+        return fit_chunks(
+            model,
+            data,
+            key=key,
+            init=init,
+            method=method,
+            stop=stop,
+            num_restarts=num_restarts,
+            checkpoint=checkpoint,
+            resume=resume,
+            listener=listener_of(progress, callback, 0),
+        )
+    for name, path in {"checkpoint": checkpoint, "resume": resume}.items():
+        if path is not None:
+            raise ValueError(f"{name}: only a fit to Chunks can stop in between; Chunks.of(data)")
     batch, model, stop, method, names = _prepare(model, data, method, stop)
     kind, value = start.read(model, batch, init)
-    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
-    _check_key(key, drawn)
-    check_integer("num_restarts", num_restarts)
-    if num_restarts < 1:
-        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
-    if num_restarts > 1 and not drawn:
-        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+    _check_start(model, key, kind, num_restarts, method)
     moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
-    result = _fit(
-        model, batch, key, value, method, stop, moves, kind=kind, num_restarts=num_restarts
-    )
+    halving = None if halving is None else check_halving(halving, moves)
+    listener = listener_of(progress, callback, batch.weight.shape[0])
+    options = {"kind": kind, "num_restarts": num_restarts}
+    settings = (method, stop, moves, halving)
+    result = watched(lambda r: _fit(model, batch, key, value, *settings, r, **options), listener)
     return result if names is None else replace(result, names=names)
 
 
@@ -82,7 +120,7 @@ def trajectory(
     check_bound("num_iters", num_iters, least=1.0)
     batch, model, _, method, _ = _prepare(model, data, method, Stop())
     kind, value = start.read(model, batch, init)
-    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws))
+    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws), method)
     return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
 
 
@@ -126,6 +164,16 @@ def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
     return _strong(moves, dtype)
 
 
+def check_halving(halving: Any, moves: Any) -> Halving:
+    """Strongly typed; raises TypeError for anything else, ValueError beside moves."""
+    if not isinstance(halving, Halving):
+        raise TypeError(f"halving: expected Halving(...), got {halving!r}")
+    if moves is not None:
+        raise ValueError("halving: every start that moves is a search of its own; give one of them")
+    check_bound("halving: sweeps", halving.sweeps, least=1.0)
+    return _strong(halving, jnp.float32)
+
+
 def _check_kinds(model: Any, method: Any, stop: Any) -> None:
     if isinstance(model, type) or not hasattr(model, "local"):
         raise TypeError(f"model: expected a model such as GaussianMixture, got {model!r}")
@@ -138,6 +186,8 @@ def _check_kinds(model: Any, method: Any, stop: Any) -> None:
         if value is not None:
             check_integer(name, value)
             check_bound(name, value, least=1.0)
+    if hasattr(method, "check"):
+        method.check(model)
     check_bound("stop: slack", stop.slack, least=0.0)
     check_bound("stop: tol", stop.tol, least=0.0)
     check_bound("stop: patience", stop.patience, least=1.0)
@@ -154,10 +204,21 @@ def _strong(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _check_key(key: Any, drawn: bool) -> None:
+def _check_start(model: Any, key: Any, kind: str, num_restarts: Any, method: Any) -> None:
+    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
+    _check_key(key, drawn, method)
+    check_integer("num_restarts", num_restarts)
+    if num_restarts < 1:
+        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
+    if num_restarts > 1 and not (drawn or getattr(method, "draws", False)):
+        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+
+
+def _check_key(key: Any, drawn: bool, method: Any = None) -> None:
     if key is None:
-        if drawn:
-            raise ValueError("key: this start is drawn at random; pass key=jax.random.key(0)")
+        if drawn or getattr(method, "draws", False):
+            what = "start is" if drawn else "method's rows are"
+            raise ValueError(f"key: this {what} drawn at random; pass key=jax.random.key(0)")
         return
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError(f"key: expected a typed key, jax.random.key(0), got {type(key).__name__}")
@@ -174,23 +235,43 @@ def _fit(
     method: Any,
     stop: Stop,
     moves: Moves | None,
+    halving: Halving | None,
+    reporter: Reporter | None,
     *,
     kind: str,
     num_restarts: int,
 ) -> Result:
+    def start_of(k_start: Any, restart: Any) -> Any:
+        return start.make(model, batch, kind, value, k_start, restart)
+
     def run(restart: Any) -> Result:
-        k_start, k_steps = _keys(key, restart)
-        q = start.make(model, batch, kind, value, k_start, restart)
+        k_start, k_steps = keys_of(key, restart)
+        q = start_of(k_start, restart)
         if moves is None:
-            return iterate(method, model, batch, q, stop, k_steps)
+            return iterate(method, model, batch, q, stop, k_steps, reporter)
         assert k_steps is not None  # `fit` has checked it
-        return search(method, model, batch, q, stop, moves, k_steps)
+        return search(method, model, batch, q, stop, moves, k_steps, reporter)
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
         runs = jax.tree.map(lambda a: a[None], run(0))
+    elif moves is not None:
+        numbers = jnp.arange(num_restarts)
+        one_by_one = jax.default_backend() == "cpu"
+        runs = jax.lax.map(run, numbers) if one_by_one else jax.vmap(run)(numbers)
     else:
-        runs = jax.vmap(run)(jnp.arange(num_restarts))
+
+        def problem(_: Any, restart: Any) -> Any:
+            k_start, k_steps = keys_of(key, restart)
+            return model, batch, k_steps, lambda: start_of(k_start, restart)
+
+        floats = batch.weight.shape[0] * model.row_size(batch)
+        layout = automatic(num_restarts, floats, alone=has_shortcut(model, batch))
+        live = jnp.asarray(1, jnp.int32)
+        runs = several(
+            method, stop, halving, lambda _: (), problem, 1, num_restarts, live, layout, reporter
+        )
+        runs = jax.tree.map(lambda a: a[0], runs)
     return replicate(best(runs), batch.sharding)
 
 
@@ -199,7 +280,7 @@ def _trajectory(
     model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
 ) -> State:
     restart = 0
-    k_start, k_steps = _keys(key, restart)
+    k_start, k_steps = keys_of(key, restart)
     q = start.make(model, batch, kind, value, k_start, restart)
     state = method.init(model, q, batch)
 
@@ -212,7 +293,7 @@ def _trajectory(
     return replicate(states, batch.sharding)
 
 
-def _keys(key: Any, restart: Any) -> tuple[Any, Any]:
+def keys_of(key: Any, restart: Any) -> tuple[Any, Any]:
     """One for the start and one for the steps of this restart."""
     if key is None:
         return None, None
@@ -222,4 +303,6 @@ def _keys(key: Any, restart: Any) -> tuple[Any, Any]:
 
 @jax.jit
 def _step(model: Any, batch: Batch, q: Any, method: Any) -> Array:
+    if getattr(method, "estimates", False):
+        return method.evaluate(model, q, batch)
     return method.step(model, method.init(model, q, batch), batch, None).elbo

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .._pytree import pytree
+from .._pytree import pytree, replace
 from ..batch import Batch
+from .progress import Reporter, report
 from .result import Result, State, Status, Stop
 
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
@@ -21,7 +22,10 @@ _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.M
 class Method(Protocol):
     """An algorithm: a first state and a step. Settings are its fields.
 
-    `monotone` says that the objective must not fall, `point` that q stands for its point.
+    `monotone` says that the objective must not fall, `point` that q stands for its point, and,
+    where they are there and true, `draws` that steps need a key, and `estimates` that their
+    objective is only an estimate: then `evaluate(model, q, batch)` is the exact one. A method may
+    have `check(model)`, which raises on the host for settings that make no sense.
     """
 
     monotone: ClassVar[bool]
@@ -68,6 +72,12 @@ def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: b
 
     `total` is the weight of all rows.
     """
+    trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
+    return replace(decide(run, new, total, stop, monotone), elbo_trace=trace)
+
+
+def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
+    """As `judge`, but for the trace, which stays what it was."""
     dtype = new.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
     # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
@@ -75,7 +85,8 @@ def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: b
     noise = rows * (8.0 * eps) ** 2
     first = run.n_iter == 0
     gain = jnp.where(first, huge, new.gain)
-    settled = _settled(gain, run.gain, stop.tol) | (gain <= noise)
+    rate = gain / jnp.where(run.gain > 0, run.gain, jnp.inf) if new.rate is None else new.rate
+    settled = _settled(gain, rate, stop.tol) | (gain <= noise)
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)
     drop = run.state.elbo - new.elbo
@@ -88,8 +99,7 @@ def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: b
     )
     keep = finite & (new.fault == 0) & ~fell
     state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, run.state)
-    trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
-    return Run(state, n_iter, status, streak, gain, trace)
+    return Run(state, n_iter, status, streak, gain, run.elbo_trace)
 
 
 def advance(
@@ -115,27 +125,40 @@ def iterate(
     q: Any,
     stop: Stop = Stop(),
     key: Key[Array, ""] | None = None,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Drive one fit from `q` to its end. Pure and untransformed: jit it, vmap it, shard it.
 
-    Sets CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
+    With a `reporter` it tells how far it is, once for all lanes of a batch. Sets CONVERGED,
+    MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
     """
-    run = lax.while_loop(
-        lambda run: run.running,
-        lambda run: advance(method, model, batch, run, stop, key),
-        begin(method.init(model, q, batch), stop),
-    )
-    return finish(run, method.point)
+
+    def body(run: Run) -> Run:
+        report(reporter, run.state.elbo, run.running, run.n_iter)
+        return advance(method, model, batch, run, stop, key)
+
+    run = lax.while_loop(lambda run: run.running, body, begin(method.init(model, q, batch), stop))
+    report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
+    return finish(exact(method, model, batch, run), method.point)
+
+
+def exact(method: Any, model: Any, batch: Batch, run: Run) -> Run:
+    """The run with the exact objective of its q, by a pass where the method's is an estimate."""
+    if not getattr(method, "estimates", False):
+        return run
+    state = run.state
+    known = state.elbo > -jnp.finfo(state.elbo.dtype).max
+    elbo = jnp.where(known, method.evaluate(model, state.q, batch), state.elbo)
+    return replace(run, state=replace(state, elbo=elbo))
 
 
 def _code(status: Status) -> Array:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def _settled(gain: Array, last_gain: Array, tol: Any) -> Array:
+def _settled(gain: Array, rate: Array, tol: Any) -> Array:
     """Whether Aitken's forecast of all gains to come is at most `tol` nats."""
-    ratio = gain / jnp.where(last_gain > 0, last_gain, jnp.inf)
-    return gain <= tol * (1.0 - jnp.clip(ratio, _SLOWEST_RATE, 1.0))
+    return gain <= tol * (1.0 - jnp.clip(rate, _SLOWEST_RATE, 1.0))
 
 
 def unevaluated(q: Any, batch: Batch, aux: Any = None) -> State:

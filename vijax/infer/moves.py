@@ -14,6 +14,7 @@ from ..batch import Batch
 from ..numerics import seeding, special
 from .loop import iterate
 from .passes import accumulate, automatic_chunk, map_rows
+from .progress import Reporter, report
 from .result import Result, Status, Stop
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals
@@ -49,6 +50,7 @@ def search(
     stop: Stop,
     moves: Moves,
     k_steps: Key[Array, ""],
+    reporter: Reporter | None = None,
 ) -> Result:
     """Drive one fit from `q`, propose, and drive the best to its end. Pure and untransformed.
 
@@ -64,7 +66,8 @@ def search(
     nothing = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
 
     def body(carry: Any) -> Any:
-        best, trial, fails, _ = carry
+        best, trial, fails, done = carry
+        report(reporter, best.elbo, ~done, best.n_iter, step=trial)
         first = trial == 0
         last = ~first & ((fails >= moves.patience) | (trial > moves.max_trials))
         proposal = propose(method, model, batch, points, best.q, jax.random.fold_in(k_moves, trial))
@@ -87,7 +90,9 @@ def search(
 
     zero = jnp.asarray(0, jnp.int32)
     start = (nothing, zero, zero, jnp.asarray(False))
-    return lax.while_loop(lambda carry: ~carry[3], body, start)[0]
+    found, trial, _, done = lax.while_loop(lambda carry: ~carry[3], body, start)
+    report(reporter, found.elbo, ~done, found.n_iter, step=trial, last=True)
+    return found
 
 
 def _length(trace: Float[Array, "t"]) -> Int[Array, ""]:

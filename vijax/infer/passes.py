@@ -18,21 +18,59 @@ from ..model import Expected
 from ..numerics import sums
 
 # floats held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
-_CPU_FLOATS = 2**20
+_CPU_FLOATS = 2**21
 _DEVICE_FLOATS = 2**26
 
 
 def expect(
     model: Any, moments: Any, batch: Batch, chunk: int | None = None
 ) -> tuple[Any, Float[Array, ""]]:
-    """The model's local step over all rows: statistics, and the rows' part of the bound."""
+    """The model's local step over all rows: statistics, and the rows' part of the bound.
 
-    def local(part: Batch, model: Any, moments: Any) -> tuple[Any, Array]:
-        e: Expected = model.local(moments, part)
-        return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
+    A model that knows a shortcut for these rows takes it wherever it is good.
+    """
 
-    chunk = chunk or automatic_chunk(model.row_size(batch))
-    return accumulate(local, batch, chunk, model, moments)
+    def whole_pass(moments: Any, row_size: int) -> tuple[Any, Array]:
+        def local(part: Batch, model: Any, moments: Any) -> tuple[Any, Array]:
+            e: Expected = model.local(moments, part)
+            return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
+
+        return accumulate(local, batch, chunk or automatic_chunk(row_size), model, moments)
+
+    row_size, found = model.row_size(batch), _shortcut(model, moments, batch)
+    if found is None:
+        return whole_pass(moments, row_size)
+    return lax.cond(
+        found.good,
+        lambda: whole_pass(found.moments, found.row_size),
+        lambda: whole_pass(moments, row_size),
+    )
+
+
+def has_shortcut(model: Any, batch: Batch) -> bool:
+    """Whether the model knows a shortcut for such rows."""
+    found = []
+
+    def look(model: Any, batch: Batch) -> None:
+        found.append(_shortcut(model, model.template.moments(), batch) is not None)
+
+    jax.eval_shape(look, model, batch)
+    return found[0]
+
+
+def _shortcut(model: Any, moments: Any, batch: Batch) -> Any:
+    return model.shortcut(moments, batch) if hasattr(model, "shortcut") else None
+
+
+def resolution(model: Any, moments: Any, batch: Batch, total: Float[Array, ""]) -> Float[Array, ""]:
+    """Nats that q may move from pass to pass by rounding alone; `total` is the weight of all rows.
+
+    Measured: up to a third of what rows in agreement would make of the error of their statistics.
+    """
+    found = _shortcut(model, moments, batch)
+    if found is None:
+        return jnp.zeros_like(total)
+    return jnp.where(found.good, 0.5 * total * found.error**2, 0.0)
 
 
 def accumulate(
@@ -69,18 +107,34 @@ def _accumulate(
         here = first + jnp.arange(chunk) >= start
         return _cut(rows, first, chunk, here)
 
-    zero = _zeros_like_result(lambda start: fn(part(start)), jnp.asarray(0))
+    zero = nothing(lambda: fn(part(jnp.asarray(0))))
 
     def step(carry: Any, start: Array) -> tuple[Any, None]:
-        (stats, value), (lost_stats, lost_value) = carry
-        new_stats, new_value = fn(part(start))
-        # `new` first: its gauge is the one in use, the initial zeros have none
-        error = new_stats.map(sums.rounding_error, stats) + lost_stats
-        lost_value = lost_value + sums.rounding_error(value, new_value)
-        return ((new_stats + stats, value + new_value), (error, lost_value)), None
+        return add(carry, fn(part(start))), None
 
-    (total, lost), _ = lax.scan(step, (zero, zero), jnp.arange(0, n, chunk))
-    return total[0] + lost[0], total[1] + lost[1]
+    return total(lax.scan(step, zero, jnp.arange(0, n, chunk))[0])
+
+
+def nothing(fn: Callable[[], tuple[Any, Array]]) -> Any:
+    """The sum, with its error term, of no chunks; of the form of what `fn` gives."""
+    zero = zeros_like_result(fn)
+    return zero, zero
+
+
+def add(carry: Any, new: tuple[Any, Array]) -> Any:
+    """One chunk more, statistics and a number; what rounding loses is kept beside them."""
+    (stats, value), (lost_stats, lost_value) = carry
+    new_stats, new_value = new
+    # `new` first: its gauge is the one in use, the initial zeros have none
+    error = new_stats.map(sums.rounding_error, stats) + lost_stats
+    lost_value = lost_value + sums.rounding_error(value, new_value)
+    return (new_stats + stats, value + new_value), (error, lost_value)
+
+
+def total(carry: Any) -> tuple[Any, Float[Array, ""]]:
+    """The statistics and the number."""
+    (stats, value), (lost_stats, lost_value) = carry
+    return stats + lost_stats, value + lost_value
 
 
 def map_rows(fn: Callable[..., Array], rows: Any, chunk: int, *given: Any) -> Float[Array, "n ..."]:
@@ -113,15 +167,16 @@ def _map_rows(fn: Callable[[Any], Array], rows: Any, chunk: int) -> Float[Array,
     return lax.scan(step, zero, jnp.arange(0, n, chunk))[0]
 
 
-def _zeros_like_result(fn: Callable[[Array], Any], start: Array) -> Any:
+def zeros_like_result(fn: Callable[[], Any]) -> Any:
+    """What `fn` gives, of zeros, without running it."""
     structures = []
 
-    def leaves(start: Array) -> list[Array]:
-        found, structure = jax.tree.flatten(fn(start))
+    def leaves() -> list[Array]:
+        found, structure = jax.tree.flatten(fn())
         structures.append(structure)
         return found
 
-    shapes = jax.eval_shape(leaves, start)
+    shapes = jax.eval_shape(leaves)
     return jax.tree.unflatten(structures[0], [jnp.zeros(s.shape, s.dtype) for s in shapes])
 
 

@@ -24,6 +24,7 @@ class Status(enum.IntEnum):
     ELBO_DECREASED = 3
     NON_FINITE = 4
     COLLAPSED = 5
+    DROPPED = 6
 
 
 REMEDIES = {
@@ -42,6 +43,7 @@ REMEDIES = {
         "a component shrank onto a single point or lost all its rows, where the likelihood has "
         "no maximum: use more restarts, fewer components, or a proper prior"
     ),
+    Status.DROPPED: "a restart that Halving left early; the fit that is returned never is one",
 }
 
 
@@ -82,7 +84,9 @@ class State:
     """Between two steps: the evaluated `q` with its objective, and the `proposal` to try next.
 
     `gain` is about what the last step gained, in nats; `fault` a Status that the method itself
-    found (0 for none); `aux` whatever else the method must remember.
+    found (0 for none); `aux` whatever else the method must remember. `rate` is the ratio by which
+    gains shrink from step to step, for methods whose steps are not all of a kind; None has it
+    taken from the gains.
     """
 
     q: Any
@@ -91,6 +95,7 @@ class State:
     gain: Float[Array, "*b"]
     fault: Int[Array, "*b"]
     aux: Any = None
+    rate: Float[Array, "*b"] | None = None
 
 
 @pytree

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..families.emission import Emission
+from ..families.products import Shortcut, shortcut
 from ..families.weights import Weights
 from ..model import Conjugate, Expected
 from ..numerics import seeding, special
@@ -132,6 +134,13 @@ class Mixture(Prediction, Conjugate):
         resp, log_z = special.normalize(_log_joint(moments, log_lik, batch))
         return Expected(self._stats(moments.components, batch, resp, latent), log_z)
 
+    def shortcut(self, moments: MixtureMoments, batch: Batch) -> Shortcut | None:
+        """Moments for which `local` is faster, if the components have such for these rows."""
+        found = shortcut(moments.components, batch)
+        if found is None:
+            return None
+        return replace(found, moments=MixtureMoments(moments.weights, found.moments))
+
     def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
         """Statistics of given responsibilities, about the means of q."""
         # a flat prior, which a start may be, has no moments but a point
@@ -152,14 +161,44 @@ class Mixture(Prediction, Conjugate):
 
     def update(self, q: Any, stats: Any) -> MixtureParams:
         """Prior and statistics; with ordered weights in the better order of the components."""
-        if self.weights.ordered and self.frozen is None and self.components.extra == 0:
-            order = self.weights.arrange(q.weights, stats.weights)
-            free = self.components.exchangeable()
-            order = jnp.where(free, order, jnp.arange(self.num_components))
-            count = self.weights.counts(stats.weights)[order]
-            stats = MixtureParams(self.weights.observe(count), stats.components.take(order))
+        order = self.order(q, stats)
+        return self.combine(q, stats if order is None else self.reorder(stats, order))
+
+    def combine(self, q: Any, stats: Any) -> MixtureParams:
+        """Prior and statistics, every component in its place."""
         weights = self.weights.update(q.weights, stats.weights)
         return MixtureParams(weights, stats.components + self.components)
+
+    def order(self, q: Any, stats: Any) -> Int[Array, "k"] | None:
+        """The order that `update` puts components in; None where it never moves any."""
+        if not self.weights.ordered or self.frozen is not None or self.components.extra:
+            return None
+        order = self.weights.arrange(q.weights, stats.weights)
+        return jnp.where(self.components.exchangeable(), order, jnp.arange(self.num_components))
+
+    def reorder(self, stats: Any, order: Int[Array, "k"]) -> MixtureParams:
+        """The same statistics with the components in this order."""
+        count = self.weights.counts(stats.weights)[order]
+        return MixtureParams(self.weights.observe(count), stats.components.take(order))
+
+    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
+        """E_q[log p(x, z | theta)] of rows with these statistics, less what no theta changes."""
+        weights = q.weights.expected_log_lik(stats.weights)
+        return weights + q.components.expected_log_lik(stats.components)
+
+    def given(self, q: Any) -> Mixture:
+        """The same model with this posterior for its prior.
+
+        Raises ValueError for a flat prior, and for weights whose posterior is of another form.
+        """
+        if self.improper:
+            raise ValueError("model: a flat prior is followed by no posterior")
+        if not self.weights.closed:
+            raise ValueError(
+                "weights: the posterior of a learned concentration is no prior of the same form; "
+                "fix it with StickBreaking.dirichlet_process(concentration, ...)"
+            )
+        return replace(self, weights=q.weights, components=q.components)
 
     def penalty(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior) in nats."""
@@ -285,6 +324,14 @@ def _check_parts(model: Mixture) -> None:
             f"components: expected a component family such as NormalWishart, got "
             f"{model.components!r:.80}"
         )
-    k = jax.eval_shape(model.components.log_normalizer).shape
+    leaves, structure = jax.tree.flatten(model.components)
+    k = _members(structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves))
     if k and k[0] != model.num_components:
         raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")
+
+
+@lru_cache(maxsize=1024)
+def _members(structure: Any, leaves: tuple[Any, ...]) -> tuple[int, ...]:
+    """The batch axes of a family with arrays of these shapes; once, for tracing takes a while."""
+    arrays = [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]
+    return jax.eval_shape(lambda a: jax.tree.unflatten(structure, a).log_normalizer(), arrays).shape

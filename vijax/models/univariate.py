@@ -141,6 +141,13 @@ class FactorisedGaussian:
         rate = exact.rate + 0.5 * exact.kappa * mu.variance
         return FactorisedParams(mu, Gamma(exact.shape + 0.5, rate))
 
+    def expected_log_lik(self, q: FactorisedParams, stats: NormalGamma) -> Float[Array, ""]:
+        """E_q[log p(x | mu, tau)] of rows with these statistics, less what no theta changes."""
+        move = (q.mu.origin - stats.origin) + q.mu.shift / q.mu.precision
+        square = stats.square - stats.shift * move + 0.5 * stats.kappa * move**2
+        square = square + 0.5 * stats.kappa * q.mu.variance
+        return stats.shape * q.tau.moments().e_log - q.tau.mean * square
+
     def penalty(self, q: FactorisedParams) -> Float[Array, ""]:
         """KL(q(mu) q(tau) || p(mu, tau)) in nats, as a sum of non-negative terms."""
         tau, prior = q.tau.mean, self.prior

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+_BLOCK = 64  # rows
 _TRIALS = 10  # rows that a greedy seed is the best of
 
 
@@ -29,11 +30,11 @@ def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
 def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
     """Index with probability proportional to `mass`, from two uniform numbers.
 
-    First a block of about sqrt(n) rows, then a row in it: one float32 running sum over many
-    rows would lose the small ones.
+    First a block of rows, then a row in it: one float32 running sum over many rows would lose the
+    small ones. Blocks are of one size, so that rows without mass at the end change nothing.
     """
     n = mass.shape[0]
-    width = max(1, round(n**0.5))
+    width = min(n, _BLOCK)
     blocks = jnp.pad(mass, (0, -n % width)).reshape(-1, width)
     block = _inverse_cdf(uniform[0], jnp.sum(blocks, -1))
     row = _inverse_cdf(uniform[1], blocks[block])

@@ -1,0 +1,150 @@
+"""The shortcut by products: the same local step, taken only where it keeps its digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vijax as vx
+from vijax._pytree import replace
+from vijax.families.noise import WithNoise
+
+from .data import clusters
+from .test_precision import close, in_double, two_clusters
+
+ROWS = 2100  # the shortcut needs many
+KINDS = ["full", "tied", "diag", "spherical"]
+
+
+def both(model, moments, batch):
+    """Bound of the rows and update, by differences and by products."""
+    found = model.shortcut(moments, batch)
+    steps = [model.local(m, batch) for m in (moments, found.moments)]
+    rows = [jnp.sum(batch.weight * e.log_z) for e in steps]
+    return found, rows, [model.update(moments, e.stats) for e in steps]
+
+
+def same(a, b, rtol):
+    """Means and covariances in standard deviations, counts relative to themselves."""
+    one, two = a.components, b.components
+    one, two = (getattr(q, "others", q) for q in (one, two))
+    sd = np.sqrt(np.diagonal(np.asarray(one.covariance), axis1=1, axis2=2))
+    assert (np.abs(two.mean - one.mean) < rtol * sd).all()
+    close(np.asarray(two.covariance), np.asarray(one.covariance), rtol)
+    np.testing.assert_allclose(two.kappa, one.kappa, rtol=rtol)
+    np.testing.assert_allclose(b.weights.mean, a.weights.mean, rtol=rtol)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["plain", "weights", "noise", "point", "missing"])
+def test_products_are_the_same_local_step(rng, kind, form):
+    x, labels = clusters(rng, n=ROWS, d=3, k=4)
+    weight = mask = None
+    if form == "weights":
+        weight = rng.gamma(1.0, size=ROWS) * (rng.random(ROWS) < 0.9)
+    if form == "missing":
+        if kind in ("full", "tied"):
+            return  # what a matrix is left of differs from row to row: no product says it
+        mask = rng.random(x.shape) < 0.8
+    batch = vx.Batch.of(x, weight=weight, mask=mask)
+    model = vx.GaussianMixture.from_data(batch, 4, covariance=kind)
+    q = vx.fit(model, batch, init=labels, stop=vx.Stop(max_iter=3)).q
+    if form == "noise":
+        low, high = jnp.min(batch.x, 0), jnp.max(batch.x, 0)
+        model = replace(
+            model,
+            weights=vx.Dirichlet(jnp.ones(5, batch.x.dtype)),
+            components=WithNoise(model.components, low, high),
+        )
+        q = replace(
+            q,
+            weights=vx.Dirichlet(jnp.arange(10.0, 15.0, dtype=batch.x.dtype)),
+            components=WithNoise(q.components, low, high),
+        )
+    moments = q.point() if form == "point" else q.moments()
+    found, rows, updates = both(model, moments, batch)
+    double = batch.x.dtype == jnp.float64
+    assert bool(found.good)
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-12 if double else 1e-6)
+    same(*updates, 1e-10 if double else 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_have_no_products(rng, kind):
+    few = vx.Batch.of(rng.normal(size=(100, 2)))
+    model = vx.GaussianMixture.from_data(few, 2, covariance=kind)
+    assert model.shortcut(model.prior.moments(), few) is None
+    many = np.repeat(np.asarray(few.x), 25, 0)
+    missing = vx.Batch.of(np.where(rng.random(many.shape) < 0.1, np.nan, many), missing=True)
+    found = model.shortcut(model.prior.moments(), missing)
+    assert (found is None) == (kind in ("full", "tied"))
+    table = vx.PoissonMixture.from_data(rng.poisson(3.0, size=(ROWS, 2)), 2)
+    assert table.shortcut(table.prior.moments(), table.read(np.ones((ROWS, 2)))) is None
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("separation", [3.0, 20.0, 1e3, 1e4])
+def test_float32_keeps_its_digits_wherever_products_end(rng, separation, offset):
+    """Within 1e-3 of float64 on the same numbers; certain labels have a closed form."""
+    x, labels = two_clusters(rng, separation, n=ROWS)
+    low = (x + offset).astype(np.float32)
+    model = vx.GaussianMixture.from_data(low, 2)
+    stop = vx.Stop(max_iter=5)
+    fit = vx.fit(model, low, init=labels, stop=stop)
+    assert fit.q.components.covariance.dtype == jnp.float32
+    got = np.asarray(fit.q.components.covariance, float)
+    if separation > 10:
+        exact = in_double(low.astype(float), labels)
+    else:
+        wide = low.astype(np.float64)
+        if not jax.config.jax_enable_x64:
+            return  # no float64 to compare with
+        exact = np.asarray(
+            vx.fit(
+                vx.GaussianMixture.from_data(wide, 2), wide, init=labels, stop=stop
+            ).q.components.covariance
+        )
+    close(got, exact)
+    good = bool(model.shortcut(fit.q.moments(), vx.Batch.of(low)).good)
+    assert good == (separation < 30)
+
+
+def test_where_products_end_they_err_by_less_than_a_part_in_a_thousand(rng):
+    """The limit of the shortcut, measured: at its edge the covariance is off by eps |m|^2."""
+    worst = []
+    for separation in (20.0, 25.0, 30.0, 35.0):
+        x, labels = two_clusters(rng, separation, n=ROWS)
+        low = x.astype(np.float32)
+        model = vx.GaussianMixture.from_data(low, 2)
+        batch = vx.Batch.of(low)
+        q = vx.fit(model, low, init=labels, stop=vx.Stop(max_iter=3)).q
+        found, _, updates = both(model, q.moments(), batch)
+        exact = in_double(low.astype(float), labels)
+        sd = np.sqrt(np.diagonal(exact, axis1=1, axis2=2))
+        error = np.abs(np.asarray(updates[1].components.covariance) - exact)
+        worst.append((bool(found.good), float((error / (sd[:, :, None] * sd[:, None])).max())))
+    assert {good for good, _ in worst} == {True, False}
+    assert max(error for good, error in worst if good) < 3e-4
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_memory_beyond_the_data_does_not_grow_with_rows(kind):
+    """At most 32 MB of temporaries, for a hundred thousand rows or a million (D = 8, K = 16)."""
+    rng = np.random.default_rng(0)
+    model = vx.GaussianMixture.from_data(
+        rng.normal(size=(100, 8)).astype(np.float32), 16, covariance=kind
+    )
+    sizes = []
+    for n in (100_000, 1_000_000):
+
+        @jax.jit
+        def run(q, x, weight):
+            return vx.iterate(vx.CAVI(), model, vx.Batch(x, weight), q)
+
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, 8), (n,))]
+        program = run.lower(model.prior, *shapes).compile().memory_analysis()
+        sizes.append(program.temp_size_in_bytes)
+    assert max(sizes) < 32e6
+    assert sizes[1] < 1.05 * sizes[0]

@@ -1,0 +1,58 @@
+"""Gaussian rows with independent columns by their squares; missing entries are zeros."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..batch import Batch
+from ..numerics import linalg, special
+from .products import Features, ProductMoments, Shortcut, by_products, constant, worthwhile
+
+
+def shortcut(at: Any, rows: Batch) -> Shortcut | None:
+    """The moments `at` as coefficients of z_i^2, z_i and 1; None where rows are few.
+
+    Where entries are missing, every column brings its own 1, twice: once for what the constant's
+    rounding has lost.
+    """
+    if not worthwhile(rows):
+        return None
+    part = at.columns
+    centre = jnp.mean(at.mean, 0)
+    move = (part.origin - centre) + part.shift
+    square, linear = -0.5 * part.precision, part.precision * move
+    each = 0.5 * (part.e_log - part.spread - special.LOG_2PI)
+    if rows.mask is None:
+        rest, lost, size = constant(jnp.sum(each, -1), square, move, move, linear, move)
+        parts = [square, linear, rest[:, None]]
+    else:
+        a, b, c = square[..., None], linear[..., None], move[..., None]
+        own, more, size = constant(each, a, c, c, b, c)
+        none, size = jnp.zeros_like(own[:, :1]), jnp.sum(size, -1)
+        parts, lost = [square, own, more, linear, none], none[:, 0]
+    coefficients = jnp.concatenate(parts, -1).T
+    moments = ProductMoments(at, centre, coefficients, lost, _features)
+    return by_products(moments, size, rows)
+
+
+def sums(found: Features, mass: Float[Array, "n k"], at: Any) -> tuple[Array, Array, Array]:
+    """Over the observed entries, each (k, d): how many, and the sums of x - m and of its square."""
+    d = found.centre.shape[0]
+    move = at.mean - found.centre  # as far as the origin that these sums are about
+    total = linalg.matmul(mass.T, found.value)
+    square, linear = total[:, :d], total[:, -1 - d : -1]
+    whole = found.value.shape[1] == 2 * d + 1
+    count = jnp.broadcast_to(total[:, -1:], square.shape) if whole else total[:, d : 2 * d]
+    return count, linear - count * move, square - move * (2.0 * linear - count * move)
+
+
+def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "n f"]:
+    z = rows.x - centre
+    if rows.mask is None:
+        return jnp.concatenate([z**2, z, jnp.ones_like(z[:, :1])], -1)
+    seen = rows.mask.astype(z.dtype)
+    z = z * seen
+    return jnp.concatenate([z**2, seen, seen, z, jnp.ones_like(z[:, :1])], -1)

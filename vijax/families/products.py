@@ -1,0 +1,109 @@
+"""Where log-densities and statistics of rows are matrix products with a few features of each row.
+
+A Gaussian log-density is linear in z z^T, z and 1 for z = x - centre, and so are the statistics
+that it needs. One product each way is several times faster than differences from every mean, and
+loses the digits by which means are farther from the centre than components are wide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._pytree import pytree, static
+from ..batch import Batch
+from ..numerics import linalg, sums
+
+_ROWS = 2048  # with fewer, nothing is gained
+_KEPT = 0.5  # the largest size of what cancels, over sqrt(1 / eps)
+_PER_ROOT = 8.0  # and over the root of the number of rows
+
+
+@pytree
+class Features:
+    """Functions of z = x - centre that end with z and 1."""
+
+    value: Float[Array, "n f"]
+    centre: Float[Array, "d"]
+
+
+@pytree
+class ProductMoments:
+    """Moments `at` as coefficients (f, k) of the features that `of` makes of rows and centre.
+
+    `rest` is what rounding the constant has lost.
+    """
+
+    at: Any
+    centre: Float[Array, "d"]
+    coefficients: Float[Array, "f k"]
+    rest: Float[Array, "k"]
+    of: Any = static()
+
+    def local(self, rows: Batch) -> tuple[Float[Array, "n k"], Features]:
+        """Expected log-densities in nats, and the features."""
+        value = self.of(rows, self.centre)
+        log_lik = linalg.matmul(value, self.coefficients) + self.rest
+        return log_lik, Features(value, self.centre)
+
+
+@pytree
+class Shortcut:
+    """Moments whose `local` is faster, whether it keeps enough digits, and its floats per row.
+
+    `error` is about the relative rounding error of the statistics.
+    """
+
+    good: Bool[Array, ""]
+    error: Float[Array, ""]
+    moments: Any
+    row_size: int = static()
+
+
+def shortcut(moments: Any, rows: Batch) -> Shortcut | None:
+    """The shortcut of `moments` for these rows; None where their family has none."""
+    own = getattr(moments, "shortcut", None)
+    return None if own is None else own(rows)
+
+
+def worthwhile(rows: Batch) -> bool:
+    """Whether rows are many enough and known without noise."""
+    return rows.noise is None and rows.x.shape[0] >= _ROWS
+
+
+def by_products(moments: ProductMoments, size: Float[Array, "k"], rows: Batch) -> Shortcut:
+    """The shortcut of these moments, good where little cancels.
+
+    `size` is the sum of the magnitudes of what cancels at the mean of each component. Statistics
+    lose as many digits, at most half of all. What single rows lose of the bound adds up like
+    noise, and must not hide whether it rises.
+    """
+    f, k = moments.coefficients.shape
+    eps, size = float(jnp.finfo(size.dtype).eps), jnp.max(size)
+    most = min(_KEPT / eps**0.5, _PER_ROOT * rows.x.shape[0] ** 0.5)
+    # log-densities, their exponentials and responsibilities
+    return Shortcut(size <= most, eps * size, moments, f + 3 * k)
+
+
+def constant(
+    top: Float[Array, "*b"],
+    square: Float[Array, "*b m"],
+    first: Float[Array, "*b m"],
+    second: Float[Array, "*b m"],
+    linear: Float[Array, "*b d"],
+    move: Float[Array, "*b d"],
+) -> tuple[Float[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
+    """The constant, twofold, with which sum square first second + linear move + constant = top;
+
+    and the sum of these magnitudes. With it the polynomial is right where components are,
+    whatever rounding did to the other coefficients: an error there is the same for every row.
+    """
+    product = first * second
+    high = jnp.concatenate([square * product, linear * move], -1)
+    low = sums.product_error(square, product) + square * sums.product_error(first, second)
+    low = jnp.sum(low, -1) + jnp.sum(sums.product_error(linear, move), -1)
+    total, lost = sums.twofold_sum(high)
+    rest = sums.rounding_error(top, -total) - (lost + low)
+    return top - total, rest, jnp.sum(jnp.abs(high), -1)

@@ -1,0 +1,354 @@
+"""`fit_many`: one model or many, fitted to many data sets by few programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from .._host import check_integer, is_concrete
+from ..batch import Batch
+from ..natural import Natural
+from . import buckets, start
+from .annealed import Annealed
+from .buckets import Stack
+from .cavi import CAVI
+from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
+from .halving import Halving
+from .passes import has_shortcut
+from .result import Result, Stop, best
+from .several import automatic, several
+from .spread import mesh_of, places, spread
+
+_LAYOUTS = ("auto", "map", "vmap", "slots")
+
+
+def fit_many(
+    models: Any,
+    datasets: Any,
+    *,
+    key: Key[Array, ""] | None = None,
+    init: Any = None,
+    method: Any = CAVI(),
+    stop: Stop = Stop(),
+    num_restarts: int = 1,
+    halving: Halving | None = None,
+    layout: str | int = "auto",
+    devices: Sequence[Any] | None = None,
+) -> Result:
+    """Fit every data set and return one Result with leading axis m, in the order given.
+
+    Member i is what `fit(model_i, data_i, key=fold_in(key, i), ...)` returns, up to rounding.
+
+    `datasets` is stacked, an array (m, n, d), a dict of such columns or a Batch with leading axis
+    m, or a list of arrays or Batches of any sizes: those are padded by rows of weight 0 to powers
+    of two, one program for each. `models` is one model for all, a list of models of equal
+    structure or one such pytree stacked on a leading axis, or a function that makes a model of
+    a Batch, such as `lambda x: GaussianMixture.from_data(x, 5)`; the number of data sets is
+    padded to a power of two as well. `init` is as in `fit`, stacked or a list.
+
+    `layout`: "vmap" steps all fits until the last has ended, "map" runs one after another, and a
+    number of lanes, or "slots", has so many step together in one loop and gives each
+    that ends the next fit; "auto" chooses by device and sizes, such that the lanes' rows stay in
+    a bounded memory. With several `devices` (by default all local ones) each takes its share.
+    `halving` leaves most restarts early. Runs under jit of the surroundings too, on stacked data.
+
+    Raises TypeError or ValueError that name the argument. Values of the data are not looked at:
+    a data set with NaN, or whose fit fails, has it in its own `status`, and touches no other.
+    """
+    found, m = buckets.stacks(datasets)
+    dtype = found[0].parts["weight"].dtype
+    models, shared = _models(models, found, m, dtype)
+    _check_kinds(models, method, stop)
+    method, stop = _strong(method, dtype), _strong(stop, dtype)
+    halving = None if halving is None else check_halving(halving, None)
+    kind, value = _start(models, shared, init, found, m)
+    drawn = kind in start.DRAWN and (kind == "random" or models.draws)
+    _check_key(key, drawn)
+    check_integer("num_restarts", num_restarts)
+    if num_restarts < 1:
+        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
+    if num_restarts > 1 and not drawn:
+        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
+    _check_layout(layout)
+    traced = not is_concrete(*jax.tree.leaves((models, found[0].parts, key, value, stop)))
+
+    parts = []
+    for stack in found:
+        count = len(stack.number)
+        mesh = None if traced else mesh_of(devices, count)
+        place, live, where = places(count, mesh.size if mesh else 1, pad=not traced)
+        own_value = None
+        if value is not None:
+            rows = value if kind == "q" else _like_rows(value, stack)
+            own_value = _pick(rows, stack.number[place] if kind == "q" else place)
+        own_models = models if shared else _pick(models, stack.number[place])
+        result = _fit_many(
+            own_models,
+            _pick(stack.parts, place),
+            stack.number[place].astype(np.int32),
+            live,
+            key,
+            own_value,
+            method,
+            stop,
+            halving,
+            kind=kind,
+            num_restarts=num_restarts,
+            shared=shared,
+            layout=layout,
+            mesh=mesh,
+        )
+        parts.append((stack.number, where, result))
+    if traced or (len(parts) == 1 and _is_whole(parts[0][1], parts[0][2])):
+        return parts[0][2]
+    return _in_order(parts, m)
+
+
+@partial(jax.jit, static_argnames=("kind", "num_restarts", "shared", "layout", "mesh"))
+def _fit_many(
+    models: Any,
+    parts: dict[str, Any],
+    number: Array,
+    live: Array,
+    key: Any,
+    value: Any,
+    method: Any,
+    stop: Stop,
+    halving: Halving | None,
+    *,
+    kind: str,
+    num_restarts: int,
+    shared: bool,
+    layout: str | int,
+    mesh: Any,
+) -> Result:
+    def share(
+        models: Any, parts: dict[str, Any], number: Array, live: Array, value: Any, rest: Any
+    ) -> Result:
+        key, method, stop, halving = rest
+        batches = _read(models, Batch(**parts), shared, method.point)
+
+        def load(i: Array) -> Any:
+            def one(tree: Any) -> Any:
+                return jax.tree.map(
+                    lambda a: jax.lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree
+                )
+
+            return one(batches), one(number), one(value), None if shared else one(models)
+
+        def problem(own: Any, restart: Any) -> Any:
+            batch, i, value, model = own
+            model = models if shared else model
+            own_key = None if key is None else jax.random.fold_in(key, i)
+            k_start, k_steps = keys_of(own_key, restart)
+
+            def first() -> Any:
+                return start.make(model, batch, kind, value, k_start, restart)
+
+            return model, batch, k_steps, first
+
+        m, n = batches.weight.shape
+        chosen = layout
+        if layout in ("auto", "slots"):
+            row_size, alone = _of_one(models, batches, shared)
+            chosen = automatic(m * num_restarts, n * row_size, layout == "slots", alone)
+        runs = several(method, stop, halving, load, problem, m, num_restarts, live[0], chosen)
+        return best(runs)
+
+    rest = (key, method, stop, halving)
+    args = (models, parts, number, live, value, rest)
+    return spread(share, mesh, args, (not shared, True, True, True, True, False))
+
+
+def _read(models: Any, batches: Batch, shared: bool, point: bool) -> Batch:
+    """In the form that the model reads; its checks of shapes."""
+
+    def one(model: Any, batch: Batch) -> Batch:
+        batch = getattr(model, "read", Batch.of)(batch)
+        model.check(batch, point)
+        return batch
+
+    return jax.vmap(one, in_axes=(None if shared else 0, 0))(models, batches)
+
+
+def _of_one(models: Any, batches: Batch, shared: bool) -> tuple[int, bool]:
+    """Floats per row of a step, and whether a run by itself has a shortcut."""
+    found: list[tuple[int, bool]] = []
+
+    def look(models: Any, batches: Batch) -> None:
+        model = models if shared else jax.tree.map(lambda a: a[0], models)
+        batch = jax.tree.map(lambda a: a[0], batches)
+        found.append((model.row_size(batch), has_shortcut(model, batch)))
+
+    jax.eval_shape(look, models, batches)
+    return found[0]
+
+
+def _check_layout(layout: Any) -> None:
+    if isinstance(layout, str) and layout in _LAYOUTS:
+        return
+    if isinstance(layout, str):
+        raise ValueError(f"layout: expected one of {', '.join(_LAYOUTS)} or lanes, got {layout!r}")
+    check_integer("layout", layout)
+    if layout < 1:
+        raise ValueError(f"layout: need at least 1 lane, got {layout}")
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def _models(models: Any, found: list[Stack], m: int, dtype: Any) -> tuple[Any, bool]:
+    """One model, or a stack of m, strongly typed; and whether it is one."""
+    if isinstance(models, list | tuple):
+        if len(models) != m:
+            raise ValueError(f"models: {len(models)} of them for {m} data sets")
+        kinds = {jax.tree.structure(model) for model in models}
+        if len(kinds) > 1:
+            raise TypeError("models: all need the same structure")
+        try:
+            stacked = jax.tree.map(lambda *a: np.stack([np.asarray(v) for v in a]), *models)
+        except ValueError as error:
+            raise ValueError(f"models: arrays of different shape: {error}") from None
+        return _strong(stacked, dtype), False
+    if callable(models) and not hasattr(models, "local"):
+        return _strong(_built(models, found, m), dtype), False
+    models = _strong(models, dtype)
+    leaves = jax.tree.leaves(models)
+    if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
+        return models, True
+    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), found[0].parts)
+    return models, _is_one(_shapes(models), _shapes(example))
+
+
+def _built(make: Callable[[Batch], Any], found: list[Stack], m: int) -> Any:
+    """The models that a function makes, in the order of the data sets."""
+    parts = []
+    for stack in found:
+        count = len(stack.number)
+        place, _, where = places(count, 1)
+        parts.append((stack.number, where, _build(make, _pick(stack.parts, place))))
+    return _in_order(parts, m)
+
+
+@partial(jax.jit, static_argnums=0)
+def _build(make: Callable[[Batch], Any], parts: dict[str, Any]) -> Any:
+    return jax.vmap(make)(Batch(**parts))
+
+
+def _shapes(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((tuple(a.shape), np.dtype(a.dtype)) for a in leaves)
+
+
+@lru_cache(maxsize=256)
+def _is_one(model: Any, parts: Any) -> bool:
+    """Whether arrays of these shapes are a model for such rows, by tracing a step of it."""
+
+    def make(known: Any) -> Any:
+        structure, leaves = known
+        return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
+    def step(model: Any, parts: dict[str, Any]) -> Any:
+        batch = getattr(model, "read", Batch.of)(Batch(**parts))
+        q = model.template
+        e = model.local(q.moments(), batch)
+        return q, model.update(q, e.stats), e.log_z, batch.weight
+
+    try:
+        q, new, log_z, weight = jax.eval_shape(step, make(model), make(parts))
+    except Exception:  # whatever a model says to arrays of the wrong rank
+        return False
+    same = jax.tree.map(lambda a, b: a.shape == b.shape, q, new)
+    return all(jax.tree.leaves(same)) and log_z.shape == weight.shape
+
+
+# -- starts ---------------------------------------------------------------------------------------
+
+
+def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> tuple[str, Any]:
+    """Kind and value as `start.read` has them, of all data sets: q stacked, rows in turn."""
+    if isinstance(init, Annealed):
+        raise TypeError(
+            "init: Annealed is a start of `fit`; fit_many takes any that it goes around"
+        )
+    if init is None or isinstance(init, str):
+        return start.read_name(models, init), None
+    if isinstance(init, Result):
+        init = init.q
+    if isinstance(init, Natural):
+        example = models.template
+        given = jax.tree.leaves(init)
+        own = [(m, *a.shape[0 if shared else 1 :]) for a in jax.tree.leaves(example)]
+        if jax.tree.structure(init) != jax.tree.structure(example):
+            raise TypeError(f"init: these models are fitted by a {type(example).__name__}")
+        if [jnp.shape(a) for a in given] != own:
+            raise ValueError(
+                f"init: a q for each of {m} data sets has arrays of shape {own[0]}, ..., got "
+                f"{jnp.shape(given[0])}"
+            )
+        return "q", _strong(init, found[0].parts["weight"].dtype)
+    start.need_assignments(models)
+    if found[0].rows is None:
+        host = init if isinstance(init, jax.Array) else np.asarray(init)
+        flat, shape = host.reshape(-1, *host.shape[2:]), host.shape[:2]
+    else:
+        arrays = [np.asarray(a) for a in init]
+        flat, shape = np.concatenate(arrays), (len(arrays),)
+    if shape[0] != m or (len(shape) > 1 and shape != found[0].parts["weight"].shape):
+        raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
+    weight = _flat_weight(found, m)
+    active = models.active if shared else jnp.any(models.active, 0)
+    kind, value = start.read_rows(flat, weight, active)
+    return kind, value if found[0].rows is not None else value.reshape(*shape, *value.shape[1:])
+
+
+def _flat_weight(found: list[Stack], m: int) -> Any:
+    if found[0].rows is None:
+        return found[0].parts["weight"].reshape(-1)
+    rows = np.concatenate([stack.rows.reshape(-1) for stack in found if stack.rows is not None])
+    weight = np.zeros(rows.max() + 1, found[0].parts["weight"].dtype)
+    for stack in found:
+        assert stack.rows is not None  # as of the first
+        np.maximum.at(weight, stack.rows, stack.parts["weight"])
+    return weight
+
+
+def _like_rows(value: Any, stack: Stack) -> Any:
+    return value if stack.rows is None else np.asarray(value)[stack.rows]
+
+
+# -- places ---------------------------------------------------------------------------------------
+
+
+def _pick(tree: Any, place: np.ndarray) -> Any:
+    """Members of these places of a leading axis; on the host, where nothing compiles."""
+
+    def one(leaf: Any) -> Any:
+        if len(place) == leaf.shape[0] and (place == np.arange(len(place))).all():
+            return leaf
+        return np.asarray(leaf)[place]
+
+    return jax.tree.map(one, tree)
+
+
+def _is_whole(where: np.ndarray, result: Any) -> bool:
+    return len(where) == result.status.shape[0] and (where == np.arange(len(where))).all()
+
+
+def _in_order(parts: list[tuple[np.ndarray, np.ndarray, Any]], m: int) -> Any:
+    """One stack of all parts: member `where[j]` of a part is number `number[j]`."""
+
+    def one(*leaves: Any) -> Any:
+        first = np.asarray(leaves[0])
+        out = np.empty((m, *first.shape[1:]), first.dtype)
+        for (number, where, _), leaf in zip(parts, leaves, strict=True):
+            out[number] = np.asarray(leaf)[where]
+        return out
+
+    return jax.device_put(jax.tree.map(one, *(part for _, _, part in parts)))

@@ -1,0 +1,179 @@
+"""Many runs in one program: side by side, one after another, or in lanes that are refilled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int
+
+from .._pytree import replace
+from .loop import Run, advance, decide
+from .progress import Reporter, report
+from .result import Stop
+
+_STRIDE = 2  # steps between two looks at which lanes have ended
+
+
+def drive(
+    method: Any,
+    stop: Stop,
+    load: Callable[[Array], Any],
+    problem: Callable[[Any], tuple[Any, Any, Any]],
+    runs: Run,
+    live: Int[Array, ""],
+    limit: Int[Array, ""],
+    layout: str | int,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Take the first `live` of stacked `runs` to their end, or to `limit` iterations.
+
+    Whatever is beyond must have ended already.
+
+    `load(i)` is what run i needs that others do not, and `problem` makes of it the model, the
+    batch and the key of its steps. `layout` is "map", "vmap", or a number of lanes. Each run is
+    what `iterate` makes of it, whatever the layout. Traceable.
+    """
+    count = runs.status.shape[0]
+
+    def alone(i: Array, run: Run) -> Run:
+        model, batch, key = problem(load(i))
+
+        def body(run: Run) -> Run:
+            report(reporter, run.state.elbo, run.running, run.n_iter)
+            return advance(method, model, batch, run, stop, key)
+
+        run = lax.while_loop(lambda run: run.running & (run.n_iter < limit), body, run)
+        report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
+        return run
+
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    if layout == "vmap":
+        return jax.vmap(alone)(numbers, runs)
+    if layout == "map":
+        return map_first(lambda own: alone(*own), (numbers, runs), live)
+    lanes = min(int(layout), count)
+    return _refill(method, stop, load, problem, runs, live, limit, lanes, reporter)
+
+
+def _refill(
+    method: Any,
+    stop: Stop,
+    load: Callable[[Array], Any],
+    problem: Callable[[Any], tuple[Any, Any, Any]],
+    runs: Run,
+    live: Array,
+    limit: Array,
+    lanes: int,
+    reporter: Reporter | None,
+) -> Run:
+    """`lanes` runs step together; where one has ended, the next in the queue takes its place.
+
+    The objectives of all lanes go to row `clock % trace` of one table: a row costs one write a
+    step, where a trace for each lane would cost a scatter.
+    """
+    length = runs.elbo_trace.shape[1]
+    each = jnp.arange(lanes, dtype=jnp.int32)
+
+    def step(own: Any, run: Run) -> tuple[Run, Array]:
+        model, batch, key = problem(own)
+        key = None if key is None else jax.random.fold_in(key, run.n_iter)
+        new = method.step(model, run.state, batch, key)
+        return decide(run, new, jnp.sum(batch.weight), stop, method.monotone), new.elbo
+
+    def going(busy: Array, run: Run) -> Array:
+        return busy & run.running & (run.n_iter < limit)
+
+    def stride(carry: Any) -> Any:
+        lane, clock, table = carry
+        number, busy, since, own, run = lane
+        for _ in range(_STRIDE):
+            on = going(busy, run)
+            new, elbo = jax.vmap(step)(own, run)
+            if length:
+                record = on & (clock - since < length)
+                row = clock % length
+                table = table.at[row].set(jnp.where(record, elbo, table[row]))
+            run = _where(on, new, run)
+            clock = clock + 1
+        return (number, busy, since, own, run), clock, table
+
+    def tell(lane: Any, clock: Array) -> None:
+        _, busy, _, _, run = lane
+
+        def one(busy: Array, run: Run) -> None:
+            report(reporter, run.state.elbo, going(busy, run), run.n_iter, step=clock)
+
+        jax.vmap(one)(busy, run)
+
+    def change(carry: Any) -> Any:
+        """Write out one lane that has ended, and load it again."""
+        (number, busy, since, own, run), clock, table, following, runs = carry
+        place = jnp.argmax(busy & ~going(busy, run)).astype(jnp.int32)
+        done, first = number[place], since[place]
+        ended = _take(run, place)
+        before = runs.n_iter[done]
+        if length:
+            time = jnp.arange(length, dtype=jnp.int32)
+            column = lax.dynamic_slice_in_dim(table, place, 1, 1)[:, 0]
+            turns = jnp.concatenate([column, column])
+            new = lax.dynamic_slice_in_dim(turns, (first - before) % length, length)
+            fresh = (time >= before) & (time < ended.n_iter)
+            ended = replace(ended, elbo_trace=jnp.where(fresh, new, _take(runs.elbo_trace, done)))
+        else:
+            ended = replace(ended, elbo_trace=_take(runs.elbo_trace, done))
+        runs = _put(runs, ended, done)
+        coming = jnp.minimum(following, count - 1)
+        own = _put(own, load(coming), place)
+        run = _put(run, _bare(_take(runs, coming)), place)
+        number, since = number.at[place].set(coming), since.at[place].set(clock)
+        busy = busy.at[place].set(following < live)
+        return (number, busy, since, own, run), clock, table, following + 1, runs
+
+    def body(carry: Any) -> Any:
+        lane, clock, table, following, runs = carry
+        tell(lane, clock)
+        lane, clock, table = stride((lane, clock, table))
+        return lax.while_loop(
+            lambda carry: jnp.any(carry[0][1] & ~going(carry[0][1], carry[0][4])),
+            change,
+            (lane, clock, table, following, runs),
+        )
+
+    count = runs.status.shape[0]
+    zero = jnp.asarray(0, jnp.int32)
+    first = _bare(jax.tree.map(lambda a: a[:lanes], runs))
+    lane = (each, each < live, jnp.zeros_like(each), jax.vmap(load)(each), first)
+    table = jnp.full((length, lanes), jnp.nan, runs.elbo_trace.dtype)
+    start = (lane, zero, table, jnp.asarray(lanes, jnp.int32), runs)
+    return lax.while_loop(lambda carry: jnp.any(carry[0][1]), body, start)[4]
+
+
+def map_first(fn: Callable[[Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
+    """`lax.map` over the first `live` members of xs; of the others, zeros."""
+    out = jax.eval_shape(lambda xs: lax.map(fn, xs), xs)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), out)
+    return lax.fori_loop(0, live, lambda i, out: _put(out, fn(_take(xs, i)), i), zeros)
+
+
+def _bare(run: Run) -> Run:
+    """Without its trace, which is kept elsewhere."""
+    return replace(run, elbo_trace=run.elbo_trace[..., :0])
+
+
+def _where(on: Array, new: Any, old: Any) -> Any:
+    def one(a: Array, b: Array) -> Array:
+        return jnp.where(on.reshape(on.shape + (1,) * (a.ndim - on.ndim)), a, b)
+
+    return jax.tree.map(one, new, old)
+
+
+def _take(tree: Any, i: Array) -> Any:
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
+
+
+def _put(tree: Any, one: Any, i: Array) -> Any:
+    return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), tree, one)
