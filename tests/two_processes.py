@@ -25,7 +25,7 @@ def fits(mesh, own):
     spread = jax.make_array_from_process_local_data(NamedSharding(mesh, P("rows")), mine)
     model = full(spread)
     method = vx.CAVI(chunk=CHUNK)
-    even = vx.fit(model, spread, key=jax.random.key(KEY), num_restarts=2, method=method)
+    even = vx.fit(model, spread, key=jax.random.key(KEY), method=method)
     part = slice(None, SPLIT) if own == 0 else slice(SPLIT, None)
     batch = vx.shard_rows(x[part], mesh, weight=weight[part])
     bound = vx.elbo(model, even, batch, method=method)
