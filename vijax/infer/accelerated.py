@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..batch import Batch
@@ -33,7 +33,7 @@ class Momentum:
     weight: Float[Array, "*b"]
     change: Float[Array, "*b"]
     best: Float[Array, "*b"]
-    finite: list[Bool[Array, "*b"]]
+    finite: Any
     inner: Any
 
 
@@ -68,12 +68,12 @@ class Accelerated:
     @property
     def point(self) -> bool:
         """The method's."""
-        return self.method.point
+        return bool(getattr(self.method, "point", False))
 
     @property
     def chunk(self) -> int | None:
         """The method's."""
-        return self.method.chunk
+        return getattr(self.method, "chunk", None)
 
     def init(self, model: Any, q: Any, batch: Batch) -> State:
         """A state whose proposal is `q`."""
@@ -91,7 +91,7 @@ class Accelerated:
     def _has(self, name: str) -> bool:
         return hasattr(self.method, name)
 
-    def _finite(self, q: Any) -> list[Bool[Array, "..."]]:
+    def _finite(self, q: Any) -> list[Array]:
         """Which numbers of q are: outside of the family's domain, or on its edge, others are."""
         return [jnp.isfinite(a) for a in jax.tree.leaves((self.moments(q), q.log_normalizer()))]
 

@@ -193,9 +193,10 @@ def _add(
     carry: Any, method: Any, model: Any, moments: Any, batch: Batch
 ) -> tuple[Any, Float[Array, ""]]:
     """The sums with one chunk more, and a number that is there when they are."""
-    lanes = jax.tree.leaves(moments)[0].shape[0]
-    size = passes.automatic_chunk(model.row_size(batch)) // lanes  # all lanes in the room of one
-    rows = getattr(method, "chunk", None) or max(256, size)
+    rows = getattr(method, "chunk", None)
+    if rows is None and jax.default_backend() != "cpu":
+        lanes = jax.tree.leaves(moments)[0].shape[0]  # all of them in the room of one
+        rows = max(256, passes.automatic_chunk(model.row_size(batch)) // lanes)
 
     def one(carry: Any, moments: Any) -> Any:
         return passes.add(carry, passes.expect(model, moments, batch, rows))
