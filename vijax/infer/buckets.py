@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ import jax
 import numpy as np
 
 from .._host import as_floats, common_dtype, is_concrete
-from .._pytree import replace
 from ..batch import Batch
 
 _LEAST = 16  # rows of the smallest bucket
@@ -18,11 +18,12 @@ _LEAST = 16  # rows of the smallest bucket
 class Stack(NamedTuple):
     """Data sets of equal size, leading axis m, with their place in the order of the user.
 
-    `rows` says where each padded row is among all rows of all data sets, (m, n); None where the
-    stack is the whole, as it was given.
+    `parts` are the fields of their Batch, on the host where they were. `rows` says where each
+    padded row is among all rows of all data sets, (m, n); None where the stack is the whole, as
+    it was given.
     """
 
-    batch: Batch
+    parts: dict[str, Any]
     number: np.ndarray
     rows: np.ndarray | None
 
@@ -31,24 +32,19 @@ def stacks(datasets: Any) -> tuple[list[Stack], int]:
     """The data sets by size, and how many there are; raises as `Batch.of`, but not for values."""
     if isinstance(datasets, Sequence) and not hasattr(datasets, "shape"):
         return _ragged(list(datasets))
-    batch = _stacked(datasets)
-    m = batch.weight.shape[0]
-    return [Stack(batch, np.arange(m), None)], m
+    parts = _stacked(datasets)
+    m = parts["weight"].shape[0]
+    return [Stack(parts, np.arange(m), None)], m
 
 
-def by_rows(values: Any, stack: Stack, shape: tuple[int, ...]) -> Any:
-    """What is given for every row, stacked (m, n, ...) or all rows in turn, as the stack has it."""
-    return values if stack.rows is None else values[stack.rows].reshape(shape + values.shape[1:])
-
-
-def _stacked(datasets: Any) -> Batch:
+def _stacked(datasets: Any) -> dict[str, Any]:
     if isinstance(datasets, Batch):
         if datasets.weight.ndim != 2:
             raise ValueError(
                 "datasets: a Batch of several data sets has weight (m, n); for data sets of "
                 f"their own, give a list; got weight of shape {datasets.weight.shape}"
             )
-        return replace(datasets, names=None)
+        return _fields(datasets)
     if isinstance(datasets, Mapping):
         x = {name: _floats(f"datasets[{name!r}]", value) for name, value in datasets.items()}
     else:
@@ -62,7 +58,13 @@ def _stacked(datasets: Any) -> Batch:
         )
     dtype = common_dtype(*leaves)
     x = jax.tree.map(lambda a: a.astype(dtype), x)
-    return Batch(x, np.ones(leaves[0].shape[:2], dtype))
+    return {"x": x, "weight": np.ones(leaves[0].shape[:2], dtype)}
+
+
+def _fields(batch: Batch) -> dict[str, Any]:
+    arrays = [f.name for f in dataclasses.fields(batch) if not f.metadata.get("static")]
+    given = {name: getattr(batch, name) for name in arrays}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _floats(name: str, value: Any) -> Any:
@@ -92,20 +94,23 @@ def _ragged(items: list[Any]) -> tuple[list[Stack], int]:
         real = place < sizes[number][:, None]
         # a row that is there, in place of those that are not
         rows = first[number][:, None] + np.where(real, place, 0)
-        part: Batch = jax.tree.map(lambda a, rows=rows: a[rows], flat)
-        weight = np.where(real, part.weight, 0).astype(part.weight.dtype)
-        found.append(Stack(replace(part, weight=weight), number, rows))
+        parts = jax.tree.map(lambda a, rows=rows: a[rows], flat)
+        parts["weight"] = np.where(real, parts["weight"], 0).astype(parts["weight"].dtype)
+        found.append(Stack(parts, number, rows))
     return found, len(items)
 
 
-def _all_rows(items: list[Any]) -> tuple[Batch, np.ndarray]:
-    """One Batch on the host of the rows of all items, and the number of rows of each."""
+def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
+    """The fields of one Batch of the rows of all items, and the number of rows of each."""
     if any(isinstance(item, Batch) for item in items):
-        batches = [_plain(item if isinstance(item, Batch) else Batch.of(item)) for item in items]
+        batches = [_fields(item if isinstance(item, Batch) else Batch.of(item)) for item in items]
+        for batch in batches:  # what depends on all rows of a data set together
+            batch.pop("group", None)
+            batch.pop("patterns", None)
         kinds = {jax.tree.structure(batch) for batch in batches}
         if len(kinds) > 1:
             raise ValueError("datasets: all need the same parts (mask, noise, label), or none")
-        sizes = np.array([batch.weight.shape[0] for batch in batches])
+        sizes = np.array([batch["weight"].shape[0] for batch in batches])
         try:
             flat = jax.tree.map(lambda *a: np.concatenate([np.asarray(v) for v in a]), *batches)
         except ValueError as error:
@@ -118,16 +123,13 @@ def _all_rows(items: list[Any]) -> tuple[Batch, np.ndarray]:
         columns = {name: [np.asarray(item[name]) for item in items] for name in items[0]}
         sizes = np.array([len(a) for a in next(iter(columns.values()))])
         x = {name: as_floats(f"x[{name!r}]", np.concatenate(a)) for name, a in columns.items()}
-        return Batch(x, np.ones(int(sizes.sum()), common_dtype(*x.values()))), sizes
+        dtype = common_dtype(*x.values())
+        x = {name: a.astype(dtype) for name, a in x.items()}
+        return {"x": x, "weight": np.ones(int(sizes.sum()), dtype)}, sizes
     arrays = [np.asarray(item) for item in items]
     shapes = {a.shape[1:] for a in arrays}
     if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
         given = ", ".join(str(a.shape) for a in arrays[:5])
         raise ValueError(f"datasets: each needs rows, and the same columns; got shapes {given}")
     x = as_floats("datasets", np.concatenate(arrays))
-    return Batch(x, np.ones(len(x), x.dtype)), np.array([len(a) for a in arrays])
-
-
-def _plain(batch: Batch) -> Batch:
-    """Without what depends on all rows together, or is no array."""
-    return replace(batch, names=None, group=None, patterns=None)
+    return {"x": x, "weight": np.ones(len(x), x.dtype)}, np.array([len(a) for a in arrays])

@@ -15,6 +15,7 @@ from .._host import check_integer, is_concrete
 from ..batch import Batch
 from ..natural import Natural
 from . import buckets, start
+from .annealed import Annealed
 from .buckets import Stack
 from .cavi import CAVI
 from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
@@ -61,7 +62,7 @@ def fit_many(
     a data set with NaN, or whose fit fails, has it in its own `status`, and touches no other.
     """
     found, m = buckets.stacks(datasets)
-    dtype = found[0].batch.weight.dtype
+    dtype = found[0].parts["weight"].dtype
     models, shared = _models(models, found, m, dtype)
     _check_kinds(models, method, stop)
     method, stop = _strong(method, dtype), _strong(stop, dtype)
@@ -75,15 +76,13 @@ def fit_many(
     if num_restarts > 1 and not drawn:
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
     _check_layout(layout)
-    traced = not is_concrete(*jax.tree.leaves((models, found[0].batch, key, value, stop)))
+    traced = not is_concrete(*jax.tree.leaves((models, found[0].parts, key, value, stop)))
 
     parts = []
     for stack in found:
         count = len(stack.number)
         mesh = None if traced else mesh_of(devices, count)
-        place, live = places(count, mesh.size if mesh else 1)
-        if traced:
-            place = np.arange(count)
+        place, live, where = places(count, mesh.size if mesh else 1, pad=not traced)
         own_value = None
         if value is not None:
             rows = value if kind == "q" else _like_rows(value, stack)
@@ -91,7 +90,7 @@ def fit_many(
         own_models = models if shared else _pick(models, stack.number[place])
         result = _fit_many(
             own_models,
-            _pick(stack.batch, place),
+            _pick(stack.parts, place),
             stack.number[place].astype(np.int32),
             live,
             key,
@@ -105,11 +104,6 @@ def fit_many(
             layout=layout,
             mesh=mesh,
         )
-        where = np.empty(count, int)
-        real = (np.arange(len(place)) % (len(place) // len(live))) < np.repeat(
-            live, len(place) // len(live)
-        )
-        where[place[real]] = np.flatnonzero(real)
         parts.append((stack.number, where, result))
     if traced or (len(parts) == 1 and _is_whole(parts[0][1], parts[0][2])):
         return parts[0][2]
@@ -119,7 +113,7 @@ def fit_many(
 @partial(jax.jit, static_argnames=("kind", "num_restarts", "shared", "layout", "mesh"))
 def _fit_many(
     models: Any,
-    batches: Batch,
+    parts: dict[str, Any],
     number: Array,
     live: Array,
     key: Any,
@@ -135,10 +129,10 @@ def _fit_many(
     mesh: Any,
 ) -> Result:
     def share(
-        models: Any, batches: Batch, number: Array, live: Array, value: Any, rest: Any
+        models: Any, parts: dict[str, Any], number: Array, live: Array, value: Any, rest: Any
     ) -> Result:
         key, method, stop, halving = rest
-        batches = _read(models, batches, shared, method.point)
+        batches = _read(models, Batch(**parts), shared, method.point)
 
         def load(i: Array) -> Any:
             def one(tree: Any) -> Any:
@@ -168,7 +162,7 @@ def _fit_many(
         return best(runs)
 
     rest = (key, method, stop, halving)
-    args = (models, batches, number, live, value, rest)
+    args = (models, parts, number, live, value, rest)
     return spread(share, mesh, args, (not shared, True, True, True, True, False))
 
 
@@ -228,7 +222,7 @@ def _models(models: Any, found: list[Stack], m: int, dtype: Any) -> tuple[Any, b
     leaves = jax.tree.leaves(models)
     if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
         return models, True
-    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), found[0].batch)
+    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), found[0].parts)
     return models, _is_one(_shapes(models), _shapes(example))
 
 
@@ -237,15 +231,14 @@ def _built(make: Callable[[Batch], Any], found: list[Stack], m: int) -> Any:
     parts = []
     for stack in found:
         count = len(stack.number)
-        place, _ = places(count, 1)
-        made = _build(make, _pick(stack.batch, place))
-        parts.append((stack.number, np.arange(count), made))
+        place, _, where = places(count, 1)
+        parts.append((stack.number, where, _build(make, _pick(stack.parts, place))))
     return _in_order(parts, m)
 
 
 @partial(jax.jit, static_argnums=0)
-def _build(make: Callable[[Batch], Any], batches: Batch) -> Any:
-    return jax.vmap(make)(batches)
+def _build(make: Callable[[Batch], Any], parts: dict[str, Any]) -> Any:
+    return jax.vmap(make)(Batch(**parts))
 
 
 def _shapes(tree: Any) -> Any:
@@ -254,20 +247,21 @@ def _shapes(tree: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _is_one(model: Any, batch: Any) -> bool:
+def _is_one(model: Any, parts: Any) -> bool:
     """Whether arrays of these shapes are a model for such rows, by tracing a step of it."""
 
     def make(known: Any) -> Any:
         structure, leaves = known
         return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
-    def step(model: Any, batch: Batch) -> Any:
+    def step(model: Any, parts: dict[str, Any]) -> Any:
+        batch = getattr(model, "read", Batch.of)(Batch(**parts))
         q = model.template
         e = model.local(q.moments(), batch)
         return q, model.update(q, e.stats), e.log_z, batch.weight
 
     try:
-        q, new, log_z, weight = jax.eval_shape(step, make(model), make(batch))
+        q, new, log_z, weight = jax.eval_shape(step, make(model), make(parts))
     except Exception:  # whatever a model says to arrays of the wrong rank
         return False
     same = jax.tree.map(lambda a, b: a.shape == b.shape, q, new)
@@ -279,8 +273,12 @@ def _is_one(model: Any, batch: Any) -> bool:
 
 def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> tuple[str, Any]:
     """Kind and value as `start.read` has them, of all data sets: q stacked, rows in turn."""
+    if isinstance(init, Annealed):
+        raise TypeError(
+            "init: Annealed is a start of `fit`; fit_many takes any that it goes around"
+        )
     if init is None or isinstance(init, str):
-        return start.read(models, found[0].batch, init)
+        return start.read_name(models, init), None
     if isinstance(init, Result):
         init = init.q
     if isinstance(init, Natural):
@@ -294,7 +292,7 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
                 f"init: a q for each of {m} data sets has arrays of shape {own[0]}, ..., got "
                 f"{jnp.shape(given[0])}"
             )
-        return "q", _strong(init, found[0].batch.weight.dtype)
+        return "q", _strong(init, found[0].parts["weight"].dtype)
     start.need_assignments(models)
     if found[0].rows is None:
         host = init if isinstance(init, jax.Array) else np.asarray(init)
@@ -302,7 +300,7 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
     else:
         arrays = [np.asarray(a) for a in init]
         flat, shape = np.concatenate(arrays), (len(arrays),)
-    if shape[0] != m or (len(shape) > 1 and shape != found[0].batch.weight.shape):
+    if shape[0] != m or (len(shape) > 1 and shape != found[0].parts["weight"].shape):
         raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
     weight = _flat_weight(found, m)
     active = models.active if shared else jnp.any(models.active, 0)
@@ -312,12 +310,12 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
 
 def _flat_weight(found: list[Stack], m: int) -> Any:
     if found[0].rows is None:
-        return found[0].batch.weight.reshape(-1)
+        return found[0].parts["weight"].reshape(-1)
     rows = np.concatenate([stack.rows.reshape(-1) for stack in found if stack.rows is not None])
-    weight = np.zeros(rows.max() + 1, found[0].batch.weight.dtype)
+    weight = np.zeros(rows.max() + 1, found[0].parts["weight"].dtype)
     for stack in found:
         assert stack.rows is not None  # as of the first
-        np.maximum.at(weight, stack.rows, stack.batch.weight)
+        np.maximum.at(weight, stack.rows, stack.parts["weight"])
     return weight
 
 

@@ -18,16 +18,19 @@ def mesh_of(devices: Sequence[Any] | None, count: int) -> Mesh | None:
     return Mesh(np.asarray(found), (_AXIS,)) if 1 < len(found) <= count else None
 
 
-def places(count: int, shares: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which member each place of a padded array holds, and the number of real ones per share.
+def places(count: int, shares: int, pad: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which member each place of an array holds, how many each share has, and where each member is.
 
     Members are dealt out in turn, so that shares are alike; each share is padded to a power of
     two, with member 0, so that other counts find a program that is compiled.
     """
-    size = 1 << (-(-count // shares) - 1).bit_length()
+    each = -(-count // shares)
+    size = 1 << (each - 1).bit_length() if pad else each
     number = np.arange(size)[None] * shares + np.arange(shares)[:, None]
-    live = (number < count).sum(1)
-    return np.where(number < count, number, 0).reshape(-1), live.astype(np.int32)
+    known = number < count
+    member = np.arange(count)
+    where = member % shares * size + member // shares
+    return np.where(known, number, 0).reshape(-1), known.sum(1).astype(np.int32), where
 
 
 def spread(
