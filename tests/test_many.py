@@ -15,7 +15,7 @@ from .programs import programs
 from .table import leaves_close
 
 KEY = jax.random.key(3)
-STOP = vx.Stop(trace=40)  # shorter than some of the fits
+STOP = vx.Stop(trace=12)  # shorter than the fits
 M, N = 7, 40
 
 
@@ -133,7 +133,7 @@ def test_other_numbers_of_data_sets_compile_nothing(rows, model):
             fewer = many(model, rows[:m], **one)
             leaves_close(fewer, jax.tree.map(lambda a, m=m: a[:m], fits), rtol=0.0)
         many(model, rows + 1.0, **{**one, "key": jax.random.key(9)})
-        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=40))
+        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=12))
     assert not made
 
 
