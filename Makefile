@@ -3,9 +3,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# PyTorch without CUDA, for two of the peers
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint notebooks benchmarks clean
+.PHONY: demo test lint notebooks bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m vijax --plot vijax-demo.png
@@ -22,8 +24,9 @@ lint: $(VENV)/.lint $(VENV)/.test
 notebooks: $(VENV)/.notebooks
 	$(BIN)/python notebooks/execute.py
 
-benchmarks: $(VENV)/.test
-	$(BIN)/python benchmarks/mixture.py
+# ARGS="--only B" for a part of it; see benchmarks/README.md
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -36,6 +39,12 @@ $(VENV)/.venv:
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 	$(PIP) --editable . "matplotlib>=3.9"
+	@touch $@
+
+# peers are optional; bnpy pins versions older than these, so it comes without its requirements
+$(VENV)/.bench: $(VENV)/.venv pyproject.toml
+	$(PIP) --editable . --group benchmarks --extra-index-url $(TORCH_INDEX)
+	$(PIP) --no-deps --no-build-isolation bnpy==0.1.7 || echo "bnpy: could not be built, left out"
 	@touch $@
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.notebooks: $(VENV)/.%: $(VENV)/.venv pyproject.toml

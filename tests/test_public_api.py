@@ -6,9 +6,9 @@ import types
 import vijax as vx
 
 NAMES = """
-Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Chunks Columns Conjugate
-DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess EM
-Emission Expected ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential
+Accelerated Annealed Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Chunks Columns
+Conjugate DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess
+EM Emission Expected ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential
 GammaPoisson GaussianMixture Halving MeanPrecision Memoized Method MixedMixture Mixture
 MixtureDensity Model Moves MultinomialMixture MultivariateNormal Natural Normal NormalGamma
 NormalGammaExact NormalWishart PoissonMixture Product Report Reporter Result RobbinsMonro SVI

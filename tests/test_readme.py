@@ -47,19 +47,6 @@ def test_no_install_line_names_the_foreign_package():
         assert not re.search(r"pip install (-U )?\"?vijax\"?\s*$", line), line
 
 
-def test_speed_claims_are_those_of_the_benchmark():
-    table = (Path(__file__).parents[1] / "benchmarks/README.md").read_text()
-    ratios = [
-        int(cells[4]) for cells in (r.split("|") for r in table.splitlines()) if _is_row(cells)
-    ]
-    claimed = re.search(r"(\d+) to (\d+) times faster", README)
-    assert (min(ratios), max(ratios)) == tuple(int(g) for g in claimed.groups())
-
-
-def _is_row(cells):
-    return len(cells) == 7 and cells[4].strip().isdigit()
-
-
 def test_its_picture_is_a_picture():
     data = np.fromfile(Path(__file__).parents[1] / "docs/demo.png", np.uint8)
     assert bytes(data[1:4]) == b"PNG"

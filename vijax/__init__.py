@@ -28,6 +28,8 @@ from .families.stick_breaking import StickBreaking as StickBreaking
 from .families.student_t import StudentT as StudentT
 from .families.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
 from .families.weights import Weights as Weights
+from .infer.accelerated import Accelerated as Accelerated
+from .infer.annealed import Annealed as Annealed
 from .infer.cavi import CAVI as CAVI
 from .infer.cavi import EM as EM
 from .infer.devices import over_devices as over_devices

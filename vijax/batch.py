@@ -338,7 +338,7 @@ def _fill_absent(x: Any, weight: Any) -> Any:
     """Put a present row in place of rows of weight 0: whatever they held can do no harm."""
     xp = namespace(x, weight)
     present = weight > 0
-    if xp is np and present.all():
+    if is_concrete(weight) and bool(present.all()):
         return x
     keep = present.reshape(-1, *[1] * (x.ndim - 1))
     return xp.where(keep, x, x[xp.argmax(present)])

@@ -140,7 +140,7 @@ class Chunks:
             total += float(np.sum(weight, dtype=np.float64))
             floats = sum(a.size // n for a in jax.tree.leaves(part["x"]))
             size = max(_LEAST_ROWS, min(_SAMPLE_ROWS, _SAMPLE_FLOATS // floats))
-            drawn = np.where(weight > 0, rng.random(n), np.inf)
+            drawn = np.where(weight > 0, rng.random(n), 2.0)  # the others come last
             kept, luck = _luckiest(kept, luck, part | {"weight": weight}, drawn, size)
             seen += n
         if not kept:

@@ -56,8 +56,12 @@ class CAVI:
         """The state after a pass over all rows, however it was made."""
         q = state.proposal
         elbo = log_z - model.penalty(q)
-        gain = 2.0 * jnp.sum(q.kl(state.q))
+        gain = self.move(q, state.q)
         return State(q, model.update(q, stats), elbo, gain, jnp.zeros_like(state.fault))
+
+    def move(self, q: Any, last: Any) -> Float[Array, ""]:
+        """2 KL(q || last) in nats: what a step from `last` to `q` gained, near a fixed point."""
+        return 2.0 * jnp.sum(q.kl(last))
 
 
 @pytree
@@ -100,3 +104,7 @@ class EM:
         gain = 2.0 * jnp.sum(q.kernel_gap(state.aux))
         fault = jnp.where(model.collapsed(q), int(Status.COLLAPSED), 0).astype(state.fault.dtype)
         return State(q, model.update(q, stats), objective, gain, fault, aux=point)
+
+    def move(self, q: Any, last: Any) -> Float[Array, ""]:
+        """Twice what an M-step from the point of `last` to that of `q` gained, in nats."""
+        return 2.0 * jnp.sum(q.kernel_gap(last.point()))

@@ -85,7 +85,8 @@ def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: 
     noise = rows * (8.0 * eps) ** 2
     first = run.n_iter == 0
     gain = jnp.where(first, huge, new.gain)
-    settled = _settled(gain, run.gain, stop.tol) | (gain <= noise)
+    rate = gain / jnp.where(run.gain > 0, run.gain, jnp.inf) if new.rate is None else new.rate
+    settled = _settled(gain, rate, stop.tol) | (gain <= noise)
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)
     drop = run.state.elbo - new.elbo
@@ -155,10 +156,9 @@ def _code(status: Status) -> Array:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def _settled(gain: Array, last_gain: Array, tol: Any) -> Array:
+def _settled(gain: Array, rate: Array, tol: Any) -> Array:
     """Whether Aitken's forecast of all gains to come is at most `tol` nats."""
-    ratio = gain / jnp.where(last_gain > 0, last_gain, jnp.inf)
-    return gain <= tol * (1.0 - jnp.clip(ratio, _SLOWEST_RATE, 1.0))
+    return gain <= tol * (1.0 - jnp.clip(rate, _SLOWEST_RATE, 1.0))
 
 
 def unevaluated(q: Any, batch: Batch, aux: Any = None) -> State:

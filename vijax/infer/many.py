@@ -15,6 +15,7 @@ from .._host import check_integer, is_concrete
 from ..batch import Batch
 from ..natural import Natural
 from . import buckets, start
+from .annealed import Annealed
 from .buckets import Stack
 from .cavi import CAVI
 from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
@@ -272,6 +273,10 @@ def _is_one(model: Any, parts: Any) -> bool:
 
 def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> tuple[str, Any]:
     """Kind and value as `start.read` has them, of all data sets: q stacked, rows in turn."""
+    if isinstance(init, Annealed):
+        raise TypeError(
+            "init: Annealed is a start of `fit`; fit_many takes any that it goes around"
+        )
     if init is None or isinstance(init, str):
         return start.read_name(models, init), None
     if isinstance(init, Result):

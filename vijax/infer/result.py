@@ -84,7 +84,9 @@ class State:
     """Between two steps: the evaluated `q` with its objective, and the `proposal` to try next.
 
     `gain` is about what the last step gained, in nats; `fault` a Status that the method itself
-    found (0 for none); `aux` whatever else the method must remember.
+    found (0 for none); `aux` whatever else the method must remember. `rate` is the ratio by which
+    gains shrink from step to step, for methods whose steps are not all of a kind; None has it
+    taken from the gains.
     """
 
     q: Any
@@ -93,6 +95,7 @@ class State:
     gain: Float[Array, "*b"]
     fault: Int[Array, "*b"]
     aux: Any = None
+    rate: Float[Array, "*b"] | None = None
 
 
 @pytree

@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from .._host import as_floats, fetched, is_concrete, namespace, to_device
+from .._pytree import replace
 from .._shards import place, to_auto
 from ..batch import Batch
 from ..natural import Natural
+from .annealed import Annealed, anneal
 from .passes import accumulate, automatic_chunk
 from .result import Result
 
@@ -20,10 +22,15 @@ DRAWN = ("seeds", "random")  # starts that need a key
 
 
 def read(model: Any, batch: Batch, init: Any) -> tuple[str, Any]:
-    """Classify and check `init`: one of seeds, random, labels, responsibilities, q; and its value.
+    """Classify and check `init`: one of seeds, random, labels, responsibilities, q; and its value,
+    inside of an `Annealed` if it was given in one.
 
     Raises ValueError or TypeError naming `init`, before anything is traced.
     """
+    if isinstance(init, Annealed):
+        plan = init.check(model, batch.weight.dtype)
+        kind, value = read(model, batch, init.init)
+        return kind, replace(plan, init=value)
     if init is None or isinstance(init, str):
         return read_name(model, init), None
     if isinstance(init, Result):
@@ -64,6 +71,9 @@ def make(
     restart: Int[Array, ""] | int,
 ) -> Any:
     """The first q of one restart; traceable."""
+    if isinstance(value, Annealed):
+        first = make(model, batch, kind, value.init, key, restart)
+        return anneal(model, batch, first, value)
     if kind == "q":
         return value
     if kind == "seeds":

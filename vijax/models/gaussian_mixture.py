@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 from .._host import check_integer, common_dtype, to_device
 from .._pytree import pytree
 from ..batch import Batch
+from ..chunks import Chunks
 from ..families.dirichlet import Dirichlet
 from ..families.standardize import check_matrix
 from . import gaussian_prior
@@ -71,12 +72,14 @@ class GaussianMixture(Mixture):
         so bounds are comparable across their number, and everything follows the units and the
         offset of the data.
 
-        `x` is array-like (n, d) or a Batch; missing entries are left out of these figures.
-        `noise=True` adds one last component, uniform over the smallest box that holds the data.
-        See `with_prior` for the shapes of the rest.
+        `x` is array-like (n, d) or a Batch; missing entries are left out of these figures. Of
+        Chunks they are those of `Chunks.sample()`. `noise=True` adds one last component, uniform
+        over the smallest box that holds the data. See `with_prior` for the shapes of the rest.
         """
         check_size(num_components, k_max)
-        batch = Batch.of(x)
+        if isinstance(x, Chunks) and noise:
+            raise ValueError("noise: the box of Chunks is not known; give noise_box to with_prior")
+        batch = x.sample() if isinstance(x, Chunks) else Batch.of(x)
         check_matrix(batch)
         center, own_df, own = gaussian_prior.default(batch, covariance)
         return cls.with_prior(

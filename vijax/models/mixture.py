@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import jax
@@ -323,6 +324,14 @@ def _check_parts(model: Mixture) -> None:
             f"components: expected a component family such as NormalWishart, got "
             f"{model.components!r:.80}"
         )
-    k = jax.eval_shape(model.components.log_normalizer).shape
+    leaves, structure = jax.tree.flatten(model.components)
+    k = _members(structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves))
     if k and k[0] != model.num_components:
         raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")
+
+
+@lru_cache(maxsize=1024)
+def _members(structure: Any, leaves: tuple[Any, ...]) -> tuple[int, ...]:
+    """The batch axes of a family with arrays of these shapes; once, for tracing takes a while."""
+    arrays = [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]
+    return jax.eval_shape(lambda a: jax.tree.unflatten(structure, a).log_normalizer(), arrays).shape

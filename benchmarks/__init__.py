@@ -1,0 +1,1 @@
+"""Speed and memory of vijax beside its peers: `python -m benchmarks`."""

@@ -1,0 +1,225 @@
+"""Momentum gives the same fixed points in fewer passes, and never a lower objective."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vijax as vx
+from vijax import Status
+from vijax._pytree import replace
+
+from .data import clusters
+from .programs import programs
+from .table import FAMILIES, leaves_close, names
+
+METHODS = {"CAVI": vx.CAVI(), "EM": vx.EM()}
+FAST = {name: vx.Accelerated(method) for name, method in METHODS.items()}
+TIGHT = vx.Stop(tol=1e-12, max_iter=5000)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Overlapping clusters: a slow fit."""
+    rng = np.random.default_rng(0)
+    return clusters(rng, n=150, k=3, separation=1.2)[0]
+
+
+@pytest.fixture(scope="module")
+def model(rows):
+    return vx.GaussianMixture.from_data(rows, 5)
+
+
+@pytest.fixture(params=METHODS)
+def name(request):
+    return request.param
+
+
+def test_the_same_fixed_point_in_fewer_passes(name):
+    x, labels = clusters(np.random.default_rng(1), n=120, k=3, separation=2.5)
+    model = vx.GaussianMixture.from_data(x, 3)
+    plain = vx.fit(model, x, init=labels, method=METHODS[name], stop=TIGHT).check()
+    fast = vx.fit(model, x, init=labels, method=FAST[name], stop=TIGHT).check()
+    np.testing.assert_allclose(fast.elbo, plain.elbo, rtol=1e-12)
+    leaves_close(fast.q.about(plain.q), plain.q, rtol=1e-6, atol=1e-6)
+    assert fast.point == plain.point
+    assert fast.n_iter < plain.n_iter
+
+
+def test_a_slow_fit_takes_half_the_passes(rows, model, name, key):
+    options = {"key": key, "num_restarts": 4}
+    plain = vx.fit(model, rows, method=METHODS[name], **options).check()
+    fast = vx.fit(model, rows, method=FAST[name], **options).check()
+    assert 2 * fast.runs.n_iter.sum() < plain.runs.n_iter.sum()
+    assert fast.elbo > plain.elbo - 0.01
+
+
+def test_every_state_has_the_objective_of_its_q_and_none_falls(rows, model, name, key):
+    states = vx.trajectory(model, rows, key=key, method=FAST[name], num_iters=120)
+    assert (np.diff(states.elbo) >= -1e-12 * np.abs(states.elbo[1:])).all()
+    for i in (0, 5, 20, 60, 119):
+        q = jax.tree.map(lambda a, i=i: a[i], states.q)
+        value = vx.elbo(model, q, rows, method=METHODS[name])
+        np.testing.assert_allclose(states.elbo[i], value, rtol=1e-12)
+    assert (np.diff(states.elbo) == 0).any(), "no proposal was dropped: the guard was not at work"
+
+
+def test_tol_is_the_distance_to_the_limit(rows, model, name, key):
+    """The stopping rule is as good as without momentum."""
+    options = {"key": key, "num_restarts": 4, "method": FAST[name]}
+    fit = vx.fit(model, rows, stop=vx.Stop(tol=1e-3), **options).check()
+    end = vx.fit(model, rows, stop=TIGHT, **options).check()
+    gap = np.asarray(end.elbos - fit.elbos)
+    assert ((gap > -1e-9) & (gap < 2e-3)).all()
+
+
+def _state(method, model, batch, proposal, best):
+    """After a step to `best`, with momentum said to be in the proposal."""
+    state = method.init(model, best, batch)
+    state = method.step(model, state, batch, None)
+    return replace(
+        state, proposal=proposal, aux=replace(state.aux, weight=jnp.ones_like(state.elbo))
+    )
+
+
+def _wild(q, kind):
+    """A proposal that must be dropped, and of which some numbers are harmless."""
+    if kind == "far":
+        return replace(q, components=q.components * 50.0)
+    if kind == "nan":
+        return replace(q, components=q.components * jnp.nan)
+    if kind == "weights":
+        return replace(q, weights=replace(q.weights, conc=q.weights.conc.at[0].set(-0.1)))
+    where = {"kappa": -1e-3, "df": 0.5}
+    leaf = getattr(q.components, kind).at[0].set(where[kind])
+    return replace(q, components=replace(q.components, **{kind: leaf}))
+
+
+@pytest.mark.parametrize("kind", ["far", "nan", "weights", "kappa", "df"])
+def test_wild_proposals_are_dropped(rows, model, name, kind):
+    batch, method = vx.Batch.of(rows), FAST[name]
+    start = vx.fit(model, rows, init=np.arange(150) % 5, method=METHODS[name]).q
+    state = _state(method, model, batch, _wild(start, kind), start)
+    new = method.step(model, state, batch, None)
+    assert new.elbo == state.elbo
+    leaves_close(new.q, state.q, rtol=0.0)
+    leaves_close(new.proposal, state.aux.plain, rtol=0.0)
+    assert new.gain == np.finfo(float).max
+    assert new.aux.weight == 0
+    again = method.step(model, new, batch, None)
+    assert again.elbo > state.elbo - 1e-9
+    # without momentum it is the method's own fault, and is passed on
+    bare = replace(state, aux=replace(state.aux, weight=jnp.zeros_like(state.elbo)))
+    own = method.step(model, bare, batch, None)
+    leaves_close(own.q, state.proposal, rtol=0.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=names(FAMILIES))
+def test_what_is_outside_of_a_family_is_seen(family, rng):
+    """Its negative, in one member of the batch, has other numbers that are not finite."""
+    q = family.make(rng)
+    finite = vx.Accelerated()._finite
+    inside, outside = finite(q), finite(q * -1.0)
+    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(inside, outside, strict=True))
+
+
+def test_components_that_change_places_restart_the_momentum(key):
+    """Ordered weights: F sorts the components now and then, and no difference makes sense."""
+    x, _ = clusters(np.random.default_rng(3), n=150, k=3, separation=2.0)
+    weights = vx.StickBreaking.dirichlet_process(1.0, 6)
+    model = vx.GaussianMixture.from_data(x, 6, weights=weights)
+    fit = vx.fit(model, x, key=key, num_restarts=3, method=FAST["CAVI"], stop=TIGHT).check()
+    np.testing.assert_allclose(vx.elbo(model, fit.q, x), fit.elbo, rtol=1e-12)
+    assert (np.diff(np.asarray(fit.elbo_trace)[: int(fit.n_iter)]) > -1e-9).all()
+    plain = vx.fit(model, x, key=key, num_restarts=3, stop=TIGHT).check()
+    np.testing.assert_allclose(fit.elbo, plain.elbo, rtol=1e-9)
+
+
+def test_switched_off_components_stay_off(rows, key):
+    model = vx.GaussianMixture.from_data(rows, 3, k_max=5)
+    fit = vx.fit(model, rows, key=key, method=FAST["CAVI"]).check()
+    assert (fit.q.weights.conc[3:] == 0).all()
+    gap = fit.q.components.kl(model.components)
+    np.testing.assert_allclose(gap[3:], 0.0, atol=1e-9)
+
+
+def test_coupled_blocks(key):
+    """q(mu) q(tau), and a learned concentration: q is any Natural."""
+    x = np.random.default_rng(0).normal(2.0, 3.0, 40)
+    model = vx.FactorisedGaussian.with_prior(mean=0.0, kappa=0.1, shape=1.0, rate=1.0)
+    plain = vx.fit(model, x, stop=TIGHT).check()
+    fast = vx.fit(model, x, method=FAST["CAVI"], stop=TIGHT).check()
+    np.testing.assert_allclose(fast.elbo, plain.elbo, rtol=1e-12)
+
+
+def test_statuses(rows, model, name, key):
+    one = vx.fit(model, rows, key=key, method=FAST[name], stop=vx.Stop(max_iter=1))
+    assert one.status == Status.MAX_ITER
+    assert one.n_iter == 1
+    np.testing.assert_allclose(one.elbo, vx.elbo(model, one.q, rows, method=METHODS[name]))
+    broken = jax.tree.map(lambda a: a * np.nan if a.dtype == float else a, model)
+    bad = vx.fit(broken, rows, key=key, method=FAST[name])
+    assert bad.status == Status.NON_FINITE
+    assert bad.n_iter == 1
+
+
+def test_a_fall_without_momentum_is_reported(rows, model, key):
+    """An update that disagrees with the bound is the model's fault, not hidden by the guard."""
+
+    class Falls(type(model)):
+        def update(self, q, stats):
+            return super().update(q, stats * 0.5)
+
+    vx.pytree(Falls)
+    wrong = Falls(*(getattr(model, f) for f in ("weights", "components", "switch", "frozen")))
+    state = vx.fit(model, rows, key=key).q
+    fit = vx.fit(wrong, rows, init=state, method=FAST["CAVI"])
+    assert fit.status == Status.ELBO_DECREASED
+
+
+def test_one_pass_over_the_rows_in_the_program(rows, model, name):
+    """As many operations of the size of the rows as in the plain step."""
+    batch = vx.Batch.of(rows)
+
+    def row_operations(method):
+        state = method.init(model, model.prior, batch)
+        jaxpr = jax.make_jaxpr(lambda s: method.step(model, s, batch, None))(state)
+        return str(jaxpr).count("exp "), str(jaxpr).count(f"[{len(rows)},5]")
+
+    assert row_operations(FAST[name]) == row_operations(METHODS[name])
+
+
+def test_numbers_do_not_compile_anew(rows, model, key):
+    options = {"key": key, "method": FAST["CAVI"]}
+    vx.fit(model, rows, **options)
+    with programs("_fit") as seen:
+        vx.fit(model, rows[::-1], stop=vx.Stop(tol=1e-4), **options)
+    assert not seen
+
+
+def test_vmap_equals_a_loop(rows, model, key):
+    fits = vx.fit(model, rows, key=key, num_restarts=3, method=FAST["CAVI"])
+    batch = vx.Batch.of(rows)
+    for i in range(3):
+        k_start, _ = jax.random.split(jax.random.fold_in(key, i))
+        q = model.init(k_start, batch, jnp.asarray(i))
+        one = vx.fit(model, rows, init=q, method=FAST["CAVI"])
+        assert one.n_iter == fits.runs.n_iter[i]
+        np.testing.assert_allclose(one.elbo, fits.elbos[i], rtol=1e-10)
+
+
+def test_what_cannot_be_accelerated_is_refused(rows, model, key):
+    with pytest.raises(TypeError, match=r"method: expected CAVI\(\) or EM\(\) to accelerate"):
+        vx.fit(model, rows, key=key, method=vx.Accelerated(vx.Moves()))
+
+
+@pytest.mark.float32
+def test_float32_ends_where_float64_does(rng):
+    x, labels = clusters(rng, n=2000, k=3, separation=2.5)
+    model = vx.GaussianMixture.from_data(x.astype(np.float32), 3)
+    x = x.astype(np.float32)
+    plain = vx.fit(model, x, init=labels).check()
+    fast = vx.fit(model, x, init=labels, method=vx.Accelerated()).check()
+    assert fast.elbo.dtype == np.float32
+    np.testing.assert_allclose(fast.elbo, plain.elbo, rtol=2e-6)
+    assert fast.n_iter <= plain.n_iter

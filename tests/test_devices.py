@@ -1,0 +1,275 @@
+"""Rows and fits over several devices and processes give what one device gives."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import vijax as vx
+from vijax import _host
+from vijax.infer import fit as driver
+
+from . import sharded_rows as given
+
+METHOD = vx.CAVI(chunk=given.CHUNK)
+EXACT = 1e-10 if jax.config.jax_enable_x64 else 1e-6
+KEY = jax.random.key(given.KEY)
+
+
+def mesh_of(kind, names=("rows",), shape=(4,)):
+    devices = np.array(jax.devices("cpu")[:4]).reshape(shape)
+    return Mesh(devices, names, axis_types=(kind,) * len(names))
+
+
+def same(fit, whole, tol=EXACT):
+    """Every array of two results, against the size of its largest entry."""
+    assert int(fit.n_iter) == int(whole.n_iter)
+    pairs = zip(jax.tree.leaves(fit), jax.tree.leaves(whole), strict=True)
+    for a, b in pairs:
+        a, b = np.asarray(a), np.asarray(b)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tol * np.nanmax(np.abs(b), initial=1e-30))
+
+
+def parts(name, put=lambda a: a):
+    x, weight, seen = put(given.rows()), put(given.weights()), put(given.seen())
+    if name == "full":
+        return given.full, x
+    if name == "sticks":
+        return given.sticks, vx.Batch.of(x, weight)
+    return given.diag, vx.Batch.of(x, weight, mask=seen)
+
+
+def fitted(name, put=lambda a: a):
+    build, data = parts(name, put)
+    return vx.fit(build(data), data, key=KEY, num_restarts=2, method=METHOD)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("name", ["full", "diag", "sticks"])
+def test_rows_over_four_devices(name):
+    whole = fitted(name)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        spread = NamedSharding(mesh_of(kind), P("rows"))
+        fit = fitted(name, partial(jax.device_put, device=spread))
+        same(fit, whole)
+        assert fit.elbo.is_fully_replicated
+
+
+@pytest.fixture
+def on_rows():
+    return NamedSharding(mesh_of(AxisType.Auto), P("rows"))
+
+
+def test_no_row_travels_while_a_fit_runs(on_rows):
+    """The compiled program sums statistics over devices, and gathers nothing."""
+    x = jax.device_put(given.rows(), on_rows)
+    batch, model, stop, method, _ = driver._prepare(given.full(x), x, METHOD, vx.Stop())
+    start = model.init(KEY, vx.Batch.of(given.rows()))
+    options = {"kind": "q", "num_restarts": 1}
+    program = driver._fit.lower(model, batch, None, start, method, stop, None, **options).compile()
+    text = program.as_text()
+    assert "all-reduce(" in text
+    assert not re.findall(r"(?:all-gather|all-to-all|collective-permute)\(.*", text)
+    # and it scans over chunks: no array of a device's 32 rows and 4 components
+    assert not re.findall(r"f64\[(?:32,4|4,32)[],]", text)
+
+
+def test_rows_that_do_not_divide_are_padded():
+    x, weight, seen = given.rows()[:121], given.weights()[:121], given.seen()[:121]
+    label = np.where(np.arange(121) % 7 == 0, 2, -1)
+    whole = vx.Batch.of(x, weight, mask=seen, label=label)
+    model = given.full(whole)
+    q = model.init(KEY, whole)
+    expected = vx.elbo(model, q, whole)
+    grid = mesh_of(AxisType.Explicit, ("a", "b"), (2, 2))
+    for mesh, axis, size in (
+        (mesh_of(AxisType.Auto), None, 124),
+        (grid, "b", 122),
+        (grid, ("a", "b"), 124),
+    ):
+        batch = vx.shard_rows(x, mesh, axis, weight=weight, mask=seen, label=label)
+        assert batch.x.shape == (size, 2)
+        assert float(batch.weight.sum()) == pytest.approx(float(whole.weight.sum()))
+        for leaf in (batch.x, batch.weight, batch.mask, batch.label, batch.group):
+            assert leaf.sharding.spec == batch.sharding.spec
+            assert leaf.addressable_shards[0].data.shape[0] < size
+        assert batch.patterns.is_fully_replicated
+        np.testing.assert_allclose(vx.elbo(model, q, batch), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"axis: 'c' is none of the mesh's, \('a', 'b'\)"):
+        vx.shard_rows(x, grid, "c")
+
+
+def test_every_part_is_put_beside_the_rows(on_rows):
+    """Also where only one of them came spread, and in a frame's columns."""
+    x, weight = given.rows(), given.weights()
+    spread = jax.device_put(weight, on_rows)
+    batch = vx.Batch.of({"a": x, "b": x[:, 0]}, spread)
+    assert batch.sharding == on_rows
+    for leaf in jax.tree.leaves(batch):
+        assert leaf.sharding.spec == on_rows.spec
+    assert batch.column("b").sharding == on_rows
+    assert batch.take(jnp.arange(3)).sharding is None
+    assert vx.Batch.of(x).sharding is None
+    noise = vx.Batch.of(jax.device_put(x, on_rows), noise=np.ones((128, 2))).noise
+    assert noise.addressable_shards[0].data.shape == (32, 2, 2)
+
+
+def test_under_a_mesh_that_is_set():
+    """With Explicit axes, the default of `jax.make_mesh`; results come back on it."""
+    x, mesh = given.rows(), mesh_of(AxisType.Explicit)
+    model = given.full(x)
+    q = model.init(KEY, vx.Batch.of(x))
+    expected = vx.elbo(model, q, x)
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(x, NamedSharding(mesh, P("rows")))
+        for data in (spread, vx.shard_rows(x, mesh)):
+            bound = vx.elbo(given.full(data), q, data)
+            assert bound.sharding.mesh == mesh
+            np.testing.assert_allclose(bound + 0.0, expected, rtol=1e-12)
+        refused = r"data: inside of jit, an array is spread over the Explicit axis 'rows'; call"
+        with pytest.raises(ValueError, match=refused):
+            jax.jit(lambda x: vx.elbo(model, q, x))(spread)
+        with pytest.raises(ValueError, match=refused):
+            jax.jit(vx.over_devices(lambda x: x))(spread)
+
+
+def test_values_that_cannot_be_fetched_are_checked_where_they_are(on_rows, monkeypatch):
+    """As in a process that holds some of the rows: what is looked at is reduced first."""
+
+    def only_numbers(value):
+        return not isinstance(value, jax.Array) or value.is_fully_replicated
+
+    monkeypatch.setattr(_host, "_addressable", only_numbers)
+    x, n = jax.device_put(given.rows(), on_rows), 128
+
+    def put(value):
+        return jax.device_put(value, on_rows)
+
+    model = vx.GaussianMixture.from_data(given.rows(), 4)
+    hole = given.rows()
+    hole[100, 1] = np.nan
+    negative = np.where(np.arange(n) == 99, -1.0, 1.0)
+    skew = np.tile([[1.0, 2.0], [2.0, 1.0]], (n, 1, 1))
+    cases = [
+        (lambda: vx.Batch.of(put(hole)), r"x: 1 NaN and 0 infinite .* in row 100, column 1"),
+        (lambda: vx.Batch.of(x, put(negative)), "weight: must be >= 0"),
+        (lambda: vx.Batch.of(x, put(negative * np.inf)), "weight: must be finite"),
+        (lambda: vx.Batch.of(x, noise=put(skew)), "noise: .* no negative eigenvalue; row 0 is"),
+        (lambda: vx.Batch.of(x, label=put(np.arange(n) - 5)), "label: .* got -5"),
+        (
+            lambda: vx.fit(model, vx.Batch.of(x, label=put(np.arange(n)))),
+            "label: 4 in row 4, but the components are 0, 1, 2, 3",
+        ),
+        (lambda: vx.fit(model, x, init=put(np.arange(n) % 5)), "init: labels .* found 4"),
+        (lambda: vx.fit(model, x, init=put(np.full((n, 4), 0.3))), "init: .* row 0 sums to 1.2"),
+        (lambda: vx.PoissonMixture.from_data(x, 2), "x: column 0 takes"),
+    ]
+    for bad, match in cases:
+        with pytest.raises(ValueError, match=match):
+            bad()
+    mask = put(given.seen())
+    there = vx.Batch.of(x, put(given.weights()), mask=mask)
+    assert there.group is None  # patterns would have to be fetched
+    here = given.full(vx.Batch.of(given.rows(), given.weights(), mask=given.seen()))
+    for a, b in zip(jax.tree.leaves(given.full(there)), jax.tree.leaves(here), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_data_sets_over_devices():
+    """Each device fits its share; a number that does not divide is padded."""
+    x = given.rows().reshape(8, 16, 2)[:6]
+    keys = jax.random.split(KEY, 6)
+
+    def fit_one(x, key):
+        model = vx.GaussianMixture.from_data(x, 2)
+        return vx.fit(model, x, key=key, stop=vx.Stop(max_iter=20))
+
+    whole = jax.jit(jax.vmap(fit_one))(x, keys)
+    shared = jax.jit(vx.over_devices(jax.vmap(fit_one)))(x, keys)
+    two = Mesh(np.array(jax.devices()[:2]), ("sets",), axis_types=(AxisType.Auto,))
+    there = jax.device_put(x, NamedSharding(two, P("sets")))
+    spread = jax.jit(jax.vmap(fit_one))(there, keys)
+    assert len(shared.elbo.sharding.device_set) == 4
+    assert len(spread.elbo.sharding.device_set) == 2
+    for fits in (shared, spread):
+        np.testing.assert_array_equal(fits.n_iter, whole.n_iter)
+        np.testing.assert_allclose(fits.elbo, whole.elbo, rtol=1e-10)
+    one = vx.over_devices(lambda a: a + 1, jax.devices()[:1])
+    np.testing.assert_array_equal(one(jnp.arange(3)), [1, 2, 3])
+
+
+@pytest.mark.float32
+def test_two_processes(tmp_path):
+    """Each with half of the rows and two devices, through jax.distributed over loopback."""
+    x, weight = given.rows(), given.weights()
+    model = given.full(x)
+    even = vx.fit(model, x, key=KEY, num_restarts=2, method=METHOD)
+    uneven = vx.fit(model, vx.Batch.of(x, weight), init=even, method=METHOD)
+    for found in run_two(tmp_path):
+        leaves = iter(found)
+        for whole in (even, uneven):
+            structure = jax.tree.structure(whole)
+            same(
+                jax.tree.unflatten(structure, [next(leaves) for _ in jax.tree.leaves(whole)]), whole
+            )
+        # the labels of a process's own rows, from a fit that is whole in each
+        np.testing.assert_array_equal(next(leaves), 1)
+
+
+def run_two(folder, limit=240.0):
+    """What each process of `two_processes` wrote; none outlives this."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    running, logs = [], []
+    try:
+        for own in range(2):
+            logs.append(folder / f"{own}.log")
+            command = [sys.executable, "-m", "tests.two_processes", str(port), str(own)]
+            with logs[own].open("w") as log:
+                running.append(
+                    subprocess.Popen(
+                        [*command, str(folder / f"{own}.npz")],
+                        cwd=Path(__file__).parents[1],
+                        env=env,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+        deadline = time.monotonic() + limit
+        # if one fails, the other would wait for it
+        while any(p.poll() is None for p in running) and not any(p.poll() for p in running):
+            assert time.monotonic() < deadline, "\n".join(log.read_text() for log in logs)
+            time.sleep(0.05)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert not any(p.returncode for p in running), "\n".join(log.read_text() for log in logs)
+    found = [np.load(folder / f"{own}.npz") for own in range(2)]
+    return [[saved[name] for name in saved.files] for saved in found]
+
+
+def test_the_examples_of_the_page(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "devices.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for block in blocks:
+        compile(block, "devices.md", "exec")
+    scope = {}
+    exec(blocks[0], scope)
+    assert scope["labels"].shape == (500,)
+    assert scope["fit"].converged
+    exec(blocks[1], scope)
+    assert scope["fits"].elbo.shape == (7,)

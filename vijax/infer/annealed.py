@@ -1,0 +1,76 @@
+"""Deterministic annealing: a start that is reached through tempered responsibilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from .._host import check_bound, check_integer, is_concrete, to_device
+from .._pytree import pytree, replace
+from ..batch import Batch
+from ..numerics import special
+from .passes import accumulate, automatic_chunk
+
+
+@pytree
+class Annealed:
+    """A start, `fit(..., init=Annealed(init))`: `init`, then `steps` passes of tempered CAVI.
+
+    `init` is any start that `fit` takes. In pass i the responsibilities are exp(b log p(x, z)),
+    normalised, with b = beta^(1 - i / steps), which rises from `beta`, in (0, 1], towards 1; the
+    update is the model's own. That climbs the bound with the entropy of z divided by b, whose
+    optima are fewer, so that a hard start, such as random labels, is slowly forgotten (Ueda &
+    Nakano 1998; Katahira, Watanabe & Okada 2008). Too small a `beta` forgets all of it, and
+    components that have become equal part again only slowly, or not at all. The fit that follows
+    is at b = 1: its objective and its guarantees are as ever, and its `n_iter` does not count the
+    passes before it.
+
+    The model must have latent assignments, `log_joint` and `assign`; ValueError is raised for
+    others. Numbers are traced.
+    """
+
+    init: Any = None
+    beta: float | Float[Array, ""] = 0.3
+    steps: int | Int[Array, ""] = 50
+    memory: float = 0.02
+
+    def check(self, model: Any, dtype: Any) -> Annealed:
+        """The schedule with its numbers as arrays; ValueError or TypeError that names `init`."""
+        if isinstance(self.init, Annealed):
+            raise TypeError("init: Annealed goes around a start, not around another Annealed")
+        if not (hasattr(model, "log_joint") and hasattr(model, "assign")):
+            raise ValueError(f"init: {type(model).__name__} has no latent assignments to anneal")
+        check_bound("init: beta", self.beta, above=0.0)
+        if is_concrete(self.beta) and np.max(np.asarray(self.beta)) > 1:
+            raise ValueError(f"init: beta: must be at most 1, got {self.beta}")
+        if is_concrete(self.steps):
+            check_integer("init: steps", self.steps)
+        check_bound("init: steps", self.steps, least=0.0)
+        steps = to_device(self.steps, jnp.int32)
+        return replace(self, beta=to_device(self.beta, dtype), steps=steps)
+
+
+def anneal(model: Any, batch: Batch, q: Any, plan: Annealed) -> Any:
+    """q after the tempered passes. Pure and untransformed."""
+    dtype = batch.weight.dtype
+    chunk = automatic_chunk(model.row_size(batch))
+
+    def step(i: Array, q: Any) -> Any:
+        done = i.astype(dtype) / jnp.asarray(plan.steps, dtype)
+        b = jnp.asarray(plan.beta, dtype) ** (1.0 - done)
+        # under a flat prior q has no moments but a point
+        moments = q.point() if getattr(model, "improper", False) else q.moments()
+
+        def assign(part: Batch, model: Any, q: Any, moments: Any, b: Array) -> tuple[Any, Array]:
+            resp, _ = special.normalize(b * model.log_joint(moments, part))
+            return model.assign(q, part, resp), jnp.zeros((), dtype)
+
+        new = model.update(q, accumulate(assign, batch, chunk, model, q, moments, b)[0])
+        return new.lerp(first, plan.memory * (1.0 - b))
+
+    first = q
+    return lax.fori_loop(0, plan.steps, step, q)
