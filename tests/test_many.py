@@ -7,6 +7,8 @@ import pytest
 
 import vijax as vx
 from vijax import Status
+from vijax.infer.buckets import stacks
+from vijax.infer.many import _models
 from vijax.infer.several import automatic
 from vijax.infer.spread import places
 
@@ -15,7 +17,7 @@ from .programs import programs
 from .table import leaves_close
 
 KEY = jax.random.key(3)
-STOP = vx.Stop(trace=40)  # shorter than some of the fits
+STOP = vx.Stop(trace=12)  # shorter than the fits
 M, N = 7, 40
 
 
@@ -35,7 +37,7 @@ def many(models, data, **options):
 
 
 def stacked(results):
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
 
 def loop(models, data, **options):
@@ -53,16 +55,13 @@ def looped(rows, model):
     return stacked(loop(model, rows))
 
 
-@pytest.mark.parametrize(
-    ("layout", "devices"), [("auto", None), ("map", 1), ("vmap", 1), (3, 1), (3, 2)]
-)
+@pytest.mark.parametrize(("layout", "devices"), [("auto", None), ("map", 1), ("vmap", 1), (3, 1)])
 def test_every_layout_is_a_loop_of_fits(rows, model, looped, layout, devices):
     here = None if devices is None else jax.local_devices()[:devices]
     fits = many(model, rows, layout=layout, devices=here)
-    leaves_close(fits, looped, rtol=1e-9, atol=1e-9)
-    assert fits.runs.elbo.shape == (M, 2)
+    leaves_close(fits, looped, rtol=1e-9, atol=1e-9)  # n_iter and status are integers
+    assert fits.elbos.shape == (M, 2)
     assert int(fits.n_iter.max()) > STOP.trace
-    np.testing.assert_array_equal(fits.runs.n_iter, looped.runs.n_iter)
 
 
 @pytest.mark.float32
@@ -86,7 +85,7 @@ def test_ragged_data_sets_are_fitted_as_if_alone(rows, model):
     weight[np.arange(N) >= np.array(sizes)[:, None]] = 0.0
     junk = np.where(weight[:, :, None] > 0, rows, np.nan)
     batches = [vx.Batch.of(x, w) for x, w in zip(junk, weight, strict=True)]
-    batch = vx.Batch(junk, weight)
+    batch = vx.Batch(jnp.asarray(junk), jnp.asarray(weight))
     for form in (batches, batch):
         again = many(model, form, layout=3, devices=jax.local_devices()[:1])
         np.testing.assert_allclose(again.elbo, fits.elbo, rtol=1e-9)
@@ -119,10 +118,10 @@ def test_a_model_for_each(rows):
 
 def test_as_many_models_as_components_are_told_apart(rows, model):
     """Three data sets and three components: the leading axis alone does not say."""
-    one = {"layout": "map", "devices": jax.local_devices()[:1]}
-    shared = many(model, rows[:3], **one)
+    found, m = stacks(rows[:3])
     pile = jax.tree.map(lambda a: jnp.stack([a] * 3), model)
-    leaves_close(many(pile, rows[:3], **one), shared, rtol=1e-9, atol=1e-9)
+    assert _models(model, found, m, np.float64)[1]
+    assert not _models(pile, found, m, np.float64)[1]
 
 
 def test_other_numbers_of_data_sets_compile_nothing(rows, model):
@@ -133,7 +132,7 @@ def test_other_numbers_of_data_sets_compile_nothing(rows, model):
             fewer = many(model, rows[:m], **one)
             leaves_close(fewer, jax.tree.map(lambda a, m=m: a[:m], fits), rtol=0.0)
         many(model, rows + 1.0, **{**one, "key": jax.random.key(9)})
-        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=40))
+        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=12))
     assert not made
 
 
@@ -144,11 +143,12 @@ def test_halving_returns_a_fit_that_is_run_to_its_end(rows, model, looped):
     winner = np.argmax(np.where(fits.statuses == Status.CONVERGED, fits.elbos, -np.inf), 1)
     every = np.arange(M)
     # of the restart that it is, it is all that a full run would have been
-    np.testing.assert_allclose(fits.elbo, looped.elbos[every, winner], rtol=1e-9)
+    np.testing.assert_allclose(fits.elbo, np.asarray(looped.elbos)[every, winner], rtol=1e-9)
     np.testing.assert_array_equal(fits.n_iter, looped.runs.n_iter[every, winner])
-    np.testing.assert_allclose(
-        fits.runs.elbo_trace[every, winner], looped.runs.elbo_trace[every, winner], rtol=1e-9
-    )
+    assert fits.runs is not None
+    assert looped.runs is not None
+    traces = [np.asarray(f.runs.elbo_trace)[every, winner] for f in (fits, looped)]
+    np.testing.assert_allclose(*traces, rtol=1e-9)
     alone = vx.fit(
         model,
         rows[0],

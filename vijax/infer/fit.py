@@ -38,7 +38,7 @@ def fit(
     stop: Stop = Stop(),
     num_restarts: int = 1,
     moves: Any = None,
-    halving: Halving | None = None,
+    halving: Any = None,
     checkpoint: Any = None,
     resume: Any = None,
     progress: bool = False,

@@ -37,7 +37,7 @@ def fit_many(
     method: Any = CAVI(),
     stop: Stop = Stop(),
     num_restarts: int = 1,
-    halving: Halving | None = None,
+    halving: Any = None,
     layout: str | int = "auto",
     devices: Sequence[Any] | None = None,
 ) -> Result:

@@ -54,7 +54,7 @@ def drive(
     if layout == "vmap":
         return jax.vmap(alone)(numbers, runs)
     if layout == "map":
-        return map_first(lambda own: alone(*own), (numbers, runs), live)
+        return _for_first(alone, runs, live)
     lanes = min(int(layout), count)
     return _refill(method, stop, load, problem, runs, live, limit, lanes, reporter)
 
@@ -156,7 +156,12 @@ def map_first(fn: Callable[[Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
     """`lax.map` over the first `live` members of xs; of the others, zeros."""
     out = jax.eval_shape(lambda xs: lax.map(fn, xs), xs)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), out)
-    return lax.fori_loop(0, live, lambda i, out: _put(out, fn(_take(xs, i)), i), zeros)
+    return _for_first(lambda i, _: fn(_take(xs, i)), zeros, live)
+
+
+def _for_first(fn: Callable[[Array, Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
+    """xs with `fn(i, x)` in place of the first `live` members."""
+    return lax.fori_loop(0, live, lambda i, xs: _put(xs, fn(i, _take(xs, i)), i), xs)
 
 
 def _bare(run: Run) -> Run:

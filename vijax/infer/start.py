@@ -123,7 +123,7 @@ def _check_q(model: Any, q: Any, batch: Batch) -> Any:
     return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
 
 
-def _check_labels(labels: Any, weight: Array, active: Array) -> None:
+def _check_labels(labels: Any, weight: Any, active: Array) -> None:
     n = weight.shape[0]
     if labels.shape != (n,):
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
@@ -138,7 +138,7 @@ def _check_labels(labels: Any, weight: Array, active: Array) -> None:
         )
 
 
-def _check_responsibilities(resp: Any, weight: Array, active: Array) -> None:
+def _check_responsibilities(resp: Any, weight: Any, active: Array) -> None:
     n, k = weight.shape[0], active.shape[0]
     if resp.shape != (n, k):
         raise ValueError(
