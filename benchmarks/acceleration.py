@@ -134,7 +134,8 @@ def summary(label: str, found: list[dict[str, Any]], least: int = 0) -> str:
     return (
         f"| {label} | {len(a)} | {a.sum()} | {b.sum()} | {np.median(ratio):.2f} "
         f"| {np.exp(np.log(ratio).mean()):.2f} | {ratio.min():.2f} | {ratio[same].min():.2f} "
-        f"| {(ratio < 1 / 1.2).sum()} | {(difference > SAME).sum()} / {(difference < -SAME).sum()} |"
+        f"| {(ratio < 1 / 1.2).sum()} "
+        f"| {(difference > SAME).sum()} / {(difference < -SAME).sum()} |"
     )
 
 
