@@ -181,7 +181,7 @@ def test_values_that_cannot_be_fetched_are_checked_where_they_are(on_rows, monke
         ),
         (lambda: vx.fit(model, x, init=put(np.arange(n) % 5)), "init: labels .* found 4"),
         (lambda: vx.fit(model, x, init=put(np.full((n, 4), 0.3))), "init: .* row 0 sums to 1.2"),
-        (lambda: vx.fit(counts, x, key=KEY), "x: column 0 takes whole numbers"),
+        (lambda: vx.fit(counts, x, key=KEY), "x: column 0 takes counts"),
     ]
     for bad, match in cases:
         with pytest.raises(ValueError, match=match):
