@@ -26,15 +26,13 @@ class Momentum:
 
     `plain` is F(q), the method's own next point; `count` the steps since the last restart;
     `weight` the momentum in the proposal, 0 if it is F(q) itself; `change` the move of F(q) in
-    nats, `rate` its ratio to that of q; `best` the highest objective; `finite` which numbers of q
-    are; `inner` the method's own.
+    nats; `best` the highest objective; `finite` which numbers of q are; `inner` the method's own.
     """
 
     plain: Any
     count: Int[Array, "*b"]
     weight: Float[Array, "*b"]
     change: Float[Array, "*b"]
-    rate: Float[Array, "*b"]
     best: Float[Array, "*b"]
     finite: Any
     inner: Any
@@ -88,7 +86,7 @@ class Accelerated:
         state = self.method.init(model, q, batch)
         zero = jnp.zeros_like(state.elbo)
         count = jnp.asarray(-_PLAIN, jnp.int32)
-        memory = Momentum(q, count, zero, zero, zero, state.elbo, self._finite(q), state.aux)
+        memory = Momentum(q, count, zero, zero, state.elbo, self._finite(q), state.aux)
         return replace(state, aux=memory, rate=zero + 1.0)
 
     def _has(self, name: str) -> bool:
@@ -125,7 +123,7 @@ class Accelerated:
             jnp.full_like(new.gain, jnp.finfo(new.gain.dtype).max),
             jnp.zeros_like(new.fault),
             replace(old, count=jnp.zeros_like(old.count), weight=jnp.zeros_like(old.weight)),
-            jnp.ones_like(kept.rate),
+            jnp.ones_like(kept.elbo),
         )
         drop = (old.weight > 0) & ~good
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), dropped, kept)
@@ -144,7 +142,5 @@ class Accelerated:
         weight = steps / (steps + 1.0)
         proposal = plain.map(lambda a, b: a + weight * (a - b), old.plain)
         best = jnp.maximum(old.best, new.elbo)
-        memory = Momentum(plain, count, weight, change, rate, best, finite, new.aux)
-        # the slower of two moves: momentum may have taken out the slow direction for once
-        slower = jnp.maximum(rate, old.rate)
-        return State(new.q, proposal, new.elbo, gain, new.fault, memory, slower)
+        memory = Momentum(plain, count, weight, change, best, finite, new.aux)
+        return State(new.q, proposal, new.elbo, gain, new.fault, memory, rate)
