@@ -131,11 +131,11 @@ def summary(label: str, found: list[dict[str, Any]], least: int = 0) -> str:
     keep = a >= least
     a, b, difference = a[keep], b[keep], difference[keep]
     ratio, same = a / b, np.abs(difference) < SAME
+    higher, lower = (difference > SAME).sum(), (difference < -SAME).sum()
     return (
         f"| {label} | {len(a)} | {a.sum()} | {b.sum()} | {np.median(ratio):.2f} "
         f"| {np.exp(np.log(ratio).mean()):.2f} | {ratio.min():.2f} | {ratio[same].min():.2f} "
-        f"| {(ratio < 1 / 1.2).sum()} "
-        f"| {(difference > SAME).sum()} / {(difference < -SAME).sum()} |"
+        f"| {(ratio < 1 / 1.2).sum()} | {higher} / {lower} |"
     )
 
 

@@ -121,7 +121,7 @@ class Accelerated:
             jnp.full_like(new.gain, jnp.finfo(new.gain.dtype).max),
             jnp.zeros_like(new.fault),
             replace(old, count=jnp.zeros_like(old.count), weight=jnp.zeros_like(old.weight)),
-            jnp.ones_like(new.gain),
+            jnp.ones_like(kept.elbo),
         )
         drop = (old.weight > 0) & ~good
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), dropped, kept)

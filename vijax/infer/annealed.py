@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -50,7 +51,7 @@ class Annealed:
         check_bound("init: beta", self.beta, above=0.0)
         if is_concrete(self.beta) and np.max(np.asarray(self.beta)) > 1:
             raise ValueError(f"init: beta: must be at most 1, got {self.beta}")
-        if is_concrete(self.steps):
+        if not isinstance(self.steps, jax.Array):
             check_integer("init: steps", self.steps)
         check_bound("init: steps", self.steps, least=0.0)
         steps = to_device(self.steps, jnp.int32)
