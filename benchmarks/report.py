@@ -70,8 +70,8 @@ def _checks(found: list[dict[str, Any]]) -> str:
             [
                 str(check["number"]),
                 check["what"],
-                f"{sign} {_number(check['target'])}",
-                _number(check["value"]),
+                f"{sign} {number(check['target'])}",
+                number(check["value"]),
                 met,
                 check["note"],
             ]
@@ -107,7 +107,7 @@ def _workload(name: str, result: dict[str, Any]) -> str:
                 entry["dtype"],
                 entry["process"] if entry["process"] != entry["dtype"] else "",
                 str(entry["devices"]),
-                _number(entry["value"]) + " " + entry["unit"] * (entry["value"] is not None),
+                number(entry["value"]) + " " + entry["unit"] * (entry["value"] is not None),
                 "" if entry["first"] is None else f"{entry['first']:.2f} s",
                 entry["error"] or _detail(entry["detail"]),
             ]
@@ -122,12 +122,13 @@ def _detail(detail: dict[str, Any]) -> str:
     def one(value: Any) -> str:
         if isinstance(value, list):
             return " ".join(map(str, value))
-        return _number(value) if isinstance(value, int | float) else str(value)
+        return number(value) if isinstance(value, int | float) else str(value)
 
     return "; ".join(f"{name.replace('_', ' ')} {one(value)}" for name, value in detail.items())
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits or so; a dash for what was not measured."""
     if value is None:
         return "-"
     if isinstance(value, int) or value == int(value):

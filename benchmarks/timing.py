@@ -25,6 +25,14 @@ class Timing:
         return statistics.median(self.runs) if self.runs else None
 
 
+def message(error: Exception) -> str:
+    """Its kind and its first line; of a process, the last that it wrote."""
+    text = str(getattr(error, "stderr", None) or error).strip()
+    lines = text.splitlines() or [""]
+    line = lines[-1] if getattr(error, "stderr", None) else lines[0]
+    return f"{type(error).__name__}: {line[:200]}"
+
+
 def clock(fn: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds until the result of `fn` is there, and the result."""
     begin = time.perf_counter()
@@ -55,7 +63,7 @@ def alternate(
             try:
                 seconds, timing.output = clock(fn)
             except Exception as error:  # a peer's failure is a result, not the end of the run
-                timing.error = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                timing.error = message(error)
                 continue
             if turn == 0:
                 timing.first = seconds
@@ -93,7 +101,7 @@ def slopes(
                     continue
                 long, _ = clock(lambda fn=fn, more=more: fn(more))
             except Exception as error:  # as above
-                timing.error = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                timing.error = message(error)
                 continue
             timing.runs.append((long - short) / (more - few))
             spent[name] += short + long

@@ -40,6 +40,6 @@ def diag(data):
 
 
 def sticks(data):
-    """Full covariances, stick-breaking weights."""
+    """Spherical covariances, stick-breaking weights."""
     process = vx.StickBreaking.dirichlet_process(1.0, 4)
-    return vx.GaussianMixture.from_data(data, 4, weights=process)
+    return vx.GaussianMixture.from_data(data, 4, covariance="spherical", weights=process)

@@ -16,6 +16,7 @@ from .table import FAMILIES, leaves_close, names
 METHODS = {"CAVI": vx.CAVI(), "EM": vx.EM()}
 FAST = {name: vx.Accelerated(method) for name, method in METHODS.items()}
 TIGHT = vx.Stop(tol=1e-12, max_iter=5000)
+ANY_SIGN = ("shift", "tail", "origin", "start", "low", "high")  # coordinates without a bound
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,12 @@ def name(request):
 def test_the_same_fixed_point_in_fewer_passes(name):
     x, labels = clusters(np.random.default_rng(1), n=120, k=3, separation=2.5)
     model = vx.GaussianMixture.from_data(x, 3)
-    plain = vx.fit(model, x, init=labels, method=METHODS[name], stop=TIGHT).check()
-    fast = vx.fit(model, x, init=labels, method=FAST[name], stop=TIGHT).check()
+    end = vx.Stop(tol=1e-20, max_iter=5000)
+    plain = vx.fit(model, x, init=labels, method=METHODS[name], stop=end).check()
+    fast = vx.fit(model, x, init=labels, method=FAST[name], stop=end).check()
     np.testing.assert_allclose(fast.elbo, plain.elbo, rtol=1e-12)
-    leaves_close(fast.q.about(plain.q), plain.q, rtol=1e-6, atol=1e-6)
+    same = plain.q.map(lambda a, b: b, fast.q)
+    leaves_close(same, plain.q, rtol=1e-8, atol=1e-8)
     assert fast.point == plain.point
     assert fast.n_iter < plain.n_iter
 
@@ -85,7 +88,7 @@ def _state(method, model, batch, proposal, best):
 def _wild(q, kind):
     """A proposal that must be dropped, and of which some numbers are harmless."""
     if kind == "far":
-        return replace(q, components=q.components * 50.0)
+        return replace(q, components=replace(q.components, origin=q.components.origin + 100.0))
     if kind == "nan":
         return replace(q, components=q.components * jnp.nan)
     if kind == "weights":
@@ -116,11 +119,26 @@ def test_wild_proposals_are_dropped(rows, model, name, kind):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=names(FAMILIES))
 def test_what_is_outside_of_a_family_is_seen(family, rng):
-    """Its negative, in one member of the batch, has other numbers that are not finite."""
+    """A count, a rate or a scatter below zero, in one member: other numbers are not finite."""
     q = family.make(rng)
     finite = vx.Accelerated()._finite
-    inside, outside = finite(q), finite(q * -1.0)
-    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(inside, outside, strict=True))
+    inside = finite(q)
+
+    def seen(other):
+        outside = finite(other)
+        return any((a != b).any() for a, b in zip(inside, outside, strict=True))
+
+    assert not seen(q)
+    assert seen(q * -1.0)
+    paths, structure = jax.tree.flatten_with_path(q)
+    for i, (path, leaf) in enumerate(paths):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if any(part in name for part in ANY_SIGN):
+            continue
+        for value in (-1e-3, -1.0):
+            leaves = [leaf for _, leaf in paths]
+            leaves[i] = leaf.at[(0,) * leaf.ndim].set(value)
+            assert seen(jax.tree.unflatten(structure, leaves)), (name, value)
 
 
 def test_components_that_change_places_restart_the_momentum(key):
@@ -178,15 +196,15 @@ def test_a_fall_without_momentum_is_reported(rows, model, key):
 
 
 def test_one_pass_over_the_rows_in_the_program(rows, model, name):
-    """As many operations of the size of the rows as in the plain step."""
+    """As many arrays of the size of the responsibilities as in the plain step."""
     batch = vx.Batch.of(rows)
 
-    def row_operations(method):
+    def row_arrays(method):
         state = method.init(model, model.prior, batch)
         jaxpr = jax.make_jaxpr(lambda s: method.step(model, s, batch, None))(state)
-        return str(jaxpr).count("exp "), str(jaxpr).count(f"[{len(rows)},5]")
+        return str(jaxpr).count(f"[{len(rows)},5]")
 
-    assert row_operations(FAST[name]) == row_operations(METHODS[name])
+    assert row_arrays(FAST[name]) == row_arrays(METHODS[name]) > 5
 
 
 def test_numbers_do_not_compile_anew(rows, model, key):

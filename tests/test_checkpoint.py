@@ -49,7 +49,7 @@ def interrupt():
 
 def fit(model, source, **options):
     chunks = vx.Chunks.of(source, chunk=50)
-    return vx.fit(model, chunks, key=KEY, num_restarts=2, **{"stop": STOP, **options})
+    return vx.fit(model, chunks, key=KEY, **{"num_restarts": 2, "stop": STOP, **options})
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def path(model, rows, tmp_path):
     """A checkpoint of a fit that was interrupted within its fourth pass."""
     path = tmp_path / "fit.npz"
     with pytest.raises(KeyboardInterrupt):
-        fit(model, Cut(rows, 8, interrupt), checkpoint=path)  # four calls before the first pass
+        fit(model, Cut(rows, 9, interrupt), checkpoint=path)  # five calls before the first pass
     assert [p.name for p in tmp_path.iterdir()] == ["fit.npz"]
     return path
 
@@ -112,7 +112,7 @@ KILLED = """
     from tests.test_checkpoint import Cut, fit
     rows = np.load("rows.npy")
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-    fit(vx.PoissonMixture.from_data(rows, 3), Cut(rows, 9, kill), checkpoint="fit.npz")
+    fit(vx.PoissonMixture.from_data(rows, 3), Cut(rows, 10, kill), checkpoint="fit.npz")
 """
 
 

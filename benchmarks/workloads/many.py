@@ -132,6 +132,17 @@ def _quality(fits: Any, xs: np.ndarray, count: int) -> dict[str, Any]:
     return {"mean_bound": bound, "mean_iterations": iterations}
 
 
+def _fewer(sizes: np.ndarray) -> list[int]:
+    """As few data sets as share the programs of all: sizes and their counts by powers of two."""
+    width = np.maximum(16, 2 ** np.ceil(np.log2(sizes)).astype(int))
+    keep: list[int] = []
+    for w in np.unique(width):
+        mine = np.flatnonzero(width == w)
+        least = 2 ** int(np.ceil(np.log2(len(mine)))) // 2 + 1
+        keep += list(mine[:least])
+    return keep
+
+
 def _ragged(job: dict[str, Any]) -> list[Entry]:
     """Rows per second on sizes of median 90, up to 5000, and on equal sizes."""
     quick, dtype = job["quick"], job["dtype"]
@@ -149,8 +160,9 @@ def _ragged(job: dict[str, Any]) -> list[Entry]:
     }
     with ours.counting() as first:
         fns["vijax, ragged"]()
-    with ours.counting() as later:  # fewer data sets in every bucket, but not half as few
-        vx.fit_many(_model, ragged[: (7 * count) // 8], key=key)
+    with ours.counting() as later:
+        fewer = [ragged[i] for i in _fewer(sizes)]
+        vx.fit_many(_model, fewer, key=key)
     times = alternate(fns, 1 if quick else 5, budget=10.0)
     out = entries(times, case=case, dtype=dtype, unit="s", devices=job["devices"])
     for entry, rows in zip(out, (int(sizes.sum()), count * n), strict=True):

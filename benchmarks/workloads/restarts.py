@@ -10,7 +10,7 @@ import numpy as np
 
 import vijax as vx
 
-from .. import peers, problems
+from .. import peers
 from ..record import Entry, entries
 from ..timing import Timing, alternate
 
@@ -27,7 +27,7 @@ def jobs(quick: bool) -> list[dict[str, Any]]:
 def run(job: dict[str, Any]) -> list[Entry]:
     """From ten given starts, and from ten that each tool draws itself."""
     n = 200 if job["quick"] else 1000
-    x = problems.rows(n, 2, K, 0, spread=2.0)[0]
+    x, _ = vx.datasets.three_clusters(n)
     return _given(job, x) + _drawn(job, x)
 
 

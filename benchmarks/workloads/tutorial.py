@@ -178,7 +178,7 @@ from sklearn.mixture import BayesianGaussianMixture
 import numpy as np
 u = time.perf_counter()
 x = np.load(PATH)
-BayesianGaussianMixture(K, n_init=INIT, max_iter=1000, random_state=0,
+BayesianGaussianMixture(n_components=K, n_init=INIT, max_iter=1000, random_state=0,
     weight_concentration_prior_type="dirichlet_distribution").fit(x)
 print(u - t, time.perf_counter() - u)
 """

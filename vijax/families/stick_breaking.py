@@ -296,7 +296,9 @@ class StickBreaking(Weights):
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """sum_t log B(a_t, b_t), in nats."""
-        return self._sum(self._betas.log_normalizer())
+        # NaN below zero, where there is no density
+        proper = jnp.all((self.a >= 0) & (self.b >= 0), -1)
+        return jnp.where(proper, self._sum(self._betas.log_normalizer()), jnp.nan)
 
     def expectation(self) -> StickBreaking:
         """E[log v_t] and E[log(1 - v_t)]; 0 for a stick that is off."""

@@ -226,7 +226,10 @@ class TiedNormalWishart(Gaussian):
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """The Wishart's, and sum_k d log(2 pi / kappa_k) / 2, in nats."""
-        means = self._sum(special.LOG_2PI - jnp.log(self._safe_kappa))
+        # NaN below zero, where there is no density; 0 is a component that is off
+        off = self.kappa == 0
+        each = special.LOG_2PI - jnp.log(jnp.where(off, 1.0, self.kappa))
+        means = jnp.sum(jnp.where(off, 0.0, each), -1)
         return self.wishart.log_normalizer() + 0.5 * self.dim * means
 
     def expectation(self) -> TiedNormalWishart:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..batch import Batch
@@ -33,7 +33,7 @@ class Momentum:
     weight: Float[Array, "*b"]
     change: Float[Array, "*b"]
     best: Float[Array, "*b"]
-    finite: list[Bool[Array, "*b"]]
+    finite: Any
     inner: Any
 
 
@@ -68,12 +68,12 @@ class Accelerated:
     @property
     def point(self) -> bool:
         """The method's."""
-        return self.method.point
+        return bool(getattr(self.method, "point", False))
 
     @property
     def chunk(self) -> int | None:
         """The method's."""
-        return self.method.chunk
+        return getattr(self.method, "chunk", None)
 
     def init(self, model: Any, q: Any, batch: Batch) -> State:
         """A state whose proposal is `q`."""
@@ -91,7 +91,7 @@ class Accelerated:
     def _has(self, name: str) -> bool:
         return hasattr(self.method, name)
 
-    def _finite(self, q: Any) -> list[Bool[Array, "..."]]:
+    def _finite(self, q: Any) -> list[Array]:
         """Which numbers of q are: outside of the family's domain, or on its edge, others are."""
         return [jnp.isfinite(a) for a in jax.tree.leaves((self.moments(q), q.log_normalizer()))]
 
@@ -121,7 +121,7 @@ class Accelerated:
             jnp.full_like(new.gain, jnp.finfo(new.gain.dtype).max),
             jnp.zeros_like(new.fault),
             replace(old, count=jnp.zeros_like(old.count), weight=jnp.zeros_like(old.weight)),
-            jnp.ones_like(new.gain),
+            jnp.ones_like(kept.elbo),
         )
         drop = (old.weight > 0) & ~good
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), dropped, kept)

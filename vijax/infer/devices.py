@@ -27,37 +27,44 @@ def shard_rows(
     several processes, all call this, each with rows of its own, as many or few as it has, and with
     the same parts; the Batch holds all of them, in the order of the devices.
 
-    Raises ValueError for an axis that the mesh has not, and as `Batch.of` does.
+    Raises ValueError for an axis that the mesh has not, and as `Batch.of` does; then in all
+    processes.
     """
     names = (mesh.axis_names[0],) if axis is None else (axis,) if isinstance(axis, str) else axis
     for name in names:
         if name not in mesh.axis_names:
             raise ValueError(f"axis: {name!r} is none of the mesh's, {mesh.axis_names}")
     sharding = auto_sharding(mesh, names[0] if len(names) == 1 else names)
-    with jax.default_device(_host_device()):
-        batch = Batch.of(data, **parts)
-    n, shards = batch.weight.shape[0], num_shards(sharding)
+    shards = num_shards(sharding)
     own = _own_shards(sharding, shards)
-    each = -(-n // own)
+    with jax.default_device(_host_device()):
+        try:
+            batch = Batch.of(data, **parts)
+        except (TypeError, ValueError):
+            _sizes(sharding, -1)
+            raise
+    n = batch.weight.shape[0]
+    sizes = _sizes(sharding, -(-n // own))
+    if min(sizes) < 0:
+        raise ValueError(f"data: what process {np.argmin(sizes)} gave was refused there")
+    place = np.arange(max(sizes) * own)
+    with jax.default_device(_host_device()):
+        # the last row is as good as any in the place of those that are none
+        batch = batch.take(jnp.asarray(np.minimum(place, n - 1)))
+        batch = replace(batch, weight=jnp.where(place < n, batch.weight, 0.0))
     if not sharding.is_fully_addressable:
-        each = _most(each)
         # other processes may have other patterns of missing entries
         batch = replace(batch, group=None, patterns=None)
-    specs = row_specs(batch, sharding, whole="patterns")
-    index = np.minimum(np.arange(each * own), n - 1)
 
     def spread(leaf: Any, spec: PartitionSpec) -> jax.Array:
         host = np.asarray(leaf)
         if spec != sharding.spec:
             return jax.device_put(host, NamedSharding(sharding.mesh, spec))
-        shape = (each * shards, *host.shape[1:])
-        return jax.make_array_from_process_local_data(sharding, host[index], shape)
+        shape = (max(sizes) * shards, *host.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, host, shape)
 
-    weight = np.where(np.arange(each * own) < n, np.asarray(batch.weight)[index], 0.0)
-    placed = jax.tree.map(spread, batch, specs)
-    return replace(
-        placed, weight=spread(weight.astype(batch.weight.dtype), sharding.spec), sharding=sharding
-    )
+    placed = jax.tree.map(spread, batch, row_specs(batch, sharding, whole="patterns"))
+    return replace(placed, sharding=sharding)
 
 
 def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., Any]:
@@ -105,8 +112,10 @@ def _own_shards(sharding: NamedSharding, shards: int) -> int:
     return len({index[0].start for index in indices if index is not None})
 
 
-def _most(number: int) -> int:
-    """The largest of the numbers that the processes have."""
+def _sizes(sharding: NamedSharding, own: int) -> list[int]:
+    """The numbers that all processes have, in their order."""
+    if sharding.is_fully_addressable:
+        return [own]
     from jax.experimental import multihost_utils
 
-    return int(np.max(multihost_utils.process_allgather(np.asarray(number, np.int32))))
+    return np.ravel(multihost_utils.process_allgather(np.asarray(own, np.int32))).tolist()

@@ -25,6 +25,8 @@ from .loop import Run, begin, finish, judge
 from .progress import Listener, tell
 from .result import Result, Stop, best
 
+_NO_WEIGHT = "source: there are no rows of positive weight"
+
 
 def fit_chunks(
     model: Any,
@@ -42,22 +44,25 @@ def fit_chunks(
     """`fit` to Chunks: as to the same rows in memory, all restarts on each reading of them.
 
     Before the first pass all rows are read once more, to check them and to draw the sample that
-    starts are made from. Raises as `fit` does.
+    starts are made from; not so to resume. Raises as `fit` does.
     """
     _check_kinds(model, method, stop)
     if not hasattr(method, "moments") or not hasattr(method, "conclude"):
         raise ValueError(f"method: {type(method).__name__} needs the rows in memory; take CAVI()")
     if resume is None:
         read = getattr(model, "read", Batch.of)
-        survey = chunks.survey(lambda batch: model.check(read(batch), method.point))
-        batch, model, stop, method, _ = _prepare(model, survey.sample, method, stop)
         if not (init is None or isinstance(init, str | Natural | Result)):
             raise ValueError(
                 "init: labels and responsibilities need the rows in memory; give None, 'random', "
                 "or a q or Result to continue from"
             )
-        kind, value = start.read(model, batch, init)
+        first = next(chunks.batches(), None)
+        if first is None:
+            raise ValueError(_NO_WEIGHT)
+        kind, value = start.read(model, read(first), init)
         _check_start(model, key, kind, num_restarts, method)
+        survey = chunks.survey(lambda batch: model.check(read(batch), method.point))
+        batch, model, stop, method, _ = _prepare(model, survey.sample, method, stop)
         options = {"kind": kind, "num_restarts": num_restarts}
         run = _start(model, batch, key, value, method, stop, **options)
         saved = Checkpoint(model, method, run, survey.num_rows, survey.total)
@@ -128,13 +133,13 @@ def _sum(model: Any, method: Any, moments: Any, batches: Iterator[Batch], total:
         read = reader(model, batch) if read is None else read
         batch = read(batch)
         if carry is None:
-            carry, least = _nothing(method, model, moments, batch, total)
+            carry, least = _nothing(model, moments, batch, total)
         carry, done = _add(carry, method, model, moments, batch)
         ahead.append(done)
         if len(ahead) > 1:
             ahead.pop(0).block_until_ready()
     if carry is None:
-        raise ValueError("source: there are no rows of positive weight")
+        raise ValueError(_NO_WEIGHT)
     return carry, least
 
 
@@ -174,15 +179,10 @@ def _moments(method: Any, run: Run) -> Any:
     return _lanes(method.moments, run.state.proposal)
 
 
-def _expect(method: Any, model: Any, moments: Any, batch: Batch) -> tuple[Any, Array]:
-    """One lane's step over the rows of one chunk."""
-    return passes.expect(model, moments, batch, getattr(method, "chunk", None))
-
-
 @jax.jit
-def _nothing(method: Any, model: Any, moments: Any, batch: Batch, total: Array) -> Any:
+def _nothing(model: Any, moments: Any, batch: Batch, total: Array) -> Any:
     def one(moments: Any) -> Any:
-        zero = passes.nothing(lambda: _expect(method, model, moments, batch))
+        zero = passes.nothing(lambda: passes.expect(model, moments, batch))
         return zero, passes.resolution(model, moments, batch, total)
 
     return _lanes(one, moments)
@@ -193,9 +193,13 @@ def _add(
     carry: Any, method: Any, model: Any, moments: Any, batch: Batch
 ) -> tuple[Any, Float[Array, ""]]:
     """The sums with one chunk more, and a number that is there when they are."""
+    rows = getattr(method, "chunk", None)
+    if rows is None and jax.default_backend() != "cpu":
+        lanes = jax.tree.leaves(moments)[0].shape[0]  # all of them in the room of one
+        rows = max(256, passes.automatic_chunk(model.row_size(batch)) // lanes)
 
     def one(carry: Any, moments: Any) -> Any:
-        return passes.add(carry, _expect(method, model, moments, batch))
+        return passes.add(carry, passes.expect(model, moments, batch, rows))
 
     carry = _lanes(one, carry, moments)
     return carry, jnp.sum(carry[0][1])

@@ -130,7 +130,7 @@ def _check_labels(labels: Any, weight: Any, active: Array) -> None:
     if not is_concrete(labels, weight, active):
         return
     given, on = fetched(labels), np.flatnonzero(np.asarray(active))
-    bad = (fetched(weight) > 0) & ~namespace(given).isin(given, on)
+    bad = (fetched(weight) > 0) & ~namespace(given).isin(given, on.astype(given.dtype))
     if bool(bad.any()):
         raise ValueError(
             f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "

@@ -169,7 +169,7 @@ def check_labels(batch: Batch, active: Any) -> None:
         return
     weight, label = fetched(batch.weight), fetched(batch.label)
     on = np.flatnonzero(np.asarray(active))
-    bad = (weight > 0) & (label >= 0) & ~namespace(label).isin(label, on)
+    bad = (weight > 0) & (label >= 0) & ~namespace(label).isin(label, on.astype(label.dtype))
     if bool(bad.any()):
         row = int(bad.argmax())
         own = ", ".join(map(str, on))
