@@ -181,7 +181,7 @@ def test_single_precision_far_from_the_origin(rng):
     method = vx.Memoized(num_blocks=7)
     fit = vx.fit(model, x, init=np.roll(labels, 500), method=method).check()
     assert fit.elbo.dtype == np.float32
-    np.testing.assert_allclose(fit.elbo, vx.elbo(model, fit, x), rtol=1e-5)
+    np.testing.assert_allclose(fit.elbo, vx.elbo(model, fit, x), rtol=3e-5)
 
 
 def test_its_first_step_is_at_the_q_it_is_given(rng):
