@@ -266,7 +266,10 @@ def _fit(
             return model, batch, k_steps, lambda: start_of(k_start, restart)
 
         floats = batch.weight.shape[0] * model.row_size(batch)
-        layout = automatic(num_restarts, floats, alone=has_shortcut(model, batch))
+        alone = has_shortcut(model, batch)
+        layout = automatic(num_restarts, floats, alone=alone)
+        # one report is of all restarts where they step together
+        layout = "vmap" if reporter is not None and not alone else layout
         live = jnp.asarray(1, jnp.int32)
         runs = several(
             method, stop, halving, lambda _: (), problem, 1, num_restarts, live, layout, reporter

@@ -88,18 +88,18 @@ def _refill(
         return busy & run.running & (run.n_iter < limit)
 
     def stride(carry: Any) -> Any:
-        lane, clock, table = carry
-        number, busy, since, own, run = lane
-        for _ in range(_STRIDE):
+        def once(_: Any, carry: Any) -> Any:
+            (number, busy, since, own, run), clock, table = carry
             on = going(busy, run)
             new, elbo = jax.vmap(step)(own, run)
             if length:
                 record = on & (clock - since < length)
                 row = clock % length
                 table = table.at[row].set(jnp.where(record, elbo, table[row]))
-            run = _where(on, new, run)
-            clock = clock + 1
-        return (number, busy, since, own, run), clock, table
+            return (number, busy, since, own, _where(on, new, run)), clock + 1, table
+
+        # one copy of the step in the program
+        return lax.fori_loop(0, _STRIDE, once, carry)
 
     def tell(lane: Any, clock: Array) -> None:
         _, busy, _, _, run = lane

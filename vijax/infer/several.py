@@ -23,6 +23,7 @@ from .result import Result, Status, Stop
 _CPU_LANES, _CPU_FLOATS = 32, 2**20
 _DEVICE_LANES, _DEVICE_FLOATS = 4096, 2**28
 _FEW_LANES = 4  # fewer are slower than none
+_FEW_RUNS = 64  # on a CPU fewer gain less by lanes than these take to compile
 
 
 def automatic(count: int, floats: int, slots: bool = False, alone: bool = False) -> str | int:
@@ -36,7 +37,7 @@ def automatic(count: int, floats: int, slots: bool = False, alone: bool = False)
     lanes = max(1, min(most, room // max(1, floats)))
     if slots:
         return lanes
-    if lanes < _FEW_LANES or (cpu and (alone or count < _FEW_LANES)):
+    if lanes < _FEW_LANES or (cpu and (alone or count < _FEW_RUNS)):
         return "map"
     return "vmap" if not cpu and count <= lanes else lanes
 
