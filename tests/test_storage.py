@@ -440,7 +440,8 @@ def test_registry():
     assert all(name == f"{c.__module__}.{c.__qualname__}" for name, c in REGISTRY.items())
     public = [getattr(vx, name) for name in dir(vx)]
     classes = [c for c in public if isinstance(c, type) and "__dataclass_fields__" in vars(c)]
-    assert set(classes) <= set(REGISTRY.values())
+    host = {vx.Chunks, vx.Report}  # a source of rows, and words about a fit: nothing to store
+    assert set(classes) - host <= set(REGISTRY.values())
     assert len(classes) > 10
     for a, b in itertools.pairwise(sorted(REGISTRY)):
         assert a != b
