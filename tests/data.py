@@ -1,9 +1,17 @@
 """Data and small conversions shared by the tests."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import vijax as vx
+
+
+def cast(tree, dtype):
+    """The same tree with its floating-point numbers of this dtype."""
+    return jax.tree.map(
+        lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
 
 
 def clusters(rng, n=200, d=2, k=3, separation=4.0):

@@ -16,6 +16,7 @@ from vijax.families.dirichlet_process import DirichletProcess
 from vijax.families.stick_breaking import StickBreaking
 from vijax.models.mixture import Mixture
 
+from .data import cast
 from .oracles import weights as weights_oracle
 from .tables.emissions import EMISSIONS, take
 
@@ -244,12 +245,6 @@ def test_one_component_is_the_exact_evidence(emission, rng):
         exact = emission.evidence(take(x, first), np.zeros(n, int), model.components)
         got = run(jnp.asarray((np.arange(320) < n).astype(float)))
         np.testing.assert_allclose(got, exact, rtol=1e-9)
-
-
-def cast(tree, dtype):
-    return jax.tree.map(
-        lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
-    )
 
 
 @jax.jit

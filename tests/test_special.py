@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import digamma, gammaln, xlogy
+from scipy.special import digamma, gammaln, xlogy, zeta
 
 from vijax.numerics import linalg, seeding, special, sums
 
@@ -64,6 +64,32 @@ def test_shape_gap_is_what_is_left_of_a_gamma_divergence(count):
     got = special.shape_gap(jnp.asarray(a), jnp.asarray(a0))
     np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-5)
     assert special.shape_gap(jnp.asarray(a), jnp.asarray(a)) == 0
+
+
+@pytest.mark.float32
+def test_trigamma_gap():
+    dtype = dtypes()[-1]
+    a = jnp.asarray(GRID.astype(dtype))
+    wide = np.asarray(a, float)
+    exact = np.where(wide < 1e3, zeta(2.0, wide) - 1 / wide, 0.5 / wide**2 + 1 / (6 * wide**3))
+    rtol = 1e-5 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(special.trigamma_gap(a), exact, rtol=rtol)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("small", [1e-6, 1e-4, 0.003])
+def test_shape_gap_of_close_shapes_keeps_its_digits(small):
+    """By its integral in float64; the difference of functions would be noise, of either sign."""
+    dtype = dtypes()[-1]
+    a = jnp.asarray(GRID.astype(dtype))
+    a0 = a * (1.0 + small)
+    wide, wide0 = np.asarray(a, float), np.asarray(a0, float)
+    t, weight = np.polynomial.legendre.leggauss(9)
+    at = wide + 0.5 * (t[:, None] + 1.0) * (wide0 - wide)
+    second = np.where(at < 1e3, zeta(2.0, at) - 1 / at, 0.5 / at**2 + 1 / (6 * at**3))
+    exact = (wide0 - wide) ** 2 * ((0.25 * weight * (1.0 - t)) @ second)
+    got = special.shape_gap(a, a0)
+    np.testing.assert_allclose(got, exact, rtol=2e-5 if dtype == np.float32 else 1e-8)
 
 
 def test_log_gamma_normalizer(rng):

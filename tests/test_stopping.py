@@ -8,6 +8,8 @@ import pytest
 import vijax as vx
 from vijax import datasets
 
+from .data import cast
+
 TIGHT = vx.Stop(tol=1e-9, max_iter=20_000)
 
 
@@ -21,12 +23,6 @@ def grid(n, rng, separation=2.5):
 def limit(model, batch, init, method):
     """Where the float64 iteration ends."""
     return vx.fit(model, batch, init=init, method=method, stop=TIGHT).check()
-
-
-def cast(tree, dtype):
-    return jax.tree.map(
-        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
-    )
 
 
 @pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from scipy.special import logsumexp, multigammaln
 
 import vijax as vx
@@ -181,8 +181,9 @@ def test_outliers_do_not_make_components(rng):
     assert (fit.q.weights.mean > 0.1).sum() == 2
     assert fit.elbo > usual.elbo
     found = np.asarray(heavy.predict(fit.q, x))
-    agree = max(np.mean(found[15:] == labels[15:]), np.mean(found[15:] != labels[15:]))
-    assert agree > 0.97
+    # which components they are is a draw: the matching with the most rows
+    table = np.histogram2d(labels[15:], found[15:], bins=(2, 6), range=[(0, 2), (0, 6)])[0]
+    assert table[optimize.linear_sum_assignment(-table)].sum() > 0.97 * 285
 
 
 def test_root_of_digamma():

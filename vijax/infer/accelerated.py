@@ -55,7 +55,8 @@ class Accelerated:
     stopping rule is the square of how much F shortens the last move, with momentum or without.
 
     The method must be monotone and have `moments`, `conclude` and `move`; q must be a Natural.
-    TypeError is raised for others. Where a fit has several optima it may end in another one.
+    TypeError is raised for others. Where a fit has several optima it may end in another one, and
+    it may rest within `Stop.tol` of a saddle that plain steps, being slower, leave.
     """
 
     method: Any = CAVI()

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._pytree import pytree, replace, static
+from .._pytree import pytree, static
 from ..batch import Batch
 from .loop import unevaluated
-from .passes import expect, resolution
+from .passes import expect, resolution, resolved
 from .result import State, Status
 
 
@@ -18,9 +18,7 @@ def whole_pass(method: Any, model: Any, state: State, batch: Batch) -> State:
     """A step of a method that concludes from one pass over all rows."""
     moments = method.moments(state.proposal)
     new = method.conclude(model, state, *expect(model, moments, batch, method.chunk))
-    # a move that rounding explains is none
-    least = resolution(model, moments, batch, jnp.sum(batch.weight))
-    return replace(new, gain=jnp.where(new.gain > least, new.gain, 0.0))
+    return resolved(new, resolution(model, moments, batch, jnp.sum(batch.weight)))
 
 
 @pytree

@@ -14,7 +14,7 @@ from .._pytree import pytree, replace, static
 from ..batch import Batch
 from ..model import combine
 from .loop import unevaluated
-from .passes import expect, zeros_like_result
+from .passes import expect, resolution, resolved, zeros_like_result
 from .result import State
 
 
@@ -107,8 +107,9 @@ class Memoized:
             total = model.reorder(total, order)
         memory = Memory(stats, rest, jnp.ones_like(old.complete))
         gain = 2.0 * jnp.sum(q.kl(state.q))
-        fault = jnp.zeros_like(state.fault)
-        return State(q, combine(model, q, total), elbo, gain, fault, memory)
+        new = State(q, combine(model, q, total), elbo, gain, jnp.zeros_like(state.fault), memory)
+        part = batch.cut(0, self._size(batch))
+        return resolved(new, resolution(model, q.moments(), part, jnp.sum(batch.weight)))
 
     def _size(self, batch: Batch) -> int:
         return -(-batch.weight.shape[0] // self.num_blocks)

@@ -210,8 +210,7 @@ def _judge(
     method: Any, model: Any, run: Run, carry: Any, least: Array, total: Array, stop: Stop
 ) -> Run:
     def one(run: Run, carry: Any, least: Array) -> Run:
-        new = method.conclude(model, run.state, *passes.total(carry))
-        new = replace(new, gain=jnp.where(new.gain > least, new.gain, 0.0))
+        new = passes.resolved(method.conclude(model, run.state, *passes.total(carry)), least)
         judged = judge(run, new, total, stop, method.monotone)
         return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), judged, run)
 

@@ -16,10 +16,13 @@ from .._shards import axis_of, num_shards, row_specs
 from ..batch import Batch
 from ..model import Expected
 from ..numerics import sums
+from .result import State
 
 # floats held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
 _CPU_FLOATS = 2**21
 _DEVICE_FLOATS = 2**26
+# a CPU adds the rows of a chunk one after another: more would lose digits of float32
+_CPU_ROWS = 8192
 
 
 def expect(
@@ -71,6 +74,11 @@ def resolution(model: Any, moments: Any, batch: Batch, total: Float[Array, ""]) 
     if found is None:
         return jnp.zeros_like(total)
     return jnp.where(found.good, 0.5 * total * found.error**2, 0.0)
+
+
+def resolved(state: State, least: Float[Array, ""]) -> State:
+    """The state after a pass; a gain that rounding explains, of at most `least` nats, is none."""
+    return replace(state, gain=jnp.where(state.gain > least, state.gain, 0.0))
 
 
 def accumulate(
@@ -226,5 +234,6 @@ def _cut(rows: Any, first: Array, chunk: int, here: Array) -> Any:
 
 def automatic_chunk(row_size: int) -> int:
     """Rows at once such that the local step's arrays stay in cache, or fill a GPU."""
-    floats = _CPU_FLOATS if jax.default_backend() == "cpu" else _DEVICE_FLOATS
-    return max(256, floats // row_size)
+    if jax.default_backend() == "cpu":
+        return min(max(256, _CPU_FLOATS // row_size), _CPU_ROWS)
+    return max(256, _DEVICE_FLOATS // row_size)
