@@ -85,12 +85,19 @@ def normalize(
 
     A row of -inf only has sum log(0) = -inf and no NaN in it.
     """
-    top = jnp.max(log_p, -1, keepdims=True)
+    p, total, log_z = exponentials(log_p, -1)
+    return p / jnp.expand_dims(jnp.where(total > 0, total, 1.0), -1), log_z
+
+
+def exponentials(
+    log_p: Float[Array, "..."], axis: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+    """exp(log_p - c) for a constant c of each sum along `axis`, the sums, and log sum exp(log_p)."""
+    top = jnp.max(log_p, axis, keepdims=True)
     top = lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
     p = jnp.exp(log_p - top)
-    total = jnp.sum(p, -1, keepdims=True)
-    scaled = p / jnp.where(total > 0, total, 1.0)
-    return scaled, jnp.squeeze(jnp.log(total) + top, -1)
+    total = jnp.sum(p, axis)
+    return p, total, jnp.log(total) + jnp.squeeze(top, axis)
 
 
 def xlogy(x: Float[Array, "..."], log_y: Float[Array, "..."]) -> Float[Array, "..."]:
