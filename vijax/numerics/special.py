@@ -8,10 +8,9 @@ import math
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 LOG_2PI = math.log(2.0 * math.pi)
-_LARGE = 8.0  # the series below reach float64 accuracy from here on
 
 
 def _series(z: Float[Array, "*b"], coefficients: tuple[float, ...]) -> Float[Array, "*b"]:
@@ -25,25 +24,32 @@ def stirling_error(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log Gamma(a) - [(a - 1/2) log a - a + log(2 pi) / 2], for a > 0 (DLMF 5.11.1)."""
     # B_2j / (2j (2j - 1))
     terms = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-    up, steps = _shift(a)
+    small, inverse, steps = _shift(a)
     climb = jnp.sum((steps + 0.5) * jnp.log1p(1.0 / steps) - 1.0, -1)
-    return _series(up**-2, terms) / up + jnp.where(a < _LARGE, climb, 0.0)
+    return _series(inverse * inverse, terms) * inverse + jnp.where(small, climb, 0.0)
 
 
 def digamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log(a) - digamma(a), for a > 0; about 1 / (2 a) for large a (DLMF 5.11.2)."""
     # B_2j / 2j
     terms = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-    up, steps = _shift(a)
+    small, inverse, steps = _shift(a)
     climb = jnp.sum(1.0 / steps - jnp.log1p(1.0 / steps), -1)
-    return 0.5 / up + _series(up**-2, terms) * up**-2 + jnp.where(a < _LARGE, climb, 0.0)
+    series = (_series(inverse * inverse, terms) * inverse + 0.5) * inverse
+    return series + jnp.where(small, climb, 0.0)
 
 
-def _shift(a: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b s"]]:
-    """`a`, or a + 8 if it is small, and the steps a, a + 1, ..., a + 7 between."""
-    small = a < _LARGE
-    steps = jnp.where(small, a, 1.0)[..., None] + jnp.arange(int(_LARGE), dtype=a.dtype)
-    return jnp.where(small, a + _LARGE, a), steps
+def _shift(
+    a: Float[Array, "*b"],
+) -> tuple[Bool[Array, "*b"], Float[Array, "*b"], Float[Array, "*b s"]]:
+    """Whether `a` is below m, where the series above begin to reach full accuracy; 1 / a, or
+
+    1 / (a + m) if it is; and the m steps a, a + 1, .. between.
+    """
+    number = 3 if jnp.finfo(a.dtype).bits <= 32 else 8
+    small = a < number
+    steps = jnp.where(small, a, 1.0)[..., None] + jnp.arange(number, dtype=a.dtype)
+    return small, 1.0 / jnp.where(small, a + number, a), steps
 
 
 def excess(u: Float[Array, "*b"]) -> Float[Array, "*b"]:
