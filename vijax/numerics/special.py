@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 LOG_2PI = math.log(2.0 * math.pi)
+_NEAR = 0.2  # relative differences up to this are looked at in a series
 
 
 def _series(z: Float[Array, "*b"], coefficients: tuple[float, ...]) -> Float[Array, "*b"]:
@@ -55,18 +56,24 @@ def _shift(
 def excess(u: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """u - 1 - log(u) >= 0, for u > 0, with full relative accuracy at u = 1."""
     v = u - 1.0
-    s = v / (2.0 + v)  # log(u) = 2 atanh(s)
-    odd = _series(s**2, (1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13, 1 / 15, 1 / 17))
-    near = 2.0 * s**2 / (1.0 - s) - 2.0 * s**3 * odd
-    close = jnp.abs(v) < 0.2
+    s = v / (2.0 + v)  # log(u) = 2 atanh(s), and v - 2 s = s v
+    near = s * (v - 2.0 * s * s * _atanh_rest(s))
+    close = jnp.abs(v) < _NEAR
     return jnp.where(close, near, v - jnp.log(jnp.where(close, 1.0, u)))
 
 
 def log_ratio(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log(a / a0), for a, a0 > 0, with full relative accuracy where they are close."""
-    step = (a - a0) / a0
-    close = jnp.abs(step) < 0.5
-    return jnp.where(close, jnp.log1p(jnp.where(close, step, 0.0)), jnp.log(a / a0))
+    step = a - a0
+    close = jnp.abs(step) < _NEAR * a0
+    s = jnp.where(close, step, 0.0) / (a + a0)
+    near = 2.0 * (s + s * s * s * _atanh_rest(s))
+    return jnp.where(close, near, jnp.log(jnp.where(close, 1.0, a / a0)))
+
+
+def _atanh_rest(s: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """(atanh(s) / s - 1) / s^2, for |s| < 0.12."""
+    return _series(s * s, (1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13, 1 / 15, 1 / 17))
 
 
 def shape_gap(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
