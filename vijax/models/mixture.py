@@ -131,7 +131,9 @@ class Mixture(Prediction, Conjugate):
     def local(self, moments: MixtureMoments, batch: Batch) -> Expected:
         """Responsibilities, their statistics, and each row's log-normaliser."""
         own = getattr(moments.components, "step", None)
-        found = None if own is None or self.frozen is not None else own(batch, moments.weights.log_p)
+        found = (
+            None if own is None or self.frozen is not None else own(batch, moments.weights.log_p)
+        )
         if found is not None:
             stats = self.components.observe(batch, None, moments.components, found)
             return Expected(MixtureParams(self.weights.observe(found.count), stats), found.log_z)

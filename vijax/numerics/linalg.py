@@ -10,6 +10,7 @@ from .cholesky import tri_solve as tri_solve
 
 _SMALL = 4  # up to this size, entries are written out
 
+
 def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
     """a b^T."""
     return a[..., :, None] * b[..., None, :]
