@@ -46,7 +46,7 @@ def step(at: Any, rows: Batch, log_weight: Float[Array, "k"]) -> Step:
     constant, root = _coefficients(at, log_weight, d)
     z = [(x[i] - at.origin[:, i, None]) - at.shift[:, i, None] for i in range(d)]
     square = jnp.zeros_like(z[0])
-    for i, row in enumerate(root):
+    for row in root:
         square = square + sum(a[:, None] * z[j] for j, a in enumerate(row)) ** 2
     p, total, log_z = special.exponentials(constant[:, None] - 0.5 * square, 0)
     mass = p * jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)

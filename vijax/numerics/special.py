@@ -105,7 +105,7 @@ def normalize(
 def exponentials(
     log_p: Float[Array, "..."], axis: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
-    """exp(log_p - c) for a constant c of each sum along `axis`, the sums, and log sum exp(log_p)."""
+    """exp(log_p - c) for a c of each sum along `axis`, these sums, and log sum exp(log_p)."""
     top = jnp.max(log_p, axis, keepdims=True)
     top = lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
     p = jnp.exp(log_p - top)
