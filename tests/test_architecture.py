@@ -92,6 +92,8 @@ def test_loops_and_jit_live_in_the_drivers(path):
     """A loop or a jit in a model hides an algorithm; numerics may count over blocks of a matrix."""
     hidden = {"infer": set(), "numerics": {"jit", "while_loop"}}
     hidden = hidden.get(top(path), {"jit", "while_loop", "fori_loop", "scan"})
+    if path.name == "prediction.py":  # what is read off a fit has no driver
+        hidden = hidden - {"jit"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert node.attr not in hidden, f"line {node.lineno}"

@@ -178,7 +178,7 @@ def test_starts_for_each(rows, model):
 
 
 def test_lanes_are_as_many_as_memory_allows():
-    assert automatic(1000, 200 * 30) == 32
+    assert automatic(1000, 200 * 30) == 16
     assert automatic(1000, 2**20 // 8) == 8
     assert automatic(1000, 2**20) == automatic(3, 100) == "map"
     assert automatic(1000, 2**22, slots=True) == 1

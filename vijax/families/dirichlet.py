@@ -86,6 +86,11 @@ class Dirichlet(Weights):
         return jnp.sum(self.conc, -1)
 
     @property
+    def _with_total(self) -> Float[Array, "*b m"]:
+        """alpha_k, and their sum at the end."""
+        return jnp.concatenate([self._safe, self.total[..., None]], -1)
+
+    @property
     def mean(self) -> Float[Array, "*b k"]:
         """E[p_k]."""
         return self.conc / self.total[..., None]
@@ -117,7 +122,8 @@ class Dirichlet(Weights):
 
     def expectation(self) -> Dirichlet:
         """E[log p_k]; 0 for an entry that is off."""
-        gap = special.digamma_gap(self.total)[..., None] - special.digamma_gap(self._safe)
+        gaps = special.digamma_gap(self._with_total)
+        gap = gaps[..., -1:] - gaps[..., :-1]
         return Dirichlet(jnp.where(self._on, self._log_mean + gap, 0.0))
 
     def moments(self) -> CategoricalMoments:
@@ -154,11 +160,10 @@ class Dirichlet(Weights):
 
     def kl(self, prior: Dirichlet) -> Float[Array, "*b"]:
         """KL in nats; both must have the same entries switched on."""
-        a, a0 = self._safe, prior._safe
         ratio = self.mean / jnp.where(prior._on, prior.mean, 1.0)
         ratio = jnp.where(self._on, ratio, 1.0)
-        each = self._sum(a0 * special.excess(ratio) + special.shape_gap(a, a0))
-        return each - special.shape_gap(self.total, prior.total)
+        gaps = special.shape_gap(self._with_total, prior._with_total)
+        return self._sum(prior._safe * special.excess(ratio) + gaps[..., :-1]) - gaps[..., -1]
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

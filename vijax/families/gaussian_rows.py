@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg, special
-from . import gaussian_products
+from . import gaussian_products, gaussian_steps
 from .captions import mean_and_sd
+from .gaussian_steps import Step
 from .products import Features, Shortcut
 
 
@@ -110,6 +111,10 @@ class GaussianMoments:
         parts = self.quadratic(rows)
         return parts.log_lik, parts.latent
 
+    def step(self, rows: Batch, log_weight: Float[Array, "k"]) -> Step | None:
+        """Log-densities to statistics at once; None where rows are in part, or of many columns."""
+        return gaussian_steps.step(self, rows, log_weight) if gaussian_steps.applies(rows) else None
+
     def shortcut(self, rows: Batch) -> Shortcut | None:
         """A faster `local` of the same moments, where there is one."""
         return gaussian_products.shortcut(self, rows)
@@ -181,9 +186,11 @@ def _moments_of(
 
 
 def statistics(
-    rows: Batch, mass: Float[Array, "n k"], at: Any, latent: Any, scale: Any = 1.0
+    rows: Batch, mass: Any, at: Any, latent: Any, scale: Any = 1.0
 ) -> tuple[Array, Array, Array, Array, Array]:
     """kappa, shift, square, df and origin of rows, each component's about its own mean."""
+    if isinstance(latent, Step):
+        return latent.count, latent.shift, latent.square, latent.count, latent.origin
     if isinstance(latent, Features):
         kappa, shift, square = gaussian_products.sums(latent, mass, at.at)
         return kappa, shift, square, kappa, at.at.mean

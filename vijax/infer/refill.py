@@ -15,7 +15,7 @@ from .loop import Run, advance, decide
 from .progress import Reporter, report
 from .result import Stop
 
-_STRIDE = 2  # steps between two looks at which lanes have ended
+_STRIDE = 4  # steps between two looks at which lanes have ended
 
 
 def drive(

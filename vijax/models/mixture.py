@@ -130,6 +130,13 @@ class Mixture(Prediction, Conjugate):
 
     def local(self, moments: MixtureMoments, batch: Batch) -> Expected:
         """Responsibilities, their statistics, and each row's log-normaliser."""
+        own = getattr(moments.components, "step", None)
+        found = (
+            None if own is None or self.frozen is not None else own(batch, moments.weights.log_p)
+        )
+        if found is not None:
+            stats = self.components.observe(batch, None, moments.components, found)
+            return Expected(MixtureParams(self.weights.observe(found.count), stats), found.log_z)
         log_lik, latent = moments.components.local(batch)
         resp, log_z = special.normalize(_log_joint(moments, log_lik, batch))
         return Expected(self._stats(moments.components, batch, resp, latent), log_z)

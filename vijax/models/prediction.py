@@ -32,19 +32,15 @@ class Prediction:
         `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
         maximum likelihood is always read at its point. `x` is array-like or a Batch.
         """
-        batch, moments = self._read(q, x)
-        return special.normalize(self.log_joint(moments, batch))[0]
+        return _responsibilities(self, q, self._read(q, x))
 
     def predict(self, q: Any, x: Any) -> Int[Array, "n"]:
         """The most probable component of each row; arguments as in `responsibilities`."""
-        batch, moments = self._read(q, x)
-        return jnp.argmax(self.log_joint(moments, batch), -1)
+        return _predict(self, q, self._read(q, x))
 
     def log_likelihood(self, q: Any, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
-        batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
-        log_lik = moments.components.local(batch)[0]
-        return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
+        return _log_likelihood(self, q, self._read(q, x))
 
     def log_predictive(self, q: Any, x: Any) -> Float[Array, "n"]:
         """log E_q[p(x_n | theta)] in nats: a proper density, of the observed entries of each row.
@@ -56,14 +52,7 @@ class Prediction:
         _check_posterior(q)
         if self.improper:
             return self.log_likelihood(q, x)
-        batch = self._rows(x, jax.tree.leaves(q)[0].dtype)
-        weight, each = q.weights.mean, q.components.log_predictive(batch)
-        if q.weights.rest is not None:
-            weight = jnp.append(weight, q.weights.rest)
-            new = self._unseen(q.components).log_predictive(batch)
-            each = jnp.concatenate([each, new], -1)
-        log_p = jnp.log(jnp.where(weight > 0, weight, 1.0)) - jnp.log(jnp.sum(weight))
-        return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + each, -1)
+        return _log_predictive(self, q, self._read(q, x))
 
     def sample(
         self, key: Key[Array, ""], q: Any, n: int, **options: Any
@@ -113,7 +102,8 @@ class Prediction:
         missing entries, and the results have its form; means and precisions are taken at their
         posterior means. A category is imputed as the mean of its codes: read `responsibilities`.
         """
-        batch, moments = self._read(q.point() if isinstance(q, MixtureParams) else q, x)
+        batch = self._read(q, x)
+        moments = q.point() if isinstance(q, MixtureParams) else q
         resp, _ = special.normalize(self.log_joint(moments, batch))
         found = moments.components.impute(batch)
         if not isinstance(batch.x, dict):
@@ -131,17 +121,51 @@ class Prediction:
         prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
         return components.unseen(prior)
 
-    def _rows(self, x: Any, dtype: Any) -> Batch:
+    def _read(self, q: Any, x: Any) -> Batch:
+        """Rows in the dtype of q, without the names of columns: those are not in the program."""
         batch = self.read(x)
         self.components.check(batch)
         check_labels(batch, self.active)
+        dtype = jax.tree.leaves(q)[0].dtype
         cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
-        return replace(batch, x=cast[0], weight=cast[1], noise=cast[2])
+        return replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
 
-    def _read(self, q: Any, x: Any) -> tuple[Batch, MixtureMoments]:
-        if isinstance(q, MixtureParams):
-            q = q.point() if self.improper else q.moments()
-        return self._rows(x, q.weights.log_p.dtype), q
+
+# each one program: compiled at once, not operation by operation
+
+
+@jax.jit
+def _responsibilities(model: Any, q: Any, batch: Batch) -> Float[Array, "n k"]:
+    return special.normalize(model.log_joint(_moments(model, q), batch))[0]
+
+
+@jax.jit
+def _predict(model: Any, q: Any, batch: Batch) -> Int[Array, "n"]:
+    return jnp.argmax(model.log_joint(_moments(model, q), batch), -1)
+
+
+@jax.jit
+def _log_likelihood(model: Any, q: Any, batch: Batch) -> Float[Array, "n"]:
+    moments = q.point() if isinstance(q, MixtureParams) else q
+    log_lik = moments.components.local(batch)[0]
+    return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
+
+
+@jax.jit
+def _log_predictive(model: Any, q: Any, batch: Batch) -> Float[Array, "n"]:
+    weight, each = q.weights.mean, q.components.log_predictive(batch)
+    if q.weights.rest is not None:
+        weight = jnp.append(weight, q.weights.rest)
+        new = model._unseen(q.components).log_predictive(batch)
+        each = jnp.concatenate([each, new], -1)
+    log_p = jnp.log(jnp.where(weight > 0, weight, 1.0)) - jnp.log(jnp.sum(weight))
+    return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + each, -1)
+
+
+def _moments(model: Any, q: Any) -> MixtureMoments:
+    if not isinstance(q, MixtureParams):
+        return q
+    return q.point() if model.improper else q.moments()
 
 
 def _imputed(

@@ -8,6 +8,8 @@ from .cholesky import chol as chol
 from .cholesky import matmul as matmul
 from .cholesky import tri_solve as tri_solve
 
+_SMALL = 4  # up to this size, entries are written out
+
 
 def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
     """a b^T."""
@@ -16,7 +18,11 @@ def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b 
 
 def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
     """The diagonals of a stack of matrices."""
-    return jnp.diagonal(a, axis1=-2, axis2=-1)
+    # slices, where few: jnp.diagonal gathers
+    d = a.shape[-1]
+    if d > _SMALL:
+        return jnp.diagonal(a, axis1=-2, axis2=-1)
+    return jnp.stack([a[..., i, i] for i in range(d)], -1)
 
 
 def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:

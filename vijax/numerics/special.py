@@ -8,10 +8,10 @@ import math
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 LOG_2PI = math.log(2.0 * math.pi)
-_LARGE = 8.0  # the series below reach float64 accuracy from here on
+_NEAR = 0.2  # relative differences up to this are looked at in a series
 
 
 def _series(z: Float[Array, "*b"], coefficients: tuple[float, ...]) -> Float[Array, "*b"]:
@@ -25,51 +25,66 @@ def stirling_error(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log Gamma(a) - [(a - 1/2) log a - a + log(2 pi) / 2], for a > 0 (DLMF 5.11.1)."""
     # B_2j / (2j (2j - 1))
     terms = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-    up, steps = _shift(a)
+    small, inverse, steps = _shift(a)
     climb = jnp.sum((steps + 0.5) * jnp.log1p(1.0 / steps) - 1.0, -1)
-    return _series(up**-2, terms) / up + jnp.where(a < _LARGE, climb, 0.0)
+    return _series(inverse * inverse, terms) * inverse + jnp.where(small, climb, 0.0)
 
 
 def digamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log(a) - digamma(a), for a > 0; about 1 / (2 a) for large a (DLMF 5.11.2)."""
     # B_2j / 2j
     terms = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-    up, steps = _shift(a)
+    small, inverse, steps = _shift(a)
     climb = jnp.sum(1.0 / steps - jnp.log1p(1.0 / steps), -1)
-    return 0.5 / up + _series(up**-2, terms) * up**-2 + jnp.where(a < _LARGE, climb, 0.0)
+    series = (_series(inverse * inverse, terms) * inverse + 0.5) * inverse
+    return series + jnp.where(small, climb, 0.0)
 
 
 def trigamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """trigamma(a) - 1 / a, for a > 0; about 1 / (2 a^2) for large a (DLMF 5.15.8)."""
     # B_2j
     terms = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
-    up, steps = _shift(a)
-    climb = jnp.sum(1.0 / (steps**2 * (steps + 1.0)), -1)
-    return (0.5 + _series(up**-2, terms) / up) * up**-2 + jnp.where(a < _LARGE, climb, 0.0)
+    small, inverse, steps = _shift(a)
+    climb = jnp.sum(1.0 / (steps * steps * (steps + 1.0)), -1)
+    square = inverse * inverse
+    series = (_series(square, terms) * inverse + 0.5) * square
+    return series + jnp.where(small, climb, 0.0)
 
 
-def _shift(a: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b s"]]:
-    """`a`, or a + 8 if it is small, and the steps a, a + 1, ..., a + 7 between."""
-    small = a < _LARGE
-    steps = jnp.where(small, a, 1.0)[..., None] + jnp.arange(int(_LARGE), dtype=a.dtype)
-    return jnp.where(small, a + _LARGE, a), steps
+def _shift(
+    a: Float[Array, "*b"],
+) -> tuple[Bool[Array, "*b"], Float[Array, "*b"], Float[Array, "*b s"]]:
+    """Whether `a` is below m, where the series above begin to reach full accuracy; 1 / a, or
+
+    1 / (a + m) if it is; and the m steps a, a + 1, .. between.
+    """
+    number = 3 if jnp.finfo(a.dtype).bits <= 32 else 8
+    small = a < number
+    steps = jnp.where(small, a, 1.0)[..., None] + jnp.arange(number, dtype=a.dtype)
+    return small, 1.0 / jnp.where(small, a + number, a), steps
 
 
 def excess(u: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """u - 1 - log(u) >= 0, for u > 0, with full relative accuracy at u = 1."""
     v = u - 1.0
-    s = v / (2.0 + v)  # log(u) = 2 atanh(s)
-    odd = _series(s**2, (1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13, 1 / 15, 1 / 17))
-    near = 2.0 * s**2 / (1.0 - s) - 2.0 * s**3 * odd
-    close = jnp.abs(v) < 0.2
+    s = v / (2.0 + v)  # log(u) = 2 atanh(s), and v - 2 s = s v
+    near = s * (v - 2.0 * s * s * _atanh_rest(s))
+    close = jnp.abs(v) < _NEAR
     return jnp.where(close, near, v - jnp.log(jnp.where(close, 1.0, u)))
 
 
 def log_ratio(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log(a / a0), for a, a0 > 0, with full relative accuracy where they are close."""
-    step = (a - a0) / a0
-    close = jnp.abs(step) < 0.5
-    return jnp.where(close, jnp.log1p(jnp.where(close, step, 0.0)), jnp.log(a / a0))
+    step = a - a0
+    close = jnp.abs(step) < _NEAR * a0
+    s = jnp.where(close, step, 0.0) / (a + a0)
+    near = 2.0 * (s + s * s * s * _atanh_rest(s))
+    return jnp.where(close, near, jnp.log(jnp.where(close, 1.0, a / a0)))
+
+
+def _atanh_rest(s: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """(atanh(s) / s - 1) / s^2, for |s| < 0.12."""
+    return _series(s * s, (1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13, 1 / 15, 1 / 17))
 
 
 def shape_gap(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -99,12 +114,19 @@ def normalize(
 
     A row of -inf only has sum log(0) = -inf and no NaN in it.
     """
-    top = jnp.max(log_p, -1, keepdims=True)
+    p, total, log_z = exponentials(log_p, -1)
+    return p / jnp.expand_dims(jnp.where(total > 0, total, 1.0), -1), log_z
+
+
+def exponentials(
+    log_p: Float[Array, "..."], axis: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+    """exp(log_p - c) for a c of each sum along `axis`, these sums, and log sum exp(log_p)."""
+    top = jnp.max(log_p, axis, keepdims=True)
     top = lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
     p = jnp.exp(log_p - top)
-    total = jnp.sum(p, -1, keepdims=True)
-    scaled = p / jnp.where(total > 0, total, 1.0)
-    return scaled, jnp.squeeze(jnp.log(total) + top, -1)
+    total = jnp.sum(p, axis)
+    return p, total, jnp.log(total) + jnp.squeeze(top, axis)
 
 
 def xlogy(x: Float[Array, "..."], log_y: Float[Array, "..."]) -> Float[Array, "..."]:
