@@ -15,6 +15,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 	JAX_ENABLE_X64=0 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	JAX_ENABLE_X64=0 XLA_FLAGS= $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/ruff check .

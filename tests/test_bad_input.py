@@ -263,7 +263,7 @@ ODD = {
 }
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])
 @pytest.mark.parametrize("name", ODD)
 def test_odd_data_are_fitted(name, method):

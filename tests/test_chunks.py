@@ -57,7 +57,10 @@ class Counted:
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(vx.CAVI(), id="CAVI", marks=pytest.mark.float32), pytest.param(vx.EM(), id="EM")],
+    [
+        pytest.param(vx.CAVI(), id="CAVI", marks=pytest.mark.float32(hasty=True)),
+        pytest.param(vx.EM(), id="EM"),
+    ],
 )
 def test_the_same_fit_as_in_memory(rows, weight, key, method):
     """All restarts from one reading per pass; seeds are the same where the sample is all rows."""
@@ -82,7 +85,7 @@ def test_the_same_fit_as_in_memory(rows, weight, key, method):
     leaves_close(fit.q, whole.q, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_one_program_for_any_number_of_chunks_and_many_add_up_like_one(rows, key, monkeypatch):
     for name in ("_SAMPLE_ROWS", "_LEAST_ROWS"):  # starts of one shape
         monkeypatch.setattr(chunks_module, name, 250)

@@ -67,14 +67,14 @@ def test_missing_marks_of_pandas_are_missing():
     np.testing.assert_array_equal(np.asarray(batch.x)[[0, 2], 0], [1.0, 3.0])
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("empty", [np.zeros((0, 2)), []])
 def test_no_rows_are_refused_by_name(empty):
     with pytest.raises(ValueError, match="x: need at least one row"):
         vx.Batch.of(empty)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("unit", [1e-22, 1e22])
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_units_beyond_float32_are_named(rng, unit, covariance):

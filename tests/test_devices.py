@@ -61,7 +61,7 @@ def fitted(name, put=lambda a: a):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("full", marks=pytest.mark.float32), "diag", "sticks"]
+    "name", [pytest.param("full", marks=pytest.mark.float32(hasty=True)), "diag", "sticks"]
 )
 def test_rows_over_four_devices(name):
     whole = fitted(name)
@@ -217,7 +217,7 @@ def test_data_sets_over_devices():
     np.testing.assert_array_equal(one(jnp.arange(3)), [1, 2, 3])
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_two_processes(tmp_path):
     """Each with half of the rows and two devices, through jax.distributed over loopback."""
     x, weight = given.rows(), given.weights()

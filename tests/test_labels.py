@@ -48,7 +48,7 @@ def shuffled(result, order):
 # -- prune ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_prune(fitted):
     model, x, result = fitted
     small = prune(result)
@@ -91,7 +91,7 @@ def test_prune_leaves_out_what_is_off(rng):
 # -- relabel --------------------------------------------------------------------------------------
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_relabel_by_weight(fitted):
     model, x, result = fitted
     new = relabel(result)
@@ -167,7 +167,7 @@ def test_there_must_be_components(verb):
 # -- align ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_align_undoes_a_permutation(fitted):
     model, x, result = fitted
     for order in ([5, 0, 3, 1, 4, 2], [1, 2, 3, 4, 5, 0]):

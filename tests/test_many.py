@@ -64,7 +64,7 @@ def test_every_layout_is_a_loop_of_fits(rows, model, looped, layout, devices):
     assert int(fits.n_iter.max()) > STOP.trace
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_lanes_in_float32(rows, model):
     fits = many(model, rows, layout=3, devices=jax.local_devices()[:1])
     for i, one in enumerate(loop(model, rows[:2])):

@@ -69,33 +69,38 @@ def test_float32_covariances_of_overlapping_clusters(rng, offset):
     assert abs(float(fits[0].elbo) - float(fits[1].elbo)) < 1e-6 * abs(fits[1].elbo) + 1e-3
 
 
-def resp_of(x, **options):
-    """Of a drawn start. Labels follow, but where components share a row evenly, or are the same."""
-    model = vx.GaussianMixture.from_data(x, 6)
+def together(x, k=6, **options):
+    """The probability that two rows are of one component, for all pairs, after a drawn start.
+
+    It does not depend on the order of components, which rounding decides where starts are alike.
+    """
+    model = vx.GaussianMixture.from_data(x, k)
     fit = vx.fit(model, x, key=jax.random.key(3), num_restarts=3, **options)
-    return np.asarray(model.responsibilities(fit.q, x)), fit
+    resp = np.asarray(model.responsibilities(fit.q, x))
+    return resp @ resp.T, fit
 
 
-@pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])
+# EM with more components than clusters rests near saddles, and rounding says how long
+@pytest.mark.parametrize(("method", "k"), [(vx.CAVI(), 6), (vx.EM(), 2)], ids=["CAVI", "EM"])
 @pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e4, 1e8])
-def test_units_change_no_responsibility(rng, scale, method):
+def test_units_change_no_cluster(rng, scale, method, k):
     x, _ = two_clusters(rng, 4.0)
-    plain, one = resp_of(x, method=method)
-    scaled, two = resp_of(x * scale, method=method)
-    np.testing.assert_allclose(scaled, plain, atol=1e-3)  # where `tol` ends EM
+    plain, one = together(x, k, method=method)
+    scaled, two = together(x * scale, k, method=method)
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)
     if not method.point:  # a bound changes by the volume element, a posterior mode does not
         np.testing.assert_allclose(two.elbo + x.size * np.log(scale), one.elbo, atol=1e-2)
 
 
 @pytest.mark.parametrize("units", [[1e-8, 1.0], [1.0, 1e6], [1e-3, 1e5]])
-def test_units_of_single_columns_change_no_responsibility(rng, units):
+def test_units_of_single_columns_change_no_cluster(rng, units):
     x, _ = two_clusters(rng, 4.0)
-    np.testing.assert_allclose(resp_of(x * units)[0], resp_of(x)[0], atol=1e-6)
+    np.testing.assert_allclose(together(x * units)[0], together(x)[0], atol=1e-6)
 
 
-def test_a_shift_by_a_million_sds_changes_no_responsibility(rng):
+def test_a_shift_by_a_million_sds_changes_no_cluster(rng):
     x, _ = two_clusters(rng, 4.0)
-    np.testing.assert_allclose(resp_of(x + 1e6 * x.std(0))[0], resp_of(x)[0], atol=1e-6)
+    np.testing.assert_allclose(together(x + 1e6 * x.std(0))[0], together(x)[0], atol=1e-6)
 
 
 @pytest.mark.float32

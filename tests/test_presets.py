@@ -198,7 +198,7 @@ def test_bishop_on_standardised_data(rng, rows):
 
 @pytest.mark.parametrize("covariance", STRUCTURES)
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_units_weights_and_dtype(rng, rows, preset, covariance):
     one = preset(rows, 3, covariance)
     assert one["covariance"] == covariance

@@ -81,6 +81,19 @@ def test_one_report_for_all_lanes(model, starts, lanes):
 SUMMARIES = (np.max, np.median, np.min)
 
 
+def test_many_fits_report_and_are_the_same(model, rows):
+    """On two devices the five, on one what is alone of its size."""
+    sets = [rows[:30] for _ in range(5)] + [rows]
+    heard = []
+    options = {"key": KEY, "stop": STOP, "layout": 2, "devices": jax.devices("cpu")[:2]}
+    told = vx.fit_many(model, sets, callback=heard.append, **options)
+    leaves_close(told, vx.fit_many(model, sets, **options), rtol=1e-12, atol=1e-12)
+    assert {news.lanes for news in heard} == {1, 2}
+    assert all(news.worst <= news.median <= news.best for news in heard if news.running)
+    assert max(news.iteration for news in heard) <= told.n_iter.max()
+    assert max(news.best for news in heard if news.running) <= told.elbo.max() + 1e-9
+
+
 def test_off_is_not_in_the_program(model, starts):
     batch, q = starts
     q = jax.tree.map(lambda a: a[0], q)

@@ -65,7 +65,7 @@ def fitted(rng):
 # -- round trips ----------------------------------------------------------------------------------
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_results_come_back_whole(path, fitted):
     model, x, result = fitted
     again = round_trip(path, result)
@@ -130,7 +130,7 @@ def test_arrays_keep_their_bits(path, rng, dtype):
     np.testing.assert_array_equal(round_trip(path, swapped), some)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_values_without_a_decimal(path):
     odd = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 1e-45, 3e38], np.float32)
     odd = np.append(odd, np.array([0x7FC00123], np.uint32).view(np.float32))
@@ -153,7 +153,7 @@ def test_keys_that_an_archive_could_confuse(path):
     assert list(round_trip(path, tree)) == list(tree)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_numpy_alone_can_read_it(path, fitted):
     _, _, result = fitted
     storage.save(path, result)
@@ -445,3 +445,10 @@ def test_registry():
     assert len(classes) > 10
     for a, b in itertools.pairwise(sorted(REGISTRY)):
         assert a != b
+
+
+def test_what_lives_on_the_host_is_refused_by_name(tmp_path):
+    report = vx.Report(1, 0.0, 0.0, 0.0, 1, 1, 0.0, 0.0)
+    for value in (vx.Chunks.of(np.zeros((3, 1))), report):
+        with pytest.raises(TypeError, match=rf"cannot be stored: a .*\.{type(value).__name__};"):
+            vx.save(tmp_path / "no.npz", value)

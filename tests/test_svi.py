@@ -165,7 +165,7 @@ def test_components_keep_their_places(model, start, batch, key):
     leaves_close(own.q, other.q, rtol=0.0)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_two_passes_are_near_the_batch_bound(rng, key):
     x, _ = clusters(rng, n=20_000, d=2, k=4, separation=6.0)
     x = (x + 100.0).astype(np.float32)

@@ -35,7 +35,7 @@ def by_weight(q):
     return jax.tree.map(lambda a: a[order], q)
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])
 def test_vmap_over_data_sets_and_restarts_is_the_loop(rng, method):
     dtype = jnp.result_type(float)
@@ -96,7 +96,7 @@ def test_models_of_different_size_share_one_program(rng):
         assert (np.asarray(fits.q.weights.mean[i]) > 0).sum() == i + 1
 
 
-@pytest.mark.float32
+@pytest.mark.float32(hasty=True)
 def test_a_bad_data_set_touches_no_neighbour(rng):
     sets = many(rng, dtype=jnp.result_type(float))[:8]
     broken = sets.copy()

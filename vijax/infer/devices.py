@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .._pytree import replace
 from .._shards import auto_sharding, num_shards, on_auto_mesh, refuse_explicit, row_specs, to_auto
 from ..batch import Batch
+from .spread import mesh_of, spread
 
 
 @on_auto_mesh
@@ -56,14 +57,14 @@ def shard_rows(
         # other processes may have other patterns of missing entries
         batch = replace(batch, group=None, patterns=None)
 
-    def spread(leaf: Any, spec: PartitionSpec) -> jax.Array:
+    def place_on(leaf: Any, spec: PartitionSpec) -> jax.Array:
         host = np.asarray(leaf)
         if spec != sharding.spec:
             return jax.device_put(host, NamedSharding(sharding.mesh, spec))
         shape = (max(sizes) * shards, *host.shape[1:])
         return jax.make_array_from_process_local_data(sharding, host, shape)
 
-    placed = jax.tree.map(spread, batch, row_specs(batch, sharding, whole="patterns"))
+    placed = jax.tree.map(place_on, batch, row_specs(batch, sharding, whole="patterns"))
     return replace(placed, sharding=sharding)
 
 
@@ -71,29 +72,28 @@ def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., A
     """`fn` with the leading axis of its arguments and results shared out over `devices`.
 
     `fn` is called once on each device (default: all of this process), with its part of every
-    argument: vmap inside of it, as in `jax.jit(over_devices(jax.vmap(fit_one)))`. No device waits
-    for another before all are done. Arguments are pytrees of arrays with one common leading axis,
-    of any length: the last entry is repeated until devices have equally many, and the repetitions
-    are cut off again. What `fn` closes over is on every device. Traceable: jit it. Raises
-    ValueError inside of jit for arrays that are spread over `Explicit` axes.
+    argument: vmap inside of it, as in `jax.jit(over_devices(jax.vmap(fit_one)))`. Fewer entries
+    than devices stay on one. No device waits for another before all are done. Arguments are
+    pytrees of arrays with one common leading axis, of any length: the last entry is repeated until
+    devices have equally many, and the repetitions are cut off again. What `fn` closes over is on
+    every device. Traceable: jit it. Raises ValueError inside of jit for arrays that are spread
+    over `Explicit` axes.
     """
 
     def run(*args: Any) -> Any:
-        found = jax.local_devices() if devices is None else list(devices)
-        if len(found) == 1:
+        n = jax.tree.leaves(args)[0].shape[0]
+        mesh = mesh_of(devices, n)
+        if mesh is None:
             return fn(*args)
         args = to_auto(args)
         refuse_explicit(jax.tree.leaves(args))
-        n = jax.tree.leaves(args)[0].shape[0]
-        size = -(-n // len(found)) * len(found)
+        size = -(-n // mesh.size) * mesh.size
         index = np.minimum(np.arange(size), n - 1)
-        mesh = Mesh(np.array(found), ("fits",), axis_types=(AxisType.Auto,))
-        spec = PartitionSpec("fits")
-        spread = jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             if size > n:
                 args = jax.tree.map(lambda a: jnp.asarray(a)[index], args)
-            return jax.tree.map(lambda a: a[:n], spread(*args))
+            found = spread(fn, mesh, args, (True,) * len(args))
+            return jax.tree.map(lambda a: a[:n], found)
 
     return run
 

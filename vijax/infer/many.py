@@ -21,6 +21,7 @@ from .cavi import CAVI
 from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
 from .halving import Halving
 from .passes import has_shortcut
+from .progress import Report, Reporter, listener_of, watched
 from .result import Result, Stop, best
 from .several import automatic, several
 from .spread import mesh_of, places, spread
@@ -40,6 +41,8 @@ def fit_many(
     halving: Any = None,
     layout: str | int = "auto",
     devices: Sequence[Any] | None = None,
+    progress: bool = False,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Result:
     """Fit every data set and return one Result with leading axis m, in the order given.
 
@@ -57,6 +60,8 @@ def fit_many(
     that ends the next fit; "auto" chooses by device and sizes, such that the lanes' rows stay in
     a bounded memory. With several `devices` (by default all local ones) each takes its share.
     `halving` leaves most restarts early. Runs under jit of the surroundings too, on stacked data.
+    `progress` and `callback` are as in `fit`; each size, and each device, reports of the fits that
+    it has in hand.
 
     Raises TypeError or ValueError that name the argument. Values of the data are not looked at:
     a data set with NaN, or whose fit fails, has it in its own `status`, and touches no other.
@@ -78,8 +83,7 @@ def fit_many(
     _check_layout(layout)
     traced = not is_concrete(*jax.tree.leaves((models, found[0].parts, key, value, stop)))
 
-    parts = []
-    for stack in found:
+    def one(stack: Stack, reporter: Reporter | None) -> tuple[Any, Any, Result]:
         count = len(stack.number)
         mesh = None if traced else mesh_of(devices, count)
         place, live, where = places(count, mesh.size if mesh else 1, pad=not traced)
@@ -98,13 +102,18 @@ def fit_many(
             method,
             stop,
             halving,
+            reporter,
             kind=kind,
             num_restarts=num_restarts,
             shared=shared,
             layout=layout,
             mesh=mesh,
         )
-        parts.append((stack.number, where, result))
+        return stack.number, where, result
+
+    # rows differ from fit to fit: their speed is not told
+    listener = listener_of(progress, callback, 0)
+    parts = watched(lambda reporter: [one(stack, reporter) for stack in found], listener)
     if traced or (len(parts) == 1 and _is_whole(parts[0][1], parts[0][2])):
         return parts[0][2]
     return _in_order(parts, m)
@@ -121,6 +130,7 @@ def _fit_many(
     method: Any,
     stop: Stop,
     halving: Halving | None,
+    reporter: Reporter | None,
     *,
     kind: str,
     num_restarts: int,
@@ -131,7 +141,7 @@ def _fit_many(
     def share(
         models: Any, parts: dict[str, Any], number: Array, live: Array, value: Any, rest: Any
     ) -> Result:
-        key, method, stop, halving = rest
+        key, method, stop, halving, reporter = rest
         batches = _read(models, Batch(**parts), shared, method.point)
 
         def load(i: Array) -> Any:
@@ -158,10 +168,10 @@ def _fit_many(
         if layout in ("auto", "slots"):
             row_size, alone = _of_one(models, batches, shared)
             chosen = automatic(m * num_restarts, n * row_size, layout == "slots", alone)
-        runs = several(method, stop, halving, load, problem, m, num_restarts, live[0], chosen)
-        return best(runs)
+        sizes = (m, num_restarts, live[0], chosen)
+        return best(several(method, stop, halving, load, problem, *sizes, reporter))
 
-    rest = (key, method, stop, halving)
+    rest = (key, method, stop, halving, reporter)
     args = (models, parts, number, live, value, rest)
     return spread(share, mesh, args, (not shared, True, True, True, True, False))
 

@@ -105,7 +105,8 @@ def _refill(
         _, busy, _, _, run = lane
 
         def one(busy: Array, run: Run) -> None:
-            report(reporter, run.state.elbo, going(busy, run), run.n_iter, step=clock)
+            elbo = jnp.where(busy, run.state.elbo, jnp.nan)
+            report(reporter, elbo, going(busy, run), run.n_iter, step=clock)
 
         jax.vmap(one)(busy, run)
 

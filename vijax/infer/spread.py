@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 _AXIS = "fits"
 
@@ -15,7 +15,9 @@ _AXIS = "fits"
 def mesh_of(devices: Sequence[Any] | None, count: int) -> Mesh | None:
     """The devices to use, all local ones by default; None for a single one or too few fits."""
     found = jax.local_devices() if devices is None else list(devices)
-    return Mesh(np.asarray(found), (_AXIS,)) if 1 < len(found) <= count else None
+    if not 1 < len(found) <= count:
+        return None
+    return Mesh(np.asarray(found), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def places(count: int, shares: int, pad: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
