@@ -4,6 +4,7 @@ float64, or float32 with JAX_ENABLE_X64=0 from outside. Programs are compiled in
 XLA_FLAGS from outside: if those are empty, as for users.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, and few that gc must find
 MOST_MAPS = 20_000
 X64 = bool(jax.config.jax_enable_x64)
 
