@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import vijax as vx
 
 STRUCTURES = ("full", "tied", "diag", "spherical")
-# few shapes, so that most of the forty share a program
+# few shapes, so that most of the hundred share a program
 SHAPES = [(1, 1, 2), (2, 3, 3), (7, 2, 3), (30, 2, 4), (30, 5, 2), (4, 6, 3)]
 STOP = vx.Stop(max_iter=60, trace=64)
 
@@ -66,7 +66,7 @@ def model_of(c, batch):
 
 
 @settings(
-    max_examples=40,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,

@@ -52,13 +52,16 @@ def test_too_few_and_too_many(rng, conc):
     "build",
     [
         lambda x: vx.GaussianMixture.from_data(x, 8),
+        lambda x: vx.GaussianMixture.from_data(x, 8, covariance="tied"),
+        lambda x: vx.GaussianMixture.from_data(x, 8, covariance="diag"),
         lambda x: vx.GaussianMixture.from_data(x, 8, noise=True),
         lambda x: vx.GaussianMixture.from_data(
             x, 8, weights=vx.StickBreaking.dirichlet_process(1.0, 8)
         ),
         lambda x: vx.StudentTMixture.from_data(x, 8, dof=5.0),
+        lambda x: vx.GaussianMixture.from_data(x, 6, k_max=8),
     ],
-    ids=["full", "noise", "sticks", "student"],
+    ids=["full", "tied", "diag", "noise", "sticks", "student", "k_max"],
 )
 def test_never_worse_than_without(rng, build):
     x, _ = clusters(rng, n=150, k=4, separation=2.5)
