@@ -105,7 +105,25 @@ def to_device(value: Any, dtype: Any = None) -> jax.Array:
         same = dtype is None or value.dtype == dtype
         # a weak type, as of jnp.asarray(0.1), would be another program
         return value if same and not value.weak_type else value.astype(dtype or value.dtype)
-    return jax.device_put(np.asarray(value, dtype))
+    return jnp.asarray(np.asarray(value, dtype))  # half the time of jax.device_put
+
+
+def strong(tree: Any, dtype: Any) -> Any:
+    """Floats as `dtype`, integers as int32, all of strong types: what `jit` compiles once for.
+
+    Numbers of the host stay there: `jit` takes them along faster than they could be put on a
+    device one by one.
+    """
+
+    def one(leaf: Any) -> Any:
+        kind = getattr(leaf, "dtype", None) or np.result_type(leaf)
+        if jnp.issubdtype(kind, jnp.floating):
+            kind = dtype
+        elif jnp.issubdtype(kind, jnp.integer):
+            kind = np.int32
+        return to_device(leaf, kind) if isinstance(leaf, jax.Array) else np.asarray(leaf, kind)
+
+    return jax.tree.map(one, tree)
 
 
 def check_integer(name: str, value: Any) -> None:
@@ -126,6 +144,10 @@ def check_bound(
     """Raise ValueError naming the parameter unless it is finite and within its bound."""
     if not is_concrete(value):
         return
+    if isinstance(value, float | int) and _plain(value):  # most are, and need no array
+        low = (above is None or value > above) and (least is None or value >= least)
+        if low and (most is None or value <= most):
+            return
     found = np.ravel(as_floats(name, value))
     bad = ~np.isfinite(found)
     bad |= found <= above if above is not None else False
@@ -136,6 +158,11 @@ def check_bound(
         bound += "" if least is None else f" and >= {least:g}"
         bound += "" if most is None else f" and <= {most:g}"
         raise ValueError(f"{name}: must be finite{bound}{note}, got {found[bad][0]:g}")
+
+
+def _plain(value: float) -> bool:
+    """Whether a number of Python means the same in every precision of JAX."""
+    return value == 0 or 2.0**-100 < abs(value) < 2.0**62
 
 
 def standard(**given: tuple[Any, int]) -> tuple[jax.Array, ...]:

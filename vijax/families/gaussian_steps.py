@@ -1,7 +1,7 @@
 """A whole step of Gaussian components at once, for few rows of few columns.
 
 From log-densities to statistics in the order (k, n), each column an array of its own: rows are
-next to each other, and nothing is larger than what one product sums up. As exact as one by one.
+next to each other, and nothing is larger than (k, n). As exact as one by one.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def step(at: Any, rows: Batch, log_weight: Float[Array, "k"]) -> Step:
     first, second = np.triu_indices(d)
     weighted = [mass * column for column in z]
     square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]
-    terms = jnp.stack([mass, *weighted, *square], 1)
-    sums = linalg.matmul(terms, jnp.ones((x.shape[1], 1), x.dtype))[..., 0]
+    # a product for each: faster than one for all, which would have to be written down first
+    ones = jnp.ones(x.shape[1], x.dtype)
+    sums = jnp.stack([linalg.matmul(a, ones) for a in (mass, *weighted, *square)], 1)
     place = np.zeros((d, d), int)
     place[first, second] = place[second, first] = 1 + d + np.arange(len(first))
     return Step(sums[:, 0], sums[:, 1 : 1 + d], sums[:, place], origin, log_z)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from .._host import check_bound, check_integer, to_device
+from .._host import check_bound, check_integer, strong
 from .._pytree import replace
 from .._shards import on_auto_mesh, replicate
 from ..batch import Batch
@@ -147,9 +147,9 @@ def _prepare(
     _check_kinds(model, method, stop)
     batch = getattr(model, "read", Batch.of)(data)
     dtype = batch.weight.dtype
-    model, method = _strong(model, dtype), _strong(method, dtype)
+    model, method = strong(model, dtype), strong(method, dtype)
     model.check(batch, method.point)
-    return replace(batch, names=None), model, _strong(stop, dtype), method, batch.names
+    return replace(batch, names=None), model, strong(stop, dtype), method, batch.names
 
 
 def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
@@ -161,7 +161,7 @@ def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
         raise ValueError("key: moves are drawn at random; pass key=jax.random.key(0)")
     for name in ("max_trials", "patience", "sweeps", "gain"):
         check_bound(f"moves: {name}", getattr(moves, name), least=0.0)
-    return _strong(moves, dtype)
+    return strong(moves, dtype)
 
 
 def check_halving(halving: Any, moves: Any) -> Halving:
@@ -171,7 +171,7 @@ def check_halving(halving: Any, moves: Any) -> Halving:
     if moves is not None:
         raise ValueError("halving: every start that moves is a search of its own; give one of them")
     check_bound("halving: sweeps", halving.sweeps, least=1.0)
-    return _strong(halving, jnp.float32)
+    return strong(halving, jnp.float32)
 
 
 def _check_kinds(model: Any, method: Any, stop: Any) -> None:
@@ -192,16 +192,6 @@ def _check_kinds(model: Any, method: Any, stop: Any) -> None:
     check_bound("stop: tol", stop.tol, least=0.0)
     check_bound("stop: patience", stop.patience, least=1.0)
     check_bound("stop: max_iter", stop.max_iter, least=1.0)
-
-
-def _strong(tree: Any, dtype: Any) -> Any:
-    def one(leaf: Any) -> Array:
-        kind = jnp.result_type(leaf)
-        if jnp.issubdtype(kind, jnp.floating):
-            return to_device(leaf, dtype)
-        return to_device(leaf, jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind)
-
-    return jax.tree.map(one, tree)
 
 
 def _check_start(model: Any, key: Any, kind: str, num_restarts: Any, method: Any) -> None:

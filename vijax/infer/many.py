@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from .._host import check_integer, is_concrete
+from .._host import check_integer, is_concrete, strong
 from ..batch import Batch
 from ..natural import Natural
 from . import buckets, start
 from .annealed import Annealed
 from .buckets import Stack
 from .cavi import CAVI
-from .fit import _check_key, _check_kinds, _strong, check_halving, keys_of
+from .fit import _check_key, _check_kinds, check_halving, keys_of
 from .halving import Halving
 from .passes import has_shortcut
 from .progress import Report, Reporter, listener_of, watched
@@ -70,7 +70,7 @@ def fit_many(
     dtype = found[0].parts["weight"].dtype
     models, shared = _models(models, found, m, dtype)
     _check_kinds(models, method, stop)
-    method, stop = _strong(method, dtype), _strong(stop, dtype)
+    method, stop = strong(method, dtype), strong(stop, dtype)
     halving = None if halving is None else check_halving(halving, None)
     kind, value = _start(models, shared, init, found, m)
     drawn = kind in start.DRAWN and (kind == "random" or models.draws)
@@ -225,10 +225,10 @@ def _models(models: Any, found: list[Stack], m: int, dtype: Any) -> tuple[Any, b
             stacked = jax.tree.map(lambda *a: np.stack([np.asarray(v) for v in a]), *models)
         except ValueError as error:
             raise ValueError(f"models: arrays of different shape: {error}") from None
-        return _strong(stacked, dtype), False
+        return strong(stacked, dtype), False
     if callable(models) and not hasattr(models, "local"):
-        return _strong(_built(models, found, m), dtype), False
-    models = _strong(models, dtype)
+        return strong(_built(models, found, m), dtype), False
+    models = strong(models, dtype)
     leaves = jax.tree.leaves(models)
     if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
         return models, True
@@ -302,7 +302,7 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
                 f"init: a q for each of {m} data sets has arrays of shape {own[0]}, ..., got "
                 f"{jnp.shape(given[0])}"
             )
-        return "q", _strong(init, found[0].parts["weight"].dtype)
+        return "q", strong(init, found[0].parts["weight"].dtype)
     start.need_assignments(models)
     if found[0].rows is None:
         host = init if isinstance(init, jax.Array) else np.asarray(init)

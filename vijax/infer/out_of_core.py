@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from .._host import to_device
+from .._host import strong, to_device
 from .._pytree import replace
 from ..batch import Batch
 from ..chunks import Chunks
@@ -20,7 +20,7 @@ from ..natural import Natural
 from . import checkpoint as checkpoints
 from . import passes, start
 from .checkpoint import Checkpoint
-from .fit import _check_kinds, _check_start, _prepare, _strong, keys_of
+from .fit import _check_kinds, _check_start, _prepare, keys_of
 from .loop import Run, begin, finish, judge
 from .progress import Listener, tell
 from .result import Result, Stop, best
@@ -67,7 +67,7 @@ def fit_chunks(
         run = _start(model, batch, key, value, method, stop, **options)
         saved = Checkpoint(model, method, run, survey.num_rows, survey.total)
     else:
-        model, method, stop = (_strong(part, chunks.dtype) for part in (model, method, stop))
+        model, method, stop = (strong(part, chunks.dtype) for part in (model, method, stop))
         saved = checkpoints.read(resume, model, method, stop, num_restarts)
     if listener is not None:
         listener.num_rows = saved.num_rows
