@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ._pytree import pytree, replace
 from .batch import Batch
-from .natural import Natural
+from .natural import Natural, divergences
 
 
 @pytree
@@ -34,8 +34,9 @@ class Model(Protocol):
 
     What some drivers ask beyond: `combine(q, stats)`, `update` with every component left in its
     place, where `update` moves them, then with `order(q, stats)` and `reorder(stats, order)`;
-    `expected_log_lik(q, stats)`; and `given(q)`, the model with q for its prior. `Conjugate` says
-    what they are.
+    `expected_log_lik(q, stats)`; `given(q)`, the model with q for its prior; and
+    `penalties(q, last)`, where that takes less than `penalty` and a divergence by itself.
+    `Conjugate` says what they are.
     """
 
     draws: ClassVar[bool]
@@ -99,6 +100,11 @@ class Conjugate:
         """KL(q || prior) in nats."""
         return jnp.sum(q.kl(self.prior))
 
+    def penalties(self, q: Natural, last: Natural) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`penalty`, and KL(q || last) in nats."""
+        penalty, move = divergences(q, self.prior, last)
+        return penalty, move
+
     def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
         """E_q[log p(x, z | theta)] of rows with these statistics, less what no theta changes."""
         return q.dot(stats)
@@ -114,6 +120,12 @@ class Conjugate:
     def collapsed(self, q: Any) -> Bool[Array, ""]:
         """Never, under a proper prior."""
         return jnp.zeros((), bool)
+
+
+def penalties(model: Any, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`model.penalty(q)` and KL(q || last) in nats; at once where the model knows how."""
+    own = getattr(model, "penalties", None)
+    return (model.penalty(q), jnp.sum(q.kl(last))) if own is None else own(q, last)
 
 
 def combine(model: Any, q: Any, stats: Any) -> Any:

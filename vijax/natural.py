@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from ._pytree import map_fields, replace
+from .numerics import linalg
 
 _N = TypeVar("_N", bound="Natural")
 
@@ -153,6 +154,15 @@ class Natural(abc.ABC):
         base measure. Uses A(q) - A(p) = <E_q[T], q - p> - KL(q || p).
         """
         return self.dot(self - prior) - jnp.sum(self.kl(prior))
+
+
+def divergences(q: Any, *others: Any) -> list[Array]:
+    """KL(q || other) in nats for each of `others`, of q's own form, summed over the batch.
+
+    As one: a program of half the size, and half the time where q is small.
+    """
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
+    return list(linalg.sum_by_product(jax.vmap(q.kl)(both).reshape(len(others), -1)))
 
 
 def _coordinates(tree: Natural) -> list[Array]:

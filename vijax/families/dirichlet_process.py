@@ -141,6 +141,10 @@ class DirichletProcess(Product, Weights):
         spread = self._num_sticks() * special.digamma_gap(q.concentration.shape)
         return jnp.sum(sticks + spread + q.concentration.kl(self.concentration))
 
+    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`penalty`, which is no divergence between two of a kind, and KL(q || last) in nats."""
+        return self.penalty(q), jnp.sum(q.kl(last))
+
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """Refused by name, for only EM asks."""
         raise ValueError(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..batch import Batch
-from ..natural import Natural
+from ..natural import Natural, divergences
 
 _E = TypeVar("_E", bound="Emission")
 
@@ -86,6 +86,11 @@ class Emission(Natural):
     def penalty(self: _E, q: _E) -> Float[Array, ""]:
         """KL(q || prior) of all components in nats, called on the prior."""
         return jnp.sum(q.kl(self))
+
+    def penalties(self: _E, q: _E, last: _E) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`penalty`, and KL(q || last) in nats, called on the prior."""
+        penalty, move = divergences(q, self, last)
+        return penalty, move
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(rows | theta)] in nats, called on q; less what no parameter changes."""

@@ -232,7 +232,8 @@ class NormalWishart(Gaussian):
         """KL in nats, as a sum of non-negative terms."""
         wishart = self.wishart
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
-        quadratic = self.df * jnp.sum(linalg.tri_solve_vector(wishart.chol, distance) ** 2, -1)
+        white = linalg.tri_solve_vector(wishart.chol, distance)
+        quadratic = self.df * linalg.sum_last(white**2)
         spread = self.dim * special.excess(prior.kappa / self.kappa)
         return 0.5 * (spread + prior.kappa * quadratic) + wishart.kl(prior.wishart)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..natural import Natural
+from ..natural import Natural, divergences
 
 _W = TypeVar("_W", bound="Weights")
 
@@ -78,6 +78,11 @@ class Weights(Natural):
     def penalty(self, q: Any) -> Float[Array, ""]:
         """KL(q || prior) in nats, called on the prior."""
         return jnp.sum(q.kl(self))
+
+    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`penalty`, and KL(q || last) in nats, called on the prior."""
+        penalty, move = divergences(q, self, last)
+        return penalty, move
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(z)] in nats of rows with these statistics, called on q."""

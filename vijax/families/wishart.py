@@ -52,7 +52,7 @@ class Wishart:
         """E[log|Lambda|]."""
         half = self._half_df
         each = jnp.log(2.0 * half) - special.digamma_gap(half)
-        return jnp.sum(each, -1) - linalg.logdet(self.chol)
+        return linalg.sum_last(each) - linalg.logdet(self.chol)
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """A in nats (Bishop 2006, eq. B.79 inverted)."""
@@ -77,7 +77,7 @@ class Wishart:
         logs = jnp.log1p(j * (df - df0)[..., None] / (df[..., None] * left))
         steps = j * special.log_ratio(df, df0)[..., None] - left * logs
         gaps = special.shape_gap(self._half_df, prior._half_df) + 0.5 * steps
-        return 0.5 * df0 * linalg.stein_loss(ratio) + jnp.sum(gaps, -1)
+        return 0.5 * df0 * linalg.stein_loss(ratio) + linalg.sum_last(gaps)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

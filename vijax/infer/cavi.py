@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Key
 
 from .._pytree import pytree, static
 from ..batch import Batch
+from ..model import penalties
+from ..natural import divergences
 from .loop import unevaluated
 from .passes import expect, resolution, resolved
 from .result import State, Status
@@ -53,13 +55,13 @@ class CAVI:
     def conclude(self, model: Any, state: State, stats: Any, log_z: Float[Array, ""]) -> State:
         """The state after a pass over all rows, however it was made."""
         q = state.proposal
-        elbo = log_z - model.penalty(q)
-        gain = self.move(q, state.q)
-        return State(q, model.update(q, stats), elbo, gain, jnp.zeros_like(state.fault))
+        penalty, move = penalties(model, q, state.q)
+        new = model.update(q, stats)
+        return State(q, new, log_z - penalty, 2.0 * move, jnp.zeros_like(state.fault))
 
-    def move(self, q: Any, last: Any) -> Float[Array, ""]:
+    def moves(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
         """2 KL(q || last) in nats: what a step from `last` to `q` gained, near a fixed point."""
-        return 2.0 * jnp.sum(q.kl(last))
+        return [2.0 * move for move in divergences(q, *lasts)]
 
 
 @pytree
@@ -103,6 +105,6 @@ class EM:
         fault = jnp.where(model.collapsed(q), int(Status.COLLAPSED), 0).astype(state.fault.dtype)
         return State(q, model.update(q, stats), objective, gain, fault, aux=point)
 
-    def move(self, q: Any, last: Any) -> Float[Array, ""]:
-        """Twice what an M-step from the point of `last` to that of `q` gained, in nats."""
-        return 2.0 * jnp.sum(q.kernel_gap(last.point()))
+    def moves(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
+        """Twice what an M-step from the point of each of `lasts` to that of `q` gained, in nats."""
+        return [2.0 * jnp.sum(q.kernel_gap(last.point())) for last in lasts]

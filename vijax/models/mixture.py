@@ -211,6 +211,12 @@ class Mixture(Prediction, Conjugate):
         """KL(q || prior) in nats."""
         return self.weights.penalty(q.weights) + self.components.penalty(q.components)
 
+    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`penalty`, and KL(q || last) in nats."""
+        weights = self.weights.penalties(q.weights, last.weights)
+        components = self.components.penalties(q.components, last.components)
+        return weights[0] + components[0], weights[1] + components[1]
+
     def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
         """log of the prior density in nats at a point, natural basis; 0 under the flat prior."""
         if self.improper:

@@ -25,9 +25,23 @@ def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
     return jnp.stack([a[..., i, i] for i in range(d)], -1)
 
 
+def sum_last(a: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    """Over the last axis; written out where short, for XLA ends a loop at every sum."""
+    d = a.shape[-1]
+    return jnp.sum(a, -1) if d > _SMALL else sum(a[..., i] for i in range(d))
+
+
+def sum_by_product(a: Float[Array, "*b n"]) -> Float[Array, "*b"]:
+    """Over the last axis, as a product with ones.
+
+    XLA makes one loop of a sum and all that leads to it, and takes one number after another.
+    """
+    return matmul(a, jnp.ones(a.shape[-1], a.dtype))
+
+
 def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
     """log |L L^T| from the Cholesky factor L."""
-    return 2.0 * jnp.sum(jnp.log(diagonal(chol)), -1)
+    return 2.0 * sum_last(jnp.log(diagonal(chol)))
 
 
 def tri_solve_vector(
@@ -57,5 +71,8 @@ def from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
 def stein_loss(ratio: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
     """tr(M) - d - log|M| for M = R R^T, R lower triangular: a sum of non-negative terms."""
     square = ratio**2
-    diag = diagonal(square)
-    return jnp.sum(special.excess(diag), -1) + jnp.sum(jnp.tril(square, -1), (-2, -1))
+    total = sum_last(special.excess(diagonal(square)))
+    d = ratio.shape[-1]
+    if d > _SMALL:
+        return total + jnp.sum(jnp.tril(square, -1), (-2, -1))
+    return sum((square[..., i, j] for i in range(d) for j in range(i)), start=total)

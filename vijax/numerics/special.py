@@ -25,8 +25,9 @@ def stirling_error(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log Gamma(a) - [(a - 1/2) log a - a + log(2 pi) / 2], for a > 0 (DLMF 5.11.1)."""
     # B_2j / (2j (2j - 1))
     terms = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-    small, inverse, steps = _shift(a)
-    climb = jnp.sum((steps + 0.5) * jnp.log1p(1.0 / steps) - 1.0, -1)
+    m, small, low, inverse = _shift(a)
+    rising = math.prod([low + j for j in range(1, m)], start=jnp.ones_like(low))
+    climb = (low + 0.5) * jnp.log1p(m / low) - m - jnp.log(rising / (low + m) ** (m - 1))
     return _series(inverse * inverse, terms) * inverse + jnp.where(small, climb, 0.0)
 
 
@@ -34,8 +35,8 @@ def digamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """log(a) - digamma(a), for a > 0; about 1 / (2 a) for large a (DLMF 5.11.2)."""
     # B_2j / 2j
     terms = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-    small, inverse, steps = _shift(a)
-    climb = jnp.sum(1.0 / steps - jnp.log1p(1.0 / steps), -1)
+    m, small, low, inverse = _shift(a)
+    climb = _sum_of_inverses([low + j for j in range(m)]) - jnp.log1p(m / low)
     series = (_series(inverse * inverse, terms) * inverse + 0.5) * inverse
     return series + jnp.where(small, climb, 0.0)
 
@@ -44,8 +45,8 @@ def trigamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """trigamma(a) - 1 / a, for a > 0; about 1 / (2 a^2) for large a (DLMF 5.15.8)."""
     # B_2j
     terms = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
-    small, inverse, steps = _shift(a)
-    climb = jnp.sum(1.0 / (steps * steps * (steps + 1.0)), -1)
+    m, small, low, inverse = _shift(a)
+    climb = _sum_of_inverses([(low + j) ** 2 * (low + (j + 1)) for j in range(m)])
     square = inverse * inverse
     series = (_series(square, terms) * inverse + 0.5) * square
     return series + jnp.where(small, climb, 0.0)
@@ -53,15 +54,22 @@ def trigamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 def _shift(
     a: Float[Array, "*b"],
-) -> tuple[Bool[Array, "*b"], Float[Array, "*b"], Float[Array, "*b s"]]:
-    """Whether `a` is below m, where the series above begin to reach full accuracy; 1 / a, or
+) -> tuple[int, Bool[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
+    """The m from which on the series above reach full accuracy; whether `a` is below it; `a`
 
-    1 / (a + m) if it is; and the m steps a, a + 1, .. between.
+    where it is, else 1; and the inverse of what to put into a series, a + m or a.
     """
-    number = 3 if jnp.finfo(a.dtype).bits <= 32 else 8
-    small = a < number
-    steps = jnp.where(small, a, 1.0)[..., None] + jnp.arange(number, dtype=a.dtype)
-    return small, 1.0 / jnp.where(small, a + number, a), steps
+    m = 3 if jnp.finfo(a.dtype).bits <= 32 else 8
+    small = a < m
+    return m, small, jnp.where(small, a, 1.0), 1.0 / jnp.where(small, a + m, a)
+
+
+def _sum_of_inverses(values: list[Array]) -> Array:
+    """By one division: as everything here without an axis of its own, so that it stays one loop."""
+    top, bottom = jnp.ones_like(values[0]), values[0]
+    for value in values[1:]:
+        top, bottom = top * value + bottom, bottom * value
+    return top / bottom
 
 
 def excess(u: Float[Array, "*b"]) -> Float[Array, "*b"]:
