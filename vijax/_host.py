@@ -160,9 +160,9 @@ def check_bound(
         raise ValueError(f"{name}: must be finite{bound}{note}, got {found[bad][0]:g}")
 
 
-def _plain(value: float) -> bool:
+def _plain(value: float | int) -> bool:
     """Whether a number of Python means the same in every precision of JAX."""
-    return value == 0 or 2.0**-100 < abs(value) < 2.0**62
+    return bool(value == 0 or 2.0**-100 < abs(value) < 2.0**62)
 
 
 def standard(**given: tuple[Any, int]) -> tuple[jax.Array, ...]:

@@ -55,8 +55,7 @@ def step(at: Any, rows: Batch, log_weight: Float[Array, "k"]) -> Step:
     weighted = [mass * column for column in z]
     square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]
     # a product for each: faster than one for all, which would have to be written down first
-    ones = jnp.ones(x.shape[1], x.dtype)
-    sums = jnp.stack([linalg.matmul(a, ones) for a in (mass, *weighted, *square)], 1)
+    sums = jnp.stack([linalg.sum_by_product(a) for a in (mass, *weighted, *square)], 1)
     place = np.zeros((d, d), int)
     place[first, second] = place[second, first] = 1 + d + np.arange(len(first))
     return Step(sums[:, 0], sums[:, 1 : 1 + d], sums[:, place], origin, log_z)

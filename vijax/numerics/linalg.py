@@ -1,6 +1,7 @@
 """Small dense linear algebra through Cholesky factors; matrix products at full precision."""
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from . import special
@@ -36,7 +37,8 @@ def sum_by_product(a: Float[Array, "*b n"]) -> Float[Array, "*b"]:
 
     XLA makes one loop of a sum and all that leads to it, and takes one number after another.
     """
-    return matmul(a, jnp.ones(a.shape[-1], a.dtype))
+    ones = jnp.ones(a.shape[-1], a.dtype)
+    return jnp.matmul(a, ones, precision=lax.Precision.HIGHEST)
 
 
 def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
