@@ -46,7 +46,7 @@ class DiagonalNormalGamma(Gaussian):
     def observe(
         self,
         rows: Batch,
-        mass: Float[Array, "n k"],
+        mass: Any,
         at: Any,
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,

@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..batch import Batch
-from ..numerics import linalg, special
-from .products import Features, ProductMoments, Shortcut, by_products, constant, worthwhile
+from ..numerics import special
+from .products import (
+    Features,
+    ProductMoments,
+    Shortcut,
+    Step,
+    by_pairs,
+    by_products,
+    constant,
+    moved,
+    worthwhile,
+)
 
 
 def shortcut(at: Any, rows: Batch) -> Shortcut | None:
@@ -33,26 +44,27 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
         own, more, size = constant(each, a, c, c, b, c)
         none, size = jnp.zeros_like(own[:, :1]), jnp.sum(size, -1)
         parts, lost = [square, own, more, linear, none], none[:, 0]
-    coefficients = jnp.concatenate(parts, -1).T
+    coefficients = jnp.concatenate(parts, -1)
     moments = ProductMoments(at, centre, coefficients, lost, _features)
     return by_products(moments, size, rows)
 
 
-def sums(found: Features, mass: Float[Array, "n k"], at: Any) -> tuple[Array, Array, Array]:
+def sums(found: Features | Step, mass: Any, at: Any) -> tuple[Array, Array, Array]:
     """Over the observed entries, each (k, d): how many, and the sums of x - m and of its square."""
     d = found.centre.shape[0]
     move = at.mean - found.centre  # as far as the origin that these sums are about
-    total = linalg.matmul(mass.T, found.value)
+    total = found.total(mass)
     square, linear = total[:, :d], total[:, -1 - d : -1]
-    whole = found.value.shape[1] == 2 * d + 1
+    whole = total.shape[1] == 2 * d + 1
     count = jnp.broadcast_to(total[:, -1:], square.shape) if whole else total[:, d : 2 * d]
     return count, linear - count * move, square - move * (2.0 * linear - count * move)
 
 
-def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "n f"]:
-    z = rows.x - centre
+def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "f n"]:
+    z, each = moved(rows, centre), np.arange(rows.x.shape[1])
+    d = len(each)
     if rows.mask is None:
-        return jnp.concatenate([z**2, z, jnp.ones_like(z[:, :1])], -1)
-    seen = rows.mask.astype(z.dtype)
-    z = z * seen
-    return jnp.concatenate([z**2, seen, seen, z, jnp.ones_like(z[:, :1])], -1)
+        return by_pairs(z, [*each, *each, d], [*each, *np.full(d + 1, d)])
+    seen = rows.mask.T.astype(z.dtype)
+    parts, one = jnp.concatenate([z * seen, seen]), np.full(3 * d + 1, 2 * d)
+    return by_pairs(parts, [*each, *each + d, *each + d, *each, 2 * d], [*each, *one])

@@ -14,7 +14,7 @@ from . import diagonal_products
 from .captions import mean_and_sd
 from .gaussian_rows import Quadratic
 from .normal_gamma import NormalGammaMoments
-from .products import Features, Shortcut
+from .products import Features, Shortcut, Step
 
 
 @pytree
@@ -80,12 +80,12 @@ class DiagonalMoments:
 
 
 def statistics(
-    rows: Batch, mass: Float[Array, "n k"], at: Any, latent: Any, scale: Any
+    rows: Batch, mass: Any, at: Any, latent: Any, scale: Any
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Over the observed entries, each (k, d): how many, how many when rows count `scale` times,
     with these the sums of x - origin and of its square, and the origin, which is the mean.
     """
-    if isinstance(latent, Features):
+    if isinstance(latent, Features | Step):
         count, shift, square = diagonal_products.sums(latent, mass, at.at)
         return count, count, shift, square, at.at.mean
     origin = at.mean

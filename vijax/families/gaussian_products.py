@@ -10,7 +10,17 @@ from jaxtyping import Array, Float
 
 from ..batch import Batch
 from ..numerics import linalg, special
-from .products import Features, ProductMoments, Shortcut, by_products, constant, worthwhile
+from .products import (
+    Features,
+    ProductMoments,
+    Shortcut,
+    Step,
+    by_pairs,
+    by_products,
+    constant,
+    moved,
+    worthwhile,
+)
 
 
 def shortcut(at: Any, rows: Batch) -> Shortcut | None:
@@ -28,19 +38,19 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     square = precision[:, first, second] * once
     top = 0.5 * (at.e_logdet - at.spread - d * special.LOG_2PI)
     rest, lost, size = constant(top, square, move[:, first], move[:, second], linear, move)
-    coefficients = jnp.concatenate([square, linear, rest[:, None]], -1).T
+    coefficients = jnp.concatenate([square, linear, rest[:, None]], -1)
     moments = ProductMoments(at, centre, coefficients, lost, _features)
     return by_products(moments, size, rows)
 
 
-def sums(found: Features, mass: Float[Array, "n k"], at: Any) -> tuple[Array, Array, Array]:
+def sums(found: Features | Step, mass: Any, at: Any) -> tuple[Array, Array, Array]:
     """Weighted sums of 1, of x - m and of (x - m)(x - m)^T about the mean of each component."""
     d = found.centre.shape[0]
     move = at.mean - found.centre  # as far as the origin that these sums are about
-    total = linalg.matmul(mass.T, found.value)
+    total = found.total(mass)
     place = np.zeros((d, d), int)
-    place[np.triu_indices(d)] = np.arange(d * (d + 1) // 2)
-    place = np.maximum(place, place.T)
+    first, second = np.triu_indices(d)
+    place[first, second] = place[second, first] = np.arange(len(first))
     count, linear, square = total[:, -1], total[:, -1 - d : -1], total[:, place]
     cross = linalg.outer(move, linear)
     far = count[:, None] * move
@@ -48,7 +58,8 @@ def sums(found: Features, mass: Float[Array, "n k"], at: Any) -> tuple[Array, Ar
     return count, linear - far, square
 
 
-def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "n f"]:
-    z = rows.x - centre
-    square = [z[:, i:] * z[:, i, None] for i in range(z.shape[1])]
-    return jnp.concatenate([*square, z, jnp.ones_like(z[:, :1])], -1)
+def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "f n"]:
+    d = rows.x.shape[1]
+    (first, second), each = np.triu_indices(d), np.arange(d + 1)
+    one = np.full(d + 1, d)
+    return by_pairs(moved(rows, centre), [*first, *each], [*second, *one])

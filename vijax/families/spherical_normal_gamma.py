@@ -53,7 +53,7 @@ class SphericalNormalGamma(Gaussian):
     def observe(
         self,
         rows: Batch,
-        mass: Float[Array, "n k"],
+        mass: Any,
         at: Any,
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,

@@ -61,7 +61,7 @@ class Annealed:
 def anneal(model: Any, batch: Batch, q: Any, plan: Annealed) -> Any:
     """q after the tempered passes. Pure and untransformed."""
     dtype = batch.weight.dtype
-    chunk = automatic_chunk(model.row_size(batch))
+    chunk = automatic_chunk(model.row_size(batch), batch.weight.dtype)
 
     first = q
 

@@ -105,7 +105,7 @@ def propose(
     """A q whose rows are assigned as in `q`, but for one change."""
     keys = jax.random.split(key, 5)
     moments = q.point() if method.point else q.moments()
-    chunk = automatic_chunk(model.row_size(batch))
+    chunk = automatic_chunk(model.row_size(batch), batch.weight.dtype)
     weight = batch.weight
     kind = jax.random.categorical(keys[0], jnp.log(jnp.asarray(_KINDS, weight.dtype)))
     split, merge, delete, birth = (kind == i for i in range(4))

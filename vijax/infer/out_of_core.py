@@ -196,7 +196,8 @@ def _add(
     rows = getattr(method, "chunk", None)
     if rows is None and jax.default_backend() != "cpu":
         lanes = jax.tree.leaves(moments)[0].shape[0]  # all of them in the room of one
-        rows = max(256, passes.automatic_chunk(model.row_size(batch)) // lanes)
+        most = passes.automatic_chunk(model.row_size(batch), batch.weight.dtype)
+        rows = max(256, most // lanes)
 
     def one(carry: Any, moments: Any) -> Any:
         return passes.add(carry, passes.expect(model, moments, batch, rows))

@@ -18,9 +18,9 @@ from ..model import Expected
 from ..numerics import sums
 from .result import State
 
-# floats held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
-_CPU_FLOATS = 2**21
-_DEVICE_FLOATS = 2**26
+# bytes held at once by the automatic chunk: in cache on a CPU, enough to fill a GPU
+_CPU_BYTES = 2**23
+_DEVICE_BYTES = 2**28
 # a CPU adds the rows of a chunk one after another: more would lose digits of float32
 _CPU_ROWS = 8192
 
@@ -38,9 +38,10 @@ def expect(
             e: Expected = model.local(moments, part)
             return e.stats, jnp.sum(jnp.where(part.weight > 0, part.weight * e.log_z, 0.0))
 
-        return accumulate(local, batch, chunk or automatic_chunk(row_size), model, moments)
+        return accumulate(local, batch, chunk or automatic_chunk(row_size, dtype), model, moments)
 
-    row_size, found = model.row_size(batch), _shortcut(model, moments, batch)
+    dtype, row_size = batch.weight.dtype, model.row_size(batch)
+    found = _shortcut(model, moments, batch)
     if found is None:
         return whole_pass(moments, row_size)
     return lax.cond(
@@ -232,8 +233,12 @@ def _cut(rows: Any, first: Array, chunk: int, here: Array) -> Any:
     return jax.tree.map(one, rows, is_leaf=lambda leaf: isinstance(leaf, Batch))
 
 
-def automatic_chunk(row_size: int) -> int:
-    """Rows at once such that the local step's arrays stay in cache, or fill a GPU."""
+def automatic_chunk(row_size: int, dtype: Any) -> int:
+    """Rows at once such that the local step's arrays stay in cache, or fill a GPU.
+
+    `row_size` is the number of floats that it holds per row.
+    """
+    size = row_size * jnp.dtype(dtype).itemsize
     if jax.default_backend() == "cpu":
-        return min(max(256, _CPU_FLOATS // row_size), _CPU_ROWS)
-    return max(256, _DEVICE_FLOATS // row_size)
+        return min(max(256, _CPU_BYTES // size), _CPU_ROWS)
+    return max(256, _DEVICE_BYTES // size)

@@ -90,7 +90,7 @@ def make(
             resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
             return model.assign(q, part, resp), jnp.zeros((), dtype)
 
-        chunk = automatic_chunk(model.row_size(batch))
+        chunk = automatic_chunk(model.row_size(batch), batch.weight.dtype)
         stats, _ = accumulate(assign, (batch, value), chunk, model, q)
         return model.update(q, stats)
 
