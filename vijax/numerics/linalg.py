@@ -29,7 +29,7 @@ def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
 def sum_last(a: Float[Array, "*b d"]) -> Float[Array, "*b"]:
     """Over the last axis; written out where short, for XLA ends a loop at every sum."""
     d = a.shape[-1]
-    return jnp.sum(a, -1) if d > _SMALL else sum(a[..., i] for i in range(d))
+    return jnp.sum(a, -1) if d > _SMALL else sum((a[..., i] for i in range(1, d)), start=a[..., 0])
 
 
 def sum_by_product(a: Float[Array, "*b n"]) -> Float[Array, "*b"]:
