@@ -38,18 +38,20 @@ def same(a, b, rtol):
 @pytest.mark.float32
 @pytest.mark.parametrize(
     ("kind", "form"),
-    [(kind, form) for form in ("plain", "weights", "noise", "point") for kind in KINDS]
+    [(k, form) for form in ("plain", "weights", "labels", "noise", "point") for k in KINDS]
     # what a matrix is left of differs from row to row: no product says it
     + [(kind, "missing") for kind in ("diag", "spherical")],
 )
 def test_products_are_the_same_local_step(rng, kind, form):
     x, labels = clusters(rng, n=ROWS, d=3, k=4)
-    weight = mask = None
+    weight = mask = known = None
+    if form == "labels":
+        known = np.where(rng.random(ROWS) < 0.3, labels, -1)
     if form == "weights":
         weight = rng.gamma(1.0, size=ROWS) * (rng.random(ROWS) < 0.9)
     if form == "missing":
         mask = rng.random(x.shape) < 0.8
-    batch = vx.Batch.of(x, weight=weight, mask=mask)
+    batch = vx.Batch.of(x, weight=weight, mask=mask, label=known)
     model = vx.GaussianMixture.from_data(batch, 4, covariance=kind)
     q = vx.fit(model, batch, init=labels, stop=vx.Stop(max_iter=3)).q
     if form == "noise":
@@ -70,6 +72,28 @@ def test_products_are_the_same_local_step(rng, kind, form):
     assert bool(found.good)
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-12 if double else 1e-6)
     same(*updates, 1e-10 if double else 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_absent_rows_may_hold_anything_inside_of_a_program(rng, kind):
+    """Where nothing was looked at on the host."""
+    x, labels = clusters(rng, n=ROWS, d=3, k=4)
+    model = vx.GaussianMixture.from_data(x, 4, covariance=kind)
+    q = vx.fit(model, x, init=labels, stop=vx.Stop(max_iter=3)).q
+    weight = np.r_[np.zeros(7), np.ones(ROWS - 7)]
+    bad = np.where(weight[:, None] > 0, x, np.nan)
+
+    @jax.jit
+    def step(x, weight):
+        batch = vx.Batch(x, weight)
+        found = model.shortcut(q.moments(), batch)
+        return found.good, model.update(q, model.local(found.moments, batch).stats)
+
+    good, got = step(bad, weight)
+    _, exact = step(np.asarray(x), weight)
+    assert bool(good)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

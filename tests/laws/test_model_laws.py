@@ -9,6 +9,7 @@ import pytest
 
 import vijax as vx
 from vijax.infer.passes import expect
+from vijax.model import penalties
 
 from ..table import CASES, leaves_close, names
 
@@ -55,6 +56,17 @@ def test_chunks_change_nothing(built, chunk):
     _, model, x, q = built
     batch = vx.Batch.of(x)
     same(sweep(model, q, batch, chunk), sweep(model, q, batch))
+
+
+@jax.jit
+def at_once_and_one_by_one(model, q, last):
+    return penalties(model, q, last), (model.penalty(q), jnp.sum(q.kl(last)))
+
+
+def test_penalties_are_the_penalty_and_the_divergence(built, rng):
+    case, model, x, q = built
+    got, exact = at_once_and_one_by_one(model, q, case.q(rng, model, x))
+    np.testing.assert_allclose(got, exact, rtol=1e-12)
 
 
 def test_order_of_rows_changes_nothing(built, rng):
