@@ -17,6 +17,7 @@ from . import checks, machine, peers, report, workloads
 from .record import Entry
 
 HERE = Path(__file__).parent
+_LIMIT = 900  # seconds; dynamax has hung in a batched factorisation of JAX on two cores
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,14 +89,19 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "job.json", Path(folder) / "out.json"
         given.write_text(json.dumps(job))
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.job", str(given), str(out)],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.job", str(given), str(out)],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=_LIMIT,
+            )
+        except subprocess.TimeoutExpired:
+            print("left after its time")
+            return _failed(job, f"took more than {_LIMIT // 60} minutes")
         if done.returncode or not out.exists():
             print(f"failed\n{done.stdout[-3000:]}")
             return _failed(job, done.stdout)
