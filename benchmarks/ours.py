@@ -54,10 +54,11 @@ def temporaries(problem: Problem, method: Any) -> float:
     """MiB that the compiled fit holds besides its arguments and results."""
     model = model_of(problem, method)
 
-    def run(x: Any, labels: Any) -> Any:
-        return vx.fit(model, x, init=labels, method=method, stop=fixed(10))
+    def run(batch: Any, q: Any) -> Any:
+        return vx.iterate(method, model, batch, q, fixed(10))
 
-    program = jax.jit(run).lower(problem.x, problem.labels.astype(np.int32)).compile()
+    # rows and weights are arguments, as where `fit` is called outside of any jit
+    program = jax.jit(run).lower(vx.Batch.of(problem.x), model.prior).compile()
     return program.memory_analysis().temp_size_in_bytes / 2**20
 
 

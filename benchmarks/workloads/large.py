@@ -60,7 +60,7 @@ def _speed(job: dict[str, Any]) -> list[Entry]:
         job,
         f"n={n} d={d} k={k} {job['covariance']}",
         lambda dtype: problems.problem(n, d, k, dtype, job["covariance"]),
-        few=(1, 2),
+        few=(1, 4),
         many=(1, 9),
         rounds=1 if job["quick"] else 3,
         budget=12.0,
