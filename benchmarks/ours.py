@@ -51,7 +51,7 @@ def iterations(problem: Problem, method: Any, devices: int = 1) -> Callable[[int
 
 
 def temporaries(problem: Problem, method: Any) -> float:
-    """MiB that the compiled fit holds besides its arguments and results."""
+    """MiB that the compiled loop of a fit holds besides its arguments and results."""
     model = model_of(problem, method)
 
     def run(batch: Any, q: Any) -> Any:

@@ -159,7 +159,7 @@ class Natural(abc.ABC):
 def divergences(q: Any, *others: Any) -> list[Array]:
     """KL(q || other) in nats for each of `others`, of q's own form, summed over the batch.
 
-    As one: a program of half the size, and half the time where q is small.
+    All at once: a smaller program than one after another.
     """
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
     return list(linalg.sum_by_product(jax.vmap(q.kl)(both).reshape(len(others), -1)))

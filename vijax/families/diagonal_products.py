@@ -10,17 +10,8 @@ from jaxtyping import Array, Float
 
 from ..batch import Batch
 from ..numerics import special
-from .products import (
-    Features,
-    ProductMoments,
-    Shortcut,
-    Step,
-    by_pairs,
-    by_products,
-    constant,
-    moved,
-    worthwhile,
-)
+from . import products
+from .products import Found, Shortcut
 
 
 def shortcut(at: Any, rows: Batch) -> Shortcut | None:
@@ -29,7 +20,7 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     Where entries are missing, every column brings its own 1, twice: once for what the constant's
     rounding has lost.
     """
-    if not worthwhile(rows):
+    if not products.worthwhile(rows):
         return None
     part = at.columns
     centre = jnp.mean(at.mean, 0)
@@ -37,19 +28,19 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     square, linear = -0.5 * part.precision, part.precision * move
     each = 0.5 * (part.e_log - part.spread - special.LOG_2PI)
     if rows.mask is None:
-        rest, lost, size = constant(jnp.sum(each, -1), square, move, move, linear, move)
+        rest, lost, size = products.constant(jnp.sum(each, -1), square, move, move, linear, move)
         parts = [square, linear, rest[:, None]]
     else:
         a, b, c = square[..., None], linear[..., None], move[..., None]
-        own, more, size = constant(each, a, c, c, b, c)
+        own, more, size = products.constant(each, a, c, c, b, c)
         none, size = jnp.zeros_like(own[:, :1]), jnp.sum(size, -1)
         parts, lost = [square, own, more, linear, none], none[:, 0]
     coefficients = jnp.concatenate(parts, -1)
-    moments = ProductMoments(at, centre, coefficients, lost, _features)
-    return by_products(moments, size, rows)
+    moments = products.ProductMoments(at, centre, coefficients, lost, _features)
+    return products.by_products(moments, size, rows)
 
 
-def sums(found: Features | Step, mass: Any, at: Any) -> tuple[Array, Array, Array]:
+def sums(found: Found, mass: Any, at: Any) -> tuple[Array, Array, Array]:
     """Over the observed entries, each (k, d): how many, and the sums of x - m and of its square."""
     d = found.centre.shape[0]
     move = at.mean - found.centre  # as far as the origin that these sums are about
@@ -61,10 +52,10 @@ def sums(found: Features | Step, mass: Any, at: Any) -> tuple[Array, Array, Arra
 
 
 def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "f n"]:
-    z, each = moved(rows, centre), np.arange(rows.x.shape[1])
+    z, each = products.moved(rows, centre), np.arange(rows.x.shape[1])
     d = len(each)
     if rows.mask is None:
-        return by_pairs(z, [*each, *each, d], [*each, *np.full(d + 1, d)])
+        return products.by_pairs(z, [*each, *each, d], [*each, *np.full(d + 1, d)])
     seen = rows.mask.T.astype(z.dtype)
     parts, one = jnp.concatenate([z * seen, seen]), np.full(3 * d + 1, 2 * d)
-    return by_pairs(parts, [*each, *each + d, *each + d, *each, 2 * d], [*each, *one])
+    return products.by_pairs(parts, [*each, *each + d, *each + d, *each, 2 * d], [*each, *one])

@@ -14,7 +14,7 @@ from . import diagonal_products
 from .captions import mean_and_sd
 from .gaussian_rows import Quadratic
 from .normal_gamma import NormalGammaMoments
-from .products import Features, Shortcut, Step
+from .products import Found, Shortcut
 
 
 @pytree
@@ -85,7 +85,7 @@ def statistics(
     """Over the observed entries, each (k, d): how many, how many when rows count `scale` times,
     with these the sums of x - origin and of its square, and the origin, which is the mean.
     """
-    if isinstance(latent, Features | Step):
+    if isinstance(latent, Found):
         count, shift, square = diagonal_products.sums(latent, mass, at.at)
         return count, count, shift, square, at.at.mean
     origin = at.mean

@@ -10,22 +10,13 @@ from jaxtyping import Array, Float
 
 from ..batch import Batch
 from ..numerics import linalg, special
-from .products import (
-    Features,
-    ProductMoments,
-    Shortcut,
-    Step,
-    by_pairs,
-    by_products,
-    constant,
-    moved,
-    worthwhile,
-)
+from . import products
+from .products import Found, Shortcut
 
 
 def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     """The moments `at` as coefficients of z_i z_j, z_i and 1; None for few rows, or parts of."""
-    if rows.mask is not None or not worthwhile(rows):
+    if rows.mask is not None or not products.worthwhile(rows):
         return None
     d = rows.x.shape[1]
     centre = jnp.mean(at.mean, 0)
@@ -37,13 +28,13 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     once = np.where(first == second, -0.5, -1.0).astype(rows.x.dtype)
     square = precision[:, first, second] * once
     top = 0.5 * (at.e_logdet - at.spread - d * special.LOG_2PI)
-    rest, lost, size = constant(top, square, move[:, first], move[:, second], linear, move)
+    rest, lost, size = products.constant(top, square, move[:, first], move[:, second], linear, move)
     coefficients = jnp.concatenate([square, linear, rest[:, None]], -1)
-    moments = ProductMoments(at, centre, coefficients, lost, _features)
-    return by_products(moments, size, rows)
+    moments = products.ProductMoments(at, centre, coefficients, lost, _features)
+    return products.by_products(moments, size, rows)
 
 
-def sums(found: Features | Step, mass: Any, at: Any) -> tuple[Array, Array, Array]:
+def sums(found: Found, mass: Any, at: Any) -> tuple[Array, Array, Array]:
     """Weighted sums of 1, of x - m and of (x - m)(x - m)^T about the mean of each component."""
     d = found.centre.shape[0]
     move = at.mean - found.centre  # as far as the origin that these sums are about
@@ -62,4 +53,4 @@ def _features(rows: Batch, centre: Float[Array, "d"]) -> Float[Array, "f n"]:
     d = rows.x.shape[1]
     (first, second), each = np.triu_indices(d), np.arange(d + 1)
     one = np.full(d + 1, d)
-    return by_pairs(moved(rows, centre), [*first, *each], [*second, *one])
+    return products.by_pairs(products.moved(rows, centre), [*first, *each], [*second, *one])

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from ..batch import Batch
 from ..numerics import linalg, special
-from . import gaussian_products, gaussian_steps, products
+from . import gaussian_products, gaussian_steps
 from .captions import mean_and_sd
 from .gaussian_steps import Step
-from .products import Features, Shortcut
+from .products import Found, Shortcut
 
 
 @pytree
@@ -191,7 +191,7 @@ def statistics(
     """kappa, shift, square, df and origin of rows, each component's about its own mean."""
     if isinstance(latent, Step):
         return latent.count, latent.shift, latent.square, latent.count, latent.origin
-    if isinstance(latent, Features | products.Step):
+    if isinstance(latent, Found):
         kappa, shift, square = gaussian_products.sums(latent, mass, at.at)
         return kappa, shift, square, kappa, at.at.mean
     origin = at.mean

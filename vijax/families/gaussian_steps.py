@@ -54,7 +54,7 @@ def step(at: Any, rows: Batch, log_weight: Float[Array, "k"]) -> Step:
     first, second = np.triu_indices(d)
     weighted = [mass * column for column in z]
     square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]
-    # a product for each: faster than one for all, which would have to be written down first
+    # a product for each: all that one for all needs would have to be written down first
     sums = jnp.stack([linalg.sum_by_product(a) for a in (mass, *weighted, *square)], 1)
     place = np.zeros((d, d), int)
     place[first, second] = place[second, first] = 1 + d + np.arange(len(first))

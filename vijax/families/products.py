@@ -53,6 +53,9 @@ class Step:
         return self.sums
 
 
+Found = Features | Step  # what the sums over rows are made from
+
+
 @pytree
 class ProductMoments:
     """Moments `at` as coefficients (k, f) of the features that `of` makes of rows and centre.

@@ -54,7 +54,7 @@ class Accelerated:
     objective never falls, each is that of its q, and a fixed point is one of F. The `rate` for the
     stopping rule is the square of how much F shortens the last move, with momentum or without.
 
-    The method must be monotone and have `moments`, `conclude` and `moves`; q must be a Natural.
+    The method must be monotone and have `moments`, `conclude` and `gains`; q must be a Natural.
     TypeError is raised for others. Where a fit has several optima it may end in another one, and
     it may rest within `Stop.tol` of a saddle that plain steps, being slower, leave.
     """
@@ -78,7 +78,7 @@ class Accelerated:
 
     def init(self, model: Any, q: Any, batch: Batch) -> State:
         """A state whose proposal is `q`."""
-        needed = ("conclude", "moments", "moves")
+        needed = ("conclude", "moments", "gains")
         if not (getattr(self.method, "monotone", False) and all(map(self._has, needed))):
             raise TypeError(f"method: expected CAVI() or EM() to accelerate, got {self.method!r}")
         if not isinstance(q, Natural):
@@ -130,7 +130,7 @@ class Accelerated:
     def _kept(self, old: Momentum, new: State, finite: list[Array]) -> State:
         """The state at the point just evaluated."""
         plain = new.proposal
-        gain, change = self.method.moves(plain, new.q, old.plain)
+        gain, change = self.method.gains(plain, new.q, old.plain)
         rate = jnp.where(new.gain > 0, change / jnp.where(new.gain > 0, new.gain, 1.0), 1.0)
         # 2 <F(q) - q, F(q) - F(q')> < 0, by the law of cosines: q - F(q') = b (F(q') - F(q''))
         against = gain + change < old.weight**2 * old.change

@@ -59,7 +59,7 @@ class CAVI:
         new = model.update(q, stats)
         return State(q, new, log_z - penalty, 2.0 * move, jnp.zeros_like(state.fault))
 
-    def moves(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
+    def gains(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
         """2 KL(q || last) in nats: what a step from `last` to `q` gained, near a fixed point."""
         return [2.0 * move for move in divergences(q, *lasts)]
 
@@ -105,6 +105,6 @@ class EM:
         fault = jnp.where(model.collapsed(q), int(Status.COLLAPSED), 0).astype(state.fault.dtype)
         return State(q, model.update(q, stats), objective, gain, fault, aux=point)
 
-    def moves(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
+    def gains(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
         """Twice what an M-step from the point of each of `lasts` to that of `q` gained, in nats."""
         return [2.0 * jnp.sum(q.kernel_gap(last.point())) for last in lasts]
