@@ -102,7 +102,7 @@ class Conjugate:
 
     def penalties(self, q: Natural, last: Natural) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """`penalty`, and KL(q || last) in nats."""
-        penalty, move = divergences(q, self.prior, last)
+        penalty, move = divergences(q, self.prior, last).total_by_product()
         return penalty, move
 
     def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from ._pytree import map_fields, replace
-from .numerics import linalg
+from .numerics.terms import Terms
 
 _N = TypeVar("_N", bound="Natural")
 
@@ -70,6 +70,10 @@ class Natural(abc.ABC):
     @abc.abstractmethod
     def kl(self, prior: Any) -> Float[Array, "*b"]:
         """KL(self || prior) in nats, as a sum of non-negative terms: exact at large counts too."""
+
+    def kl_terms(self, prior: Any) -> Terms:
+        """`kl`, not added up where the family can say what it is the sum of."""
+        return Terms.known(self.kl(prior))
 
     @abc.abstractmethod
     def entropy(self) -> Float[Array, "*b"]:
@@ -156,13 +160,13 @@ class Natural(abc.ABC):
         return self.dot(self - prior) - jnp.sum(self.kl(prior))
 
 
-def divergences(q: Any, *others: Any) -> list[Array]:
-    """KL(q || other) in nats for each of `others`, of q's own form, summed over the batch.
+def divergences(q: Any, *others: Any) -> Terms:
+    """KL(q || other), summed over the batch: a row for each of `others`, of q's own form.
 
     All at once: a smaller program than one after another.
     """
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
-    return list(linalg.sum_by_product(jax.vmap(q.kl)(both).reshape(len(others), -1)))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
+    return jax.vmap(lambda other: q.kl_terms(other).flat())(stacked)
 
 
 def _coordinates(tree: Natural) -> list[Array]:
@@ -236,6 +240,10 @@ class Product(Natural):
     def kl(self, prior: Any) -> Float[Array, ""]:
         """Sum over the factors and their batches, in nats."""
         return self._total(lambda f, p: f.kl(p), prior)
+
+    def kl_terms(self, prior: Any) -> Terms:
+        """Of all factors."""
+        return Terms.join(*self._each(lambda f, p: f.kl_terms(p).flat(), prior).values())
 
     def entropy(self) -> Float[Array, ""]:
         """Sum over the factors and their batches, in nats."""

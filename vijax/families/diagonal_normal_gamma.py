@@ -12,6 +12,7 @@ from .._host import check_bound, standard
 from .._pytree import pytree, replace
 from ..batch import Batch
 from ..numerics import special
+from ..numerics.terms import Terms
 from . import diagonal_rows
 from .diagonal_rows import DiagonalMoments, diagonal_matrix
 from .gaussian import Gaussian
@@ -259,6 +260,10 @@ class DiagonalNormalGamma(Gaussian):
     def kl(self, prior: DiagonalNormalGamma) -> Float[Array, "*b"]:
         """Sum over the columns, in nats."""
         return jnp.sum(self.columns.kl(prior.columns), -1)
+
+    def kl_terms(self, prior: DiagonalNormalGamma) -> Terms:
+        """Of all columns."""
+        return self.columns.kl_terms(prior.columns).merged()
 
     def entropy(self) -> Float[Array, "*b"]:
         """Sum over the columns, in nats."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._host import check_bound, standard
 from .._pytree import pytree
 from ..numerics import special
+from ..numerics.terms import Terms
 from .weights import Weights, pad_zeros
 
 
@@ -160,10 +161,17 @@ class Dirichlet(Weights):
 
     def kl(self, prior: Dirichlet) -> Float[Array, "*b"]:
         """KL in nats; both must have the same entries switched on."""
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: Dirichlet) -> Terms:
+        """Those of the Gammas that it is made of, less that of their sum."""
         ratio = self.mean / jnp.where(prior._on, prior.mean, 1.0)
         ratio = jnp.where(self._on, ratio, 1.0)
-        gaps = special.shape_gap(self._with_total, prior._with_total)
-        return self._sum(prior._safe * special.excess(ratio) + gaps[..., :-1]) - gaps[..., -1]
+        shape = self._with_total
+        sign = jnp.where(jnp.arange(shape.shape[-1]) < self.size, 1.0, -1.0).astype(shape.dtype)
+        sign = jnp.broadcast_to(sign, shape.shape)
+        none = shape[..., :0]
+        return Terms(ratio, prior._safe, shape, prior._with_total, sign, none)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

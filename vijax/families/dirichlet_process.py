@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._pytree import pytree, replace, static
 from ..natural import Product
 from ..numerics import special
+from ..numerics.terms import Terms
 from .gamma import Gamma, GammaMoments
 from .reordered import Reordered
 from .stick_breaking import StickBreaking, StickMoments
@@ -141,9 +142,9 @@ class DirichletProcess(Product, Weights):
         spread = self._num_sticks() * special.digamma_gap(q.concentration.shape)
         return jnp.sum(sticks + spread + q.concentration.kl(self.concentration))
 
-    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`penalty`, which is no divergence between two of a kind, and KL(q || last) in nats."""
-        return self.penalty(q), jnp.sum(q.kl(last))
+    def penalties(self, q: Any, last: Any) -> Terms:
+        """`penalty`, which is no divergence between two of a kind, and KL(q || last)."""
+        return Terms.known(jnp.stack([self.penalty(q), jnp.sum(q.kl(last))]))
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """Refused by name, for only EM asks."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..batch import Batch
 from ..natural import Natural, divergences
+from ..numerics.terms import Terms
 
 _E = TypeVar("_E", bound="Emission")
 
@@ -87,10 +88,9 @@ class Emission(Natural):
         """KL(q || prior) of all components in nats, called on the prior."""
         return jnp.sum(q.kl(self))
 
-    def penalties(self: _E, q: _E, last: _E) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`penalty`, and KL(q || last) in nats, called on the prior."""
-        penalty, move = divergences(q, self, last)
-        return penalty, move
+    def penalties(self: _E, q: _E, last: _E) -> Terms:
+        """`penalty`, and KL(q || last): a row for each, called on the prior."""
+        return divergences(q, self, last)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(rows | theta)] in nats, called on q; less what no parameter changes."""

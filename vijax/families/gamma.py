@@ -12,6 +12,7 @@ from .._host import check_bound, standard
 from .._pytree import pytree
 from ..natural import Natural
 from ..numerics import special
+from ..numerics.terms import Terms
 
 
 @pytree
@@ -92,8 +93,13 @@ class Gamma(Natural):
 
     def kl(self, prior: Gamma) -> Float[Array, "*b"]:
         """KL in nats: a0 excess(mean / mean0), plus what differs in shape."""
-        means = prior.shape * special.excess(self.mean / prior.mean)
-        return means + special.shape_gap(self.shape, prior.shape)
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: Gamma) -> Terms:
+        """One of each kind."""
+        ratio, shape = self.mean / prior.mean, self.shape[..., None]
+        parts = ratio[..., None], prior.shape[..., None], shape, prior.shape[..., None]
+        return Terms(*parts, jnp.ones_like(shape), shape[..., :0])
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

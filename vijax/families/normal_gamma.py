@@ -13,6 +13,7 @@ from .._pytree import gauge, pytree, replace
 from .._text import estimates
 from ..natural import Natural
 from ..numerics import special
+from ..numerics.terms import Terms
 from .gamma import Gamma
 
 
@@ -185,11 +186,14 @@ class NormalGamma(Natural):
 
     def kl(self, prior: NormalGamma) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: NormalGamma) -> Terms:
+        """The Gamma's, and those of the mean."""
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
-        mean = special.excess(prior.kappa / self.kappa) + prior.kappa * (
-            self.precision * distance**2
-        )
-        return 0.5 * mean + self.tau.kl(prior.tau)
+        square = 0.5 * prior.kappa * (self.precision * distance**2)
+        mean = Terms.normal(prior.kappa / self.kappa, 1, square)
+        return Terms.join(self.tau.kl_terms(prior.tau), mean)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

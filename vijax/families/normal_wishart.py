@@ -12,6 +12,7 @@ from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from ..numerics import linalg, special
+from ..numerics.terms import Terms
 from . import student
 from .gaussian import Gaussian
 from .gaussian_rows import GaussianMoments, statistics
@@ -230,12 +231,16 @@ class NormalWishart(Gaussian):
 
     def kl(self, prior: NormalWishart) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: NormalWishart) -> Terms:
+        """The Wishart's, and those of the mean."""
         wishart = self.wishart
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         white = linalg.tri_solve_vector(wishart.chol, distance)
-        quadratic = self.df * linalg.sum_last(white**2)
-        spread = self.dim * special.excess(prior.kappa / self.kappa)
-        return 0.5 * (spread + prior.kappa * quadratic) + wishart.kl(prior.wishart)
+        square = 0.5 * prior.kappa * (self.df * linalg.sum_last(white**2))
+        mean = Terms.normal(prior.kappa / self.kappa, self.dim, square)
+        return Terms.join(wishart.kl_terms(prior.wishart), mean)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

@@ -12,6 +12,7 @@ from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from ..batch import Batch
 from ..numerics import special
+from ..numerics.terms import Terms
 from . import diagonal_rows
 from .diagonal_rows import DiagonalMoments, diagonal_matrix
 from .gamma import Gamma
@@ -309,10 +310,14 @@ class SphericalNormalGamma(Gaussian):
 
     def kl(self, prior: SphericalNormalGamma) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: SphericalNormalGamma) -> Terms:
+        """The Gamma's, and those of the means."""
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
-        means = prior.kappa * (self.tau.mean[..., None] * distance**2)
-        each = special.excess(prior.kappa / self.kappa) + means
-        return 0.5 * jnp.sum(each, -1) + self.tau.kl(prior.tau)
+        square = 0.5 * prior.kappa * (self.tau.mean[..., None] * distance**2)
+        means = Terms.normal(prior.kappa / self.kappa, 1, square).merged()
+        return Terms.join(self.tau.kl_terms(prior.tau), means)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

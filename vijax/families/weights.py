@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..natural import Natural, divergences
+from ..numerics.terms import Terms
 
 _W = TypeVar("_W", bound="Weights")
 
@@ -79,10 +80,9 @@ class Weights(Natural):
         """KL(q || prior) in nats, called on the prior."""
         return jnp.sum(q.kl(self))
 
-    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`penalty`, and KL(q || last) in nats, called on the prior."""
-        penalty, move = divergences(q, self, last)
-        return penalty, move
+    def penalties(self, q: Any, last: Any) -> Terms:
+        """`penalty`, and KL(q || last): a row for each, called on the prior."""
+        return divergences(q, self, last)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(z)] in nats of rows with these statistics, called on q."""

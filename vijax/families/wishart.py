@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from .._pytree import pytree
 from ..numerics import linalg, special
+from ..numerics.terms import Terms
 
 
 @pytree
@@ -69,15 +70,21 @@ class Wishart:
 
     def kl(self, prior: Wishart) -> Float[Array, "*b"]:
         """KL in nats, as a sum of non-negative terms."""
-        df, df0 = self.df, prior.df
-        ratio = linalg.tri_solve(self.chol, prior.chol) * jnp.sqrt(df / df0)[..., None, None]
-        # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2, term by term
-        j = self._steps
-        left = df0[..., None] - j
-        logs = jnp.log1p(j * (df - df0)[..., None] / (df[..., None] * left))
-        steps = j * special.log_ratio(df, df0)[..., None] - left * logs
-        gaps = special.shape_gap(self._half_df, prior._half_df) + 0.5 * steps
-        return 0.5 * df0 * linalg.stein_loss(ratio) + linalg.sum_last(gaps)
+        return self.kl_terms(prior).total()
+
+    def kl_terms(self, prior: Wishart) -> Terms:
+        """Those of the d chi-squares, and of the ratio of the scatters."""
+        df, df0 = self.df[..., None], prior.df[..., None]
+        square, below = linalg.ratio_squares(self.chol, prior.chol)
+        scale, half = df / df0, 0.5 * df0
+        # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2; nothing for j = 0
+        j = self._steps[1:]
+        left = df0 - j
+        steps = j * special.log_ratio(df, df0) - left * jnp.log1p(j * (df - df0) / (df * left))
+        rest = jnp.concatenate([half * scale * below[..., None], 0.5 * steps], -1)
+        shape, ratio = self._half_df, scale * square
+        half = jnp.broadcast_to(half, ratio.shape)
+        return Terms(ratio, half, shape, prior._half_df, jnp.ones_like(shape), rest)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

@@ -61,7 +61,7 @@ class CAVI:
 
     def gains(self, q: Any, *lasts: Any) -> list[Float[Array, ""]]:
         """2 KL(q || last) in nats: what a step from `last` to `q` gained, near a fixed point."""
-        return [2.0 * move for move in divergences(q, *lasts)]
+        return list(2.0 * divergences(q, *lasts).total_by_product())
 
 
 @pytree

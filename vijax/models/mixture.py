@@ -16,6 +16,7 @@ from ..families.products import Shortcut, shortcut
 from ..families.weights import Weights
 from ..model import Conjugate, Expected
 from ..numerics import seeding, special
+from ..numerics.terms import Terms
 from .mixture_params import MixtureMoments, MixtureParams
 from .prediction import Prediction, check_labels
 
@@ -215,7 +216,8 @@ class Mixture(Prediction, Conjugate):
         """`penalty`, and KL(q || last) in nats."""
         weights = self.weights.penalties(q.weights, last.weights)
         components = self.components.penalties(q.components, last.components)
-        return weights[0] + components[0], weights[1] + components[1]
+        penalty, move = Terms.join(weights, components).total_by_product()
+        return penalty, move
 
     def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
         """log of the prior density in nats at a point, natural basis; 0 under the flat prior."""
