@@ -55,10 +55,14 @@ def _workload(name: str, quick: bool, present: list[str]) -> dict[str, Any]:
     begin, found, loads = time.perf_counter(), [], []
     for job in module.jobs(quick):
         job = {"peers": present, **job, "workload": name, "quick": quick}
-        tag = " ".join(str(v) for k, v in job.items() if k not in ("peers", "quick"))
+        tag = " ".join(str(v) for k, v in job.items() if k not in ("peers", "quick", "xla_flags"))
+        tag += " with XLA_FLAGS" * ("xla_flags" in job)
         print(f"{tag} ...", end=" ", flush=True)
         before = time.perf_counter()
         done = _job(job)
+        if "xla_flags" in job:
+            for entry in done["entries"]:
+                entry["case"] = workloads.SET + entry["case"]
         found += done["entries"]
         loads += done["load"]
         print(f"{time.perf_counter() - before:.0f} s", flush=True)
@@ -84,6 +88,8 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), env.get("PYTHONPATH", "")]),
     }
+    if "xla_flags" in job:
+        env["XLA_FLAGS"] = job["xla_flags"]
     if not job.get("accelerator"):
         env["JAX_PLATFORMS"] = "cpu"
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._host import as_floats, column_names, common_dtype, fetched, is_concrete, namespace, to_device
 from ._pytree import map_fields, pytree, replace, static
-from ._shards import on_auto_mesh, place, sharding_of_rows, to_auto
+from ._shards import on_auto_mesh, place, place_for_jit, sharding_of_rows, to_auto
 from .numerics import averages, linalg
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
@@ -35,12 +35,12 @@ class Batch:
     """
 
     x: Any
-    weight: Float[Array, "*b n"]
+    weight: Float[Array | np.ndarray, "*b n"]
     mask: Any = None
-    noise: Float[Array, "*b n d d"] | None = None
-    label: Int[Array, "*b n"] | None = None
-    group: Int[Array, "*b n"] | None = None
-    patterns: Bool[Array, "*b p d"] | None = None
+    noise: Float[Array | np.ndarray, "*b n d d"] | None = None
+    label: Int[Array | np.ndarray, "*b n"] | None = None
+    group: Int[Array | np.ndarray, "*b n"] | None = None
+    patterns: Bool[Array | np.ndarray, "*b p d"] | None = None
     names: tuple[str, ...] | None = static(default=None)
     sharding: NamedSharding | None = static(default=None)
 
@@ -69,6 +69,25 @@ class Batch:
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
         noise that is no covariance. Warns when float64 data lose their resolution in float32.
         """
+        return cls._of(place, data, weight, missing, mask, noise, label)
+
+    @classmethod
+    @on_auto_mesh
+    def for_jit(cls, data: Any) -> Batch:
+        """As `of`, for one use inside of a program: what is on the host stays there until then."""
+        return cls._of(place_for_jit, data)
+
+    @classmethod
+    def _of(
+        cls,
+        put: Callable[..., Any],
+        data: Any,
+        weight: Any = None,
+        missing: bool = False,
+        mask: Any = None,
+        noise: Any = None,
+        label: Any = None,
+    ) -> Batch:
         if isinstance(data, Batch):
             given = (weight, mask, noise, label)
             if missing or any(v is not None for v in given):
@@ -77,7 +96,7 @@ class Batch:
             sharding = data.sharding
             if is_concrete(*jax.tree.leaves(given)):
                 sharding = sharding_of_rows(given)
-            return cls(**_checked(sharding, **given), names=data.names, sharding=sharding)
+            return cls(**_checked(put, sharding, **given), names=data.names, sharding=sharding)
         data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
@@ -97,7 +116,7 @@ class Batch:
         if seen is not None:
             w = _without_empty_rows(w, seen)
         noise, label = _noise_of(noise, x, dtype), _label_of(label, n)
-        parts = _checked(sharding, x, w, seen, noise, label)
+        parts = _checked(put, sharding, x, w, seen, noise, label)
         return cls(**parts, names=names, sharding=sharding)
 
     def column(self, name: str) -> Batch:
@@ -143,6 +162,7 @@ _PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns")
 
 
 def _checked(
+    put: Callable[..., Any],
     sharding: NamedSharding | None,
     x: Any,
     weight: Any,
@@ -152,7 +172,7 @@ def _checked(
     group: Any = None,
     patterns: Any = None,
 ) -> dict[str, Any]:
-    """Values looked at where they can be, absent rows filled, everything on the device."""
+    """Values looked at where they can be, absent rows filled, everything where `put` puts it."""
     w, n = weight, _num_rows(x)
     if w.shape != (n,):
         raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
@@ -168,16 +188,16 @@ def _checked(
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             _check_finite(shown, column, w, seen)
-        filled[name] = place(_fill_absent(_fill_missing(column, w, seen), w), sharding)
+        filled[name] = put(_fill_absent(_fill_missing(column, w, seen), w), sharding)
     if group is None:
         group, patterns = _patterns_of(mask, noise)
     return {
         "x": filled if isinstance(x, dict) else filled[""],
-        "weight": place(w, sharding),
-        "mask": None if mask is None else jax.tree.map(lambda a: place(a, sharding), mask),
-        "noise": None if noise is None else place(_fill_absent(noise, w), sharding),
-        "label": None if label is None else place(label, sharding, jnp.int32),
-        "group": None if group is None else place(group, sharding, jnp.int32),
+        "weight": put(w, sharding),
+        "mask": None if mask is None else jax.tree.map(lambda a: put(a, sharding), mask),
+        "noise": None if noise is None else put(_fill_absent(noise, w), sharding),
+        "label": None if label is None else put(label, sharding, jnp.int32),
+        "group": None if group is None else put(group, sharding, jnp.int32),
         "patterns": patterns,
     }
 

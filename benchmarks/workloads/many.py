@@ -13,6 +13,7 @@ import vijax as vx
 from .. import ours, peers, problems
 from ..record import Entry, entries
 from ..timing import Timing, alternate, clock
+from . import SMALL_LOOPS
 
 TITLE = "1000 data sets of n = 200, d = 2, k = 5: many fits"
 TOLERANCES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -20,7 +21,7 @@ K = 5
 
 
 def jobs(quick: bool) -> list[dict[str, Any]]:
-    """By precision, devices and restarts; ragged sizes."""
+    """By precision, devices and restarts; float32 with XLA set for small fits too; ragged sizes."""
     kinds = [("float32", 1), ("float64", 1), ("float32", 2), ("float64", 2)]
     if quick:
         kinds = kinds[:1]
@@ -29,7 +30,9 @@ def jobs(quick: bool) -> list[dict[str, Any]]:
         for dtype, devices in kinds
         for restarts in ((1,) if quick or dtype == "float64" else (1, 10))
     ]
-    return equal + [{"part": "ragged", "dtype": d, "devices": n} for d, n in kinds]
+    small = [{**job, "xla_flags": SMALL_LOOPS} for job in equal if job["dtype"] == "float32"]
+    ragged = [{"part": "ragged", "dtype": d, "devices": n} for d, n in kinds]
+    return equal + ([] if quick else small) + ragged
 
 
 def run(job: dict[str, Any]) -> list[Entry]:
@@ -92,7 +95,7 @@ def _equal(job: dict[str, Any]) -> list[Entry]:
     fns["vijax"] = partial(ours_at, 1e-3)
     details["vijax"] = {**_quality(ours_at(1e-3), xs, count // share), "tol": 1e-3}
     times = alternate(fns, 1 if quick else 5, budget=10.0)
-    if job["devices"] == 1:
+    if job["devices"] == 1 and "xla_flags" not in job:
         times["vijax, plain vmap"] = _plain_vmap(xs, key, restarts)
     for entry in entries(
         times, case=case, dtype=dtype, unit="s", devices=job["devices"], details=details

@@ -20,7 +20,7 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     Where entries are missing, every column brings its own 1, twice: once for what the constant's
     rounding has lost.
     """
-    if not products.worthwhile(rows):
+    if not products.worthwhile(rows, at.mean.shape[0]):
         return None
     part = at.columns
     centre = jnp.mean(at.mean, 0)

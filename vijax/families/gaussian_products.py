@@ -16,7 +16,7 @@ from .products import Found, Shortcut
 
 def shortcut(at: Any, rows: Batch) -> Shortcut | None:
     """The moments `at` as coefficients of z_i z_j, z_i and 1; None for few rows, or parts of."""
-    if rows.mask is not None or not products.worthwhile(rows):
+    if rows.mask is not None or not products.worthwhile(rows, at.mean.shape[0]):
         return None
     d = rows.x.shape[1]
     centre = jnp.mean(at.mean, 0)

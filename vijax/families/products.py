@@ -18,7 +18,9 @@ from .._pytree import pytree, static
 from ..batch import Batch
 from ..numerics import linalg, special, sums
 
-_ROWS = 2048  # with fewer, nothing is gained
+# from so many rows on, or so many rows times components, something is gained; for n = 500, d = 2
+# (float32, float64) 1.2 and 1.3 times with 20 components, nothing with 6
+_ROWS, _FEWEST, _WORK = 2048, 256, 2**13
 _KEPT = 0.5  # the largest size of what cancels, over sqrt(1 / eps)
 _PER_ROOT = 8.0  # and over the root of the number of rows
 
@@ -108,9 +110,10 @@ def shortcut(moments: Any, rows: Batch) -> Shortcut | None:
     return None if own is None else own(rows)
 
 
-def worthwhile(rows: Batch) -> bool:
-    """Whether rows are many enough and known without noise."""
-    return rows.noise is None and rows.x.shape[0] >= _ROWS
+def worthwhile(rows: Batch, k: int) -> bool:
+    """Whether rows are known without noise, and many enough for k components."""
+    n = rows.x.shape[0]
+    return rows.noise is None and (n >= _ROWS or (n >= _FEWEST and n * k >= _WORK))
 
 
 def by_products(moments: ProductMoments, size: Float[Array, "k"], rows: Batch) -> Shortcut:

@@ -63,7 +63,9 @@ def several(
     count = num_problems * num_restarts
 
     def own(number: Array) -> Any:
-        return load(number // num_restarts), number % num_restarts
+        # that it is the first and only one is known before anything runs
+        restart = number % num_restarts if num_restarts > 1 else 0
+        return load(number // num_restarts), restart
 
     def first(number: Array) -> Any:
         model, batch, _, start = problem(*own(number))

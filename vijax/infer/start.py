@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key
 
 from .._host import as_floats, fetched, is_concrete, namespace, to_device
 from .._pytree import replace
-from .._shards import place, to_auto
+from .._shards import place_for_jit, to_auto
 from ..batch import Batch
 from ..natural import Natural
 from .annealed import Annealed, anneal
@@ -56,10 +56,10 @@ def read_rows(init: Any, weight: Any, active: Any, sharding: Any = None) -> tupl
     array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
         _check_labels(array, weight, active)
-        return "labels", place(array, sharding, jnp.int32)
+        return "labels", place_for_jit(array, sharding, jnp.int32)
     resp = as_floats("init", array)
     _check_responsibilities(resp, weight, active)
-    return "responsibilities", place(resp, sharding, weight.dtype)
+    return "responsibilities", place_for_jit(resp, sharding, weight.dtype)
 
 
 def make(
@@ -148,6 +148,8 @@ def _check_responsibilities(resp: Any, weight: Any, active: Array) -> None:
     if not is_concrete(resp, weight, active):
         return
     given, on = fetched(resp), np.asarray(active)
+    if on.all() and bool((given >= 0).all() & (abs(given.sum(-1) - 1.0) < 1e-3).all()):
+        return
     xp = namespace(given)
     values = xp.where(on, given, 0.0)
     # a row of weight 0 may hold anything

@@ -69,15 +69,18 @@ def kmeans_plus_plus(
     def closer(nearest: Float[Array, "n"], seed: Int[Array, ""]) -> Float[Array, "n"]:
         return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1))
 
+    def best_of(uniform: Array, nearest: Float[Array, "n"], mass: Float[Array, "n"]) -> Array:
+        drawn = jax.vmap(lambda u: choose_row(u, mass))(uniform)
+        left = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
+        return drawn[jnp.argmin(left)]
+
     def pick(nearest: Float[Array, "n"], own: tuple[Array, Any]) -> tuple[Array, Array]:
         uniform, fixed = own
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
         seed = choose_row(uniform[0], mass)
         if greedy is not None:
-            drawn = jax.vmap(lambda u: choose_row(u, mass))(uniform)
-            left = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
-            seed = jnp.where(greedy, drawn[jnp.argmin(left)], seed)
+            seed = lax.cond(greedy, lambda: best_of(uniform, nearest, mass), lambda: seed)
         seed = seed if fixed is None else jnp.where(fixed >= 0, fixed.astype(seed.dtype), seed)
         return closer(nearest, seed), seed
 
