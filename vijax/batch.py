@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,11 @@ from ._host import as_floats, column_names, common_dtype, fetched, is_concrete, 
 from ._pytree import map_fields, pytree, replace, static
 from ._shards import on_auto_mesh, place, place_for_jit, sharding_of_rows, to_auto
 from .numerics import averages, linalg
+
+if TYPE_CHECKING:
+    Rows = Array
+else:
+    Rows = Array | np.ndarray  # `for_jit` leaves on the host what programs will take
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
 
@@ -35,12 +40,12 @@ class Batch:
     """
 
     x: Any
-    weight: Float[Array | np.ndarray, "*b n"]
+    weight: Float[Rows, "*b n"]
     mask: Any = None
-    noise: Float[Array | np.ndarray, "*b n d d"] | None = None
-    label: Int[Array | np.ndarray, "*b n"] | None = None
-    group: Int[Array | np.ndarray, "*b n"] | None = None
-    patterns: Bool[Array | np.ndarray, "*b p d"] | None = None
+    noise: Float[Rows, "*b n d d"] | None = None
+    label: Int[Rows, "*b n"] | None = None
+    group: Int[Rows, "*b n"] | None = None
+    patterns: Bool[Rows, "*b p d"] | None = None
     names: tuple[str, ...] | None = static(default=None)
     sharding: NamedSharding | None = static(default=None)
 

@@ -58,13 +58,17 @@ class Terms:
 
     def total(self) -> Float[Array, "*b"]:
         """The divergences."""
-        return sum(linalg.sum_last(each) for each in self._each())
+        return _add([linalg.sum_last(each) for each in self._each()])
 
     def total_by_product(self) -> Float[Array, "*b"]:
         """The same for long rows: XLA then vectorises what leads to the sums."""
-        return sum(linalg.sum_by_product(each) for each in self._each())
+        return _add([linalg.sum_by_product(each) for each in self._each()])
 
     def _each(self) -> list[Float[Array, "*b m"]]:
         gaps = self.sign * special.shape_gap(self.shape, self.other)
         each = [self.weight * special.excess(self.ratio), gaps, self.rest]
         return [a for a in each if a.shape[-1]]
+
+
+def _add(parts: list[Array]) -> Array:
+    return sum(parts[1:], start=parts[0])
