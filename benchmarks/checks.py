@@ -218,7 +218,11 @@ def _many(results: dict[str, Any]) -> list[Check]:
         found = {
             settings + who: ratio(table, settings + case, "scikit-learn", who, "float32", devices)
             for settings in ("", SET)
-            for who in ("vijax to the same mean bound", "vijax")
+            for who in (
+                "vijax to the same mean bound",
+                "vijax Halving to the same mean bound",
+                "vijax",
+            )
         }
         note = "; ".join(f"{who}: {v:.1f}" for who, v in found.items() if v)
         same = _best(v for who, v in found.items() if not who.endswith("vijax"))
