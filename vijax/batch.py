@@ -64,17 +64,18 @@ class Batch:
         """From anything array-like with rows first; float64 stays float64 where it is enabled.
 
         `data` may be an array of any library, a list, a data frame (whose column names are kept),
-        or a dict of columns. Entries are missing where `mask` (like `data`) is False, or with
-        `missing=True` where they are NaN; a row without any entry gets weight 0. `noise` is
-        (n, d, d), or (n, d) for independent errors, in data units squared; `label` holds
-        integers, -1 where the component is unknown. Where an array is spread over devices by rows,
+        or a dict of columns; of a Batch, arrays stay where they are. Entries are missing where
+        `mask` (like `data`) is False, or with `missing=True` where they are NaN; a row without any
+        entry gets weight 0. `noise` is (n, d, d), or (n, d) for independent errors, in data units
+        squared; `label` holds integers, -1 where the component is unknown. Where an array is spread over devices by rows,
         all others are put beside it.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
         noise that is no covariance. Warns when float64 data lose their resolution in float32.
         """
-        return cls._of(place, data, weight, missing, mask, noise, label)
+        put = place_for_jit if isinstance(data, Batch) else place
+        return cls._of(put, data, weight, missing, mask, noise, label)
 
     @classmethod
     @on_auto_mesh

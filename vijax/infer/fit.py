@@ -145,7 +145,7 @@ def _prepare(
     The columns' names are taken off: another name must not be another program.
     """
     _check_kinds(model, method, stop)
-    batch = getattr(model, "read", Batch.for_jit)(data)
+    batch = getattr(model, "read", Batch.of)(Batch.for_jit(data))
     dtype = batch.weight.dtype
     model, method = strong(model, dtype), strong(method, dtype)
     model.check(batch, method.point)

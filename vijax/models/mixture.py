@@ -65,7 +65,7 @@ class Mixture(Prediction, Conjugate):
     def read(self, data: Any) -> Batch:
         """Rows in the form that the components take; TypeError if those are none."""
         _check_parts(self)
-        return self.components.read(Batch.for_jit(data))
+        return self.components.read(Batch.of(data))
 
     def check(self, batch: Batch, point: bool) -> None:
         """Raise ValueError if data and prior, or prior and method, do not go together."""
