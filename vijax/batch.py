@@ -67,8 +67,8 @@ class Batch:
         or a dict of columns; of a Batch, arrays stay where they are. Entries are missing where
         `mask` (like `data`) is False, or with `missing=True` where they are NaN; a row without any
         entry gets weight 0. `noise` is (n, d, d), or (n, d) for independent errors, in data units
-        squared; `label` holds integers, -1 where the component is unknown. Where an array is spread over devices by rows,
-        all others are put beside it.
+        squared; `label` holds integers, -1 where the component is unknown. Where an array is spread
+        over devices by rows, all others are put beside it.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
