@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _SHORT = 0.1  # seconds
+_QUIET = 0.05  # seconds: as long as threads of what ran before may spin
+_REPEATS = 5  # timed calls of a short one
 
 
 @dataclass
@@ -54,8 +56,8 @@ def alternate(
     """Each of `fns` once to warm up, then in turn for `rounds` rounds.
 
     One whose timed runs have taken more than `budget` seconds has no more of them; one that fails
-    keeps its message as `error`. With `warm=False` the first call is a timed run. One that takes
-    less than a tenth of a second is called once more, untimed, right before each timed run.
+    keeps its message as `error`. With `warm=False` the first call is a timed run. A run of one
+    that takes less than a tenth of a second is the median of five calls, after some untimed ones.
     """
     times = {name: Timing() for name in fns}
     last: dict[str, float] = {}
@@ -65,9 +67,8 @@ def alternate(
             if timing.error or sum(timing.runs) > budget:
                 continue
             try:
-                if timing.first is not None and last[name] < _SHORT:
-                    clock(fn)  # what ran before may still hold caches and threads
-                seconds, timing.output = clock(fn)
+                short = timing.first is not None and last[name] < _SHORT
+                seconds, timing.output = _quiet(fn) if short else clock(fn)
             except Exception as error:  # a peer's failure is a result, not the end of the run
                 timing.error = message(error)
                 continue
@@ -77,6 +78,15 @@ def alternate(
             if turn or not warm:
                 timing.runs.append(seconds)
     return times
+
+
+def _quiet(fn: Callable[[], Any]) -> tuple[float, Any]:
+    """A short call by itself: what ran before may still hold caches and threads."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _QUIET:
+        clock(fn)
+    runs = [clock(fn) for _ in range(_REPEATS)]
+    return statistics.median(seconds for seconds, _ in runs), runs[-1][1]
 
 
 def slopes(

@@ -9,6 +9,7 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import map_fields
+from vijax.natural import divergences
 
 from ..table import FAMILIES, SPREADS, leaves_close, names
 
@@ -86,6 +87,13 @@ def test_kl_is_never_negative_and_zero_at_itself(family, rng):
         nearby = q + q * 1e-8
         assert (nearby.kl(q) > -1e-14).all()
         assert (nearby.kl(q) < 1e-12).all()
+
+
+def test_terms_add_up_to_the_divergence(family, rng):
+    q, first, second = (family.make(rng) for _ in range(3))
+    np.testing.assert_allclose(q.kl_terms(first).total(), q.kl(first), rtol=1e-12)
+    rows = divergences(q, first, second).total_by_product()
+    np.testing.assert_allclose(rows, [jnp.sum(q.kl(p)) for p in (first, second)], rtol=1e-10)
 
 
 def test_log_ratio_is_the_difference_of_log_normalizers(family, rng):
