@@ -99,8 +99,9 @@ def slopes(
 ) -> dict[str, Timing]:
     """Seconds per iteration: the difference of two runs of few and of more iterations.
 
-    What a call costs besides its iterations cancels. Those named in `again` compile for each
-    number of iterations, so both numbers are warmed up. `output` is that of the short run.
+    What a call costs besides its iterations cancels; it is more in the first call after another
+    tool's, so that one is not timed. Those named in `again` compile for each number of iterations,
+    so both numbers are warmed up. `output` is that of the short run.
     """
     times = {name: Timing() for name in fns}
     spent = dict.fromkeys(fns, 0.0)
@@ -111,7 +112,9 @@ def slopes(
                 continue
             try:
                 short, out = clock(lambda fn=fn, few=few: fn(few))
-                if turn == 0:
+                if turn:
+                    short, _ = clock(lambda fn=fn, few=few: fn(few))
+                else:
                     timing.first, timing.output = short, out
                     if name in again:
                         clock(lambda fn=fn, more=more: fn(more))
