@@ -116,11 +116,8 @@ def strong(tree: Any, dtype: Any) -> Any:
     """
 
     def one(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and leaf.dtype == dtype and not leaf.weak_type:
-            return leaf
-        if type(leaf) in (float, int):
-            return np.asarray(leaf, dtype if type(leaf) is float else np.int32)
-        kind = getattr(leaf, "dtype", None) or np.result_type(leaf)
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        kind = leaf.dtype
         if jnp.issubdtype(kind, jnp.floating):
             kind = dtype
         elif jnp.issubdtype(kind, jnp.integer):

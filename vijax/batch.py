@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,13 +13,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._host import as_floats, column_names, common_dtype, fetched, is_concrete, namespace, to_device
 from ._pytree import map_fields, pytree, replace, static
-from ._shards import on_auto_mesh, place, place_for_jit, sharding_of_rows, to_auto
+from ._shards import on_auto_mesh, place_for_jit, sharding_of_rows, to_auto
 from .numerics import averages, linalg
 
 if TYPE_CHECKING:
-    Rows = Array
+    _Rows = Array
 else:
-    Rows = Array | np.ndarray  # `for_jit` leaves on the host what programs will take
+    _Rows = Array | np.ndarray  # `for_jit` leaves on the host what programs will take
 
 _ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
 
@@ -40,12 +40,12 @@ class Batch:
     """
 
     x: Any
-    weight: Float[Rows, "*b n"]
+    weight: Float[_Rows, "*b n"]
     mask: Any = None
-    noise: Float[Rows, "*b n d d"] | None = None
-    label: Int[Rows, "*b n"] | None = None
-    group: Int[Rows, "*b n"] | None = None
-    patterns: Bool[Rows, "*b p d"] | None = None
+    noise: Float[_Rows, "*b n d d"] | None = None
+    label: Int[_Rows, "*b n"] | None = None
+    group: Int[_Rows, "*b n"] | None = None
+    patterns: Bool[_Rows, "*b p d"] | None = None
     names: tuple[str, ...] | None = static(default=None)
     sharding: NamedSharding | None = static(default=None)
 
@@ -74,25 +74,17 @@ class Batch:
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
         noise that is no covariance. Warns when float64 data lose their resolution in float32.
         """
-        put = place_for_jit if isinstance(data, Batch) else place
-        return cls._of(put, data, weight, missing, mask, noise, label)
+        batch = cls._read(data, weight, missing, mask, noise, label)
+        return batch if isinstance(data, Batch) else jax.tree.map(to_device, batch)
 
     @classmethod
-    @on_auto_mesh
     def for_jit(cls, data: Any) -> Batch:
         """As `of`, for one use inside of a program: what is on the host stays there until then."""
-        return cls._of(place_for_jit, data)
+        return cls._read(data, None, False, None, None, None)
 
     @classmethod
-    def _of(
-        cls,
-        put: Callable[..., Any],
-        data: Any,
-        weight: Any = None,
-        missing: bool = False,
-        mask: Any = None,
-        noise: Any = None,
-        label: Any = None,
+    def _read(
+        cls, data: Any, weight: Any, missing: bool, mask: Any, noise: Any, label: Any
     ) -> Batch:
         if isinstance(data, Batch):
             given = (weight, mask, noise, label)
@@ -102,7 +94,7 @@ class Batch:
             sharding = data.sharding
             if is_concrete(*jax.tree.leaves(given)):
                 sharding = sharding_of_rows(given)
-            return cls(**_checked(put, sharding, **given), names=data.names, sharding=sharding)
+            return cls(**_checked(sharding, **given), names=data.names, sharding=sharding)
         data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
@@ -122,7 +114,7 @@ class Batch:
         if seen is not None:
             w = _without_empty_rows(w, seen)
         noise, label = _noise_of(noise, x, dtype), _label_of(label, n)
-        parts = _checked(put, sharding, x, w, seen, noise, label)
+        parts = _checked(sharding, x, w, seen, noise, label)
         return cls(**parts, names=names, sharding=sharding)
 
     def column(self, name: str) -> Batch:
@@ -168,7 +160,6 @@ _PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns")
 
 
 def _checked(
-    put: Callable[..., Any],
     sharding: NamedSharding | None,
     x: Any,
     weight: Any,
@@ -178,7 +169,7 @@ def _checked(
     group: Any = None,
     patterns: Any = None,
 ) -> dict[str, Any]:
-    """Values looked at where they can be, absent rows filled, everything where `put` puts it."""
+    """Values looked at where they can be, absent rows filled, what is spread put in its place."""
     w, n = weight, _num_rows(x)
     if w.shape != (n,):
         raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
@@ -194,16 +185,16 @@ def _checked(
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             _check_finite(shown, column, w, seen)
-        filled[name] = put(_fill_absent(_fill_missing(column, w, seen), w), sharding)
+        filled[name] = place_for_jit(_fill_absent(_fill_missing(column, w, seen), w), sharding)
     if group is None:
         group, patterns = _patterns_of(mask, noise)
     return {
         "x": filled if isinstance(x, dict) else filled[""],
-        "weight": put(w, sharding),
-        "mask": None if mask is None else jax.tree.map(lambda a: put(a, sharding), mask),
-        "noise": None if noise is None else put(_fill_absent(noise, w), sharding),
-        "label": None if label is None else put(label, sharding, jnp.int32),
-        "group": None if group is None else put(group, sharding, jnp.int32),
+        "weight": place_for_jit(w, sharding),
+        "mask": None if mask is None else jax.tree.map(lambda a: place_for_jit(a, sharding), mask),
+        "noise": None if noise is None else place_for_jit(_fill_absent(noise, w), sharding),
+        "label": None if label is None else place_for_jit(label, sharding, jnp.int32),
+        "group": None if group is None else place_for_jit(group, sharding, jnp.int32),
         "patterns": patterns,
     }
 

@@ -75,7 +75,7 @@ class Wishart:
     def kl_terms(self, prior: Wishart) -> Terms:
         """Those of the d chi-squares, and of the ratio of the scatters."""
         df, df0 = self.df[..., None], prior.df[..., None]
-        square, below = linalg.ratio_squares(self.chol, prior.chol)
+        square, below = linalg.triangle_squares(linalg.tri_solve(self.chol, prior.chol))
         scale, half = df / df0, 0.5 * df0
         # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2; nothing for j = 0
         j = self._steps[1:]

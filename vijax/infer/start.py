@@ -148,17 +148,11 @@ def _check_responsibilities(resp: Any, weight: Any, active: Array) -> None:
     if not is_concrete(resp, weight, active):
         return
     given, on = fetched(resp), np.asarray(active)
-    if on.all() and bool((given >= 0).all() & (abs(given.sum(-1) - 1.0) < 1e-3).all()):
-        return
-    xp = namespace(given)
-    values = xp.where(on, given, 0.0)
-    # a row of weight 0 may hold anything
-    values = xp.where(
-        (fetched(weight) > 0)[:, None], values, np.eye(k, dtype=given.dtype)[np.argmax(on)]
-    )
-    off = abs(values.sum(-1) - 1.0)
-    if not bool((xp.isfinite(values) & (values >= 0)).all() & (off < 1e-3).all()):
-        row = int(xp.where(xp.isfinite(off), off, xp.inf).argmax())
+    values = given if on.all() else namespace(given).where(on, given, 0.0)
+    good = (values >= 0).all(-1) & (abs(values.sum(-1) - 1.0) < 1e-3)  # NaN is neither
+    bad = (fetched(weight) > 0) & ~good  # a row of weight 0 may hold anything
+    if bool(bad.any()):
+        row = int(bad.argmax())
         raise ValueError(
             "init: responsibilities must be >= 0 and sum to one over the components that are "
             "switched on, in every row; "

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
@@ -341,13 +340,9 @@ def _check_parts(model: Mixture) -> None:
             f"{model.components!r:.80}"
         )
     leaves, structure = jax.tree.flatten(model.components)
-    k = _members(structure, tuple((a.shape, a.dtype) for a in map(_array, leaves)))
+    k = _members(structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves))
     if k and k[0] != model.num_components:
         raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")
-
-
-def _array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
 
 
 @lru_cache(maxsize=1024)

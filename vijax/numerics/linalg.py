@@ -70,32 +70,19 @@ def from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
     return matmul(chol, chol.mT)
 
 
-def ratio_squares(
-    chol: Float[Array, "*b d d"], other: Float[Array, "*b d d"]
+def triangle_squares(
+    low: Float[Array, "*b d d"],
 ) -> tuple[Float[Array, "*b d"], Float[Array, "*b"]]:
-    """Squares of R = L^-1 L0, both lower triangular: the diagonal, and the sum of those below it.
-
-    With them, tr(M) - d - log|M| for M = R R^T is their sum less d and the logs of the diagonal.
-    """
-    d = chol.shape[-1]
+    """Squares of the entries of a lower triangle: the diagonal, and the sum of those below it."""
+    square, d = low**2, low.shape[-1]
     if d > _SMALL:
-        square = tri_solve(chol, other) ** 2
         return diagonal(square), jnp.sum(jnp.tril(square, -1), (-2, -1))
-    ratio: dict[tuple[int, int], Array] = {}
-    for j in range(d):
-        for i in range(j, d):
-            rest = other[..., i, j] - sum(chol[..., i, m] * ratio[m, j] for m in range(j, i))
-            ratio[i, j] = rest / chol[..., i, i]
-    below = [r**2 for (i, j), r in ratio.items() if i > j]
-    zero = jnp.zeros_like(ratio[0, 0])
-    return jnp.stack([ratio[i, i] ** 2 for i in range(d)], -1), sum(below, start=zero)
+    zero = jnp.zeros_like(square[..., 0, 0])
+    below = sum((square[..., i, j] for i in range(d) for j in range(i)), start=zero)
+    return diagonal(square), below
 
 
 def stein_loss(ratio: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
     """tr(M) - d - log|M| for M = R R^T, R lower triangular: a sum of non-negative terms."""
-    square = ratio**2
-    total = sum_last(special.excess(diagonal(square)))
-    d = ratio.shape[-1]
-    if d > _SMALL:
-        return total + jnp.sum(jnp.tril(square, -1), (-2, -1))
-    return sum((square[..., i, j] for i in range(d) for j in range(i)), start=total)
+    square, below = triangle_squares(ratio)
+    return sum_last(special.excess(square)) + below
