@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sklearn.datasets import make_blobs
+
 from vijax import datasets
 
 
@@ -32,3 +34,17 @@ def test_normal_draws():
     assert abs(x.mean() - 10.0) < 0.05
     assert abs(x.std() - 2.5) < 0.05
     np.testing.assert_array_equal(datasets.normal_draws(5), datasets.normal_draws(5))
+
+
+def test_wide_clusters_are_the_blobs_of_scikit_learn():
+    x, labels = make_blobs(500, centers=3, cluster_std=3.0, random_state=42)
+    rows, mine = datasets.wide_clusters()
+    np.testing.assert_array_equal(rows, x[:, ::-1])
+    np.testing.assert_array_equal(mine, labels)
+
+
+def test_long_clusters_have_directions_of_their_own():
+    x, labels = datasets.long_clusters(20_000)
+    np.testing.assert_allclose(np.bincount(labels) / 20_000, [0.25, 0.35, 0.4], atol=0.02)
+    correlations = [np.corrcoef(x[labels == k].T)[0, 1] for k in range(3)]
+    np.testing.assert_allclose(correlations, [0.894, -0.743, 0.135], atol=0.02)

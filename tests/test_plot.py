@@ -1,13 +1,17 @@
 """Figures show what they say, and leave the caller's state alone."""
 
+import sys
+
 import jax
 import matplotlib
 import numpy as np
 import pandas as pd
+import plotly.graph_objects
 import pytest
 
 import vijax as vx
 from vijax.extras import plot
+from vijax.extras.plot import style
 
 from .data import clusters
 
@@ -77,9 +81,37 @@ def test_every_weight_is_drawn(fitted):
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], fit.q.weights.mean)
 
 
-def test_colours_are_distinct_and_the_same_everywhere():
-    assert len({plot.colour(k) for k in range(8)}) == 8
-    assert plot.colour(3) == plot.colour(3 + 8)
+def test_thirty_components_look_different():
+    """Colour and line, colour and filling: no two of thirty are alike, in either backend."""
+    for kind in (style.line, style.dash, style.filling):
+        assert len({(style.colour(k), kind(k)) for k in range(30)}) == 30
+
+
+def as_light(colour):
+    return np.array(matplotlib.colors.to_rgb(colour)) ** 2.2
+
+
+# sRGB in linear light to the cones of a dichromat (Vienot, Brettel & Mollon 1999)
+DICHROMATS = {
+    "protan": [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]],
+    "deutan": [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]],
+}
+
+
+@pytest.mark.parametrize("kind", DICHROMATS)
+def test_colours_are_told_apart_without_red_or_green(kind):
+    seen = np.array([DICHROMATS[kind] @ as_light(plot.colour(k)) for k in range(8)])
+    shown = np.clip(seen, 0.0, 1.0) ** (1 / 2.2)
+    apart = np.linalg.norm(shown[:, None] - shown[None], axis=-1)
+    assert apart[np.triu_indices(8, 1)].min() > 0.1
+
+
+def test_mixed_colours_are_those_of_the_components():
+    sure = plot.blend(np.eye(10))
+    expected = [matplotlib.colors.to_rgb(plot.colour(k)) for k in range(10)]
+    np.testing.assert_allclose(sure, expected, atol=1e-12)
+    half = plot.blend([[0.5, 0.5]])[0]
+    np.testing.assert_allclose(half**2.2, (as_light(plot.colour(0)) + as_light(plot.colour(1))) / 2)
 
 
 def test_a_given_axes_is_used_and_returned(fitted):
@@ -89,6 +121,9 @@ def test_a_given_axes_is_used_and_returned(fitted):
     assert plot.plot_mixture(fit.q, x, ax=axes[0]) is axes[0]
     assert plot.plot_elbo(fit, ax=axes[1]) is axes[1]
     assert plot.plot_weights(fit.q, ax=axes[2]) is axes[2]
+    assert plot.plot_restarts(fit, ax=axes[1]) is axes[1]
+    resp = vx.GaussianMixture.from_data(x, 5).responsibilities(fit.q, x)
+    assert plot.plot_responsibilities(resp, ax=axes[2]) is axes[2]
     assert plt.get_fignums() == figures
 
 
@@ -103,3 +138,159 @@ def test_frames_holes_and_noise_are_drawn(rng):
     drawn = np.asarray(ax.collections[0].get_offsets())
     assert np.isfinite(drawn).all(1).sum() == 95
     assert len(plot.plot_weights(fit.q).patches) == 3
+
+
+def test_rows_have_the_colours_of_their_components(fitted):
+    x, fit = fitted
+    resp = vx.GaussianMixture.from_data(x, 5).responsibilities(fit.q, x)
+    ax = plot.plot_mixture(fit.q, x, responsibilities=resp)
+    np.testing.assert_allclose(ax.collections[0].get_facecolors()[:, :3], plot.blend(resp))
+    with pytest.raises(ValueError, match="responsibilities: expected one row for each of 100"):
+        plot.plot_mixture(fit.q, x, responsibilities=resp[:10])
+
+
+def test_responsibilities_are_shares_of_every_row(rng):
+    resp = rng.dirichlet(0.3 * np.ones(12), size=40)
+    ax = plot.plot_responsibilities(resp)
+    order = np.lexsort((-resp.max(1), resp.argmax(1)))
+    used = np.flatnonzero(resp.mean(0) >= 0.01)
+    shares = [patch.get_data().values - patch.get_data().baseline for patch in ax.patches]
+    np.testing.assert_allclose(np.stack(shares[:-1], 1), resp[order][:, used], atol=1e-12)
+    np.testing.assert_allclose(np.sum(shares, 0), 1.0)
+    with pytest.raises(ValueError, match="resp: expected responsibilities"):
+        plot.plot_responsibilities(resp[0])
+
+
+def test_pairs_show_every_pair_and_column(fitted):
+    x, fit = fitted
+    axes = plot.plot_pairs(fit.q, x, names=["a", "b", "c"])
+    assert axes.shape == (3, 3)
+    assert [[ax.axison for ax in row] for row in axes] == np.tri(3, dtype=bool).tolist()
+    assert [ax.get_xlabel() for ax in axes[-1]] == ["a", "b", "c"]
+    points = np.asarray(axes[2, 1].collections[0].get_offsets())
+    np.testing.assert_allclose(points, x[:, [1, 2]])
+    shown = np.flatnonzero(np.asarray(fit.q.weights.mean) >= 0.01)
+    assert len(axes[1, 1].lines) == len(shown)
+    some = plot.plot_pairs(fit.q, x, columns=[2, 0])
+    assert [ax.get_xlabel() for ax in some[-1]] == ["x2", "x0"]
+    with pytest.raises(ValueError, match="columns: expected 2 to 8"):
+        plot.plot_pairs(fit.q, x, columns=[1])
+    with pytest.raises(ValueError, match="ax: expected an array of axes"):
+        plot.plot_pairs(fit.q, x, ax=axes[:2])
+
+
+def test_every_restart_has_its_status_and_bound(rng):
+    x = clusters(rng, n=60, k=2)[0]
+    fit = vx.fit(
+        vx.GaussianMixture.flat(6, 2), x, key=jax.random.key(1), num_restarts=12, method=vx.EM()
+    )
+    ax = plot.plot_restarts(fit)
+    statuses = np.asarray(fit.statuses)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    counts = {f"{(statuses == s).sum()} {vx.Status(s).name}" for s in np.unique(statuses)}
+    assert counts | {"returned"} == set(names)
+    assert len(counts) > 1
+    drawn = sum(len(line.get_xdata()) for line in ax.lines)
+    assert drawn == 12 + 1
+    assert ax.lines[-1].get_ydata()[0] == float(fit.elbo)
+
+
+def test_restarts_without_a_bound_stand_at_the_edge():
+    def run(x):
+        model = vx.GaussianMixture.flat(2, 2)
+        return vx.fit(model, x, key=jax.random.key(0), num_restarts=3, method=vx.EM())
+
+    fit = jax.jit(run)(np.full((10, 2), np.nan))
+    ax = plot.plot_restarts(fit)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["3 NON_FINITE"]
+
+
+def test_every_number_of_components_is_drawn(rng):
+    x = clusters(rng, n=150, k=3)[0]
+    found = vx.select_num_components(x, [4, 1, 2, 3], key=jax.random.key(0), num_restarts=4)
+    ax = plot.plot_num_components(found)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.asarray(found.score)[[1, 2, 3, 0]])
+    assert ax.lines[1].get_xdata()[0] == found.best
+    assert "relabellings" in ax.get_ylabel()
+
+
+def test_contours_of_the_exact_posterior_hold_the_stated_mass():
+    x = vx.datasets.normal_draws(20)
+    prior = {"mean": 0.0, "kappa": 0.01, "shape": 0.01, "rate": 0.01}
+    exact = vx.NormalGammaExact.with_prior(**prior).posterior(x)
+    model = vx.FactorisedGaussian.with_prior(**prior)
+    path = vx.trajectory(model, x, num_iters=4)
+    ax = plot.plot_q_vs_exact(path.q, exact, masses=(0.8,))
+    contours = [c for c in ax.collections if isinstance(c, matplotlib.contour.QuadContourSet)]
+    assert len(contours) == 2 + 4  # the exact one filled and drawn, four iterates
+    draws = exact.sample(jax.random.key(0), (20_000,))
+    points = np.stack([draws.mean, draws.precision], 1)
+    inside = sum(path.contains_points(points).sum() for path in contours[1].get_paths())
+    assert abs(inside / 20_000 - 0.8) < 0.01
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("mean", "precision")
+    assert plot.plot_q_vs_exact(jax.tree.map(lambda a: a[-1], path.q), exact, ax=ax) is ax
+
+
+@pytest.mark.parametrize("responsible", [False, True])
+def test_plotly_draws_the_same_mixture(fitted, responsible):
+    x, fit = fitted
+    resp = vx.GaussianMixture.from_data(x, 5).responsibilities(fit.q, x) if responsible else None
+    figure = plot.plot_mixture(
+        fit.q, x, columns=(2, 0), sigmas=(2.0,), responsibilities=resp, backend="plotly"
+    )
+    rows = figure.data[0]
+    np.testing.assert_allclose(np.stack([rows.x, rows.y], 1), x[:, [2, 0]])
+    curves = [trace for trace in figure.data if trace.mode == "lines"]
+    shown = np.argsort(-np.asarray(fit.q.weights.mean), kind="stable")
+    for k, curve in zip(map(int, shown), curves, strict=False):
+        pick = np.ix_([2, 0], [2, 0])
+        covariance = np.asarray(fit.q.components.covariance)[k][pick]
+        points = np.stack([curve.x, curve.y], 1)[:-1]
+        mean = np.asarray(fit.q.components.mean)[k, [2, 0]]
+        np.testing.assert_allclose(distance(points, mean, covariance), 2.0, rtol=1e-5)
+        assert curve.line.color == plot.colour(k)
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("x2", "x0")
+    if responsible:
+        first = ", ".join(rows.marker.color[:2])
+        expected = (255 * plot.blend(resp[:2])).round().astype(int)
+        assert first == ", ".join(f"rgb({r},{g},{b})" for r, g, b in expected)
+
+
+def test_plotly_draws_every_restart_and_weight(fitted):
+    _, fit = fitted
+    figure = plot.plot_elbo(fit, backend="plotly")
+    assert len(figure.data) == 4
+    best = np.asarray(fit.elbo_trace)
+    last = int(np.isfinite(np.asarray(fit.runs.elbo_trace)).sum(1).max())
+    np.testing.assert_array_equal(figure.data[-1].y, best[:last])
+    assert [trace.name for trace in figure.data[:3]] == [
+        f"restart {i}, {vx.Status(int(s)).name}" for i, s in enumerate(fit.statuses)
+    ]
+    bars = plot.plot_weights(fit.q, backend="plotly").data[0]
+    np.testing.assert_allclose(bars.y, fit.q.weights.mean)
+    np.testing.assert_allclose(bars.error_y.array, fit.q.weights.sd)
+
+
+def test_plotly_draws_into_a_given_figure(fitted):
+    x, fit = fitted
+    figure = plotly.graph_objects.Figure()
+    assert plot.plot_weights(fit.q, ax=figure, backend="plotly") is figure
+    line = x[:, :1]
+    alone = vx.fit(
+        vx.GaussianMixture.from_data(line, 1), line, init="random", key=jax.random.key(0)
+    )
+    with pytest.raises(ValueError, match="backend: data with one column"):
+        plot.plot_mixture(alone.q, line, backend="plotly")
+    with pytest.raises(ValueError, match='backend: expected "matplotlib" or "plotly"'):
+        plot.plot_elbo(fit, backend="bokeh")
+
+
+def test_a_library_that_is_not_there_is_named(fitted, monkeypatch):
+    _, fit = fitted
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match="pip install"):
+        plot.plot_elbo(fit, backend="plotly")
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match="pip install"):
+        plot.plot_elbo(fit)

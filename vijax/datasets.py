@@ -25,6 +25,33 @@ def three_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray
     return rows, labels
 
 
+def wide_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
+    """Three round clusters of one size in the plane, sd 3, two of them close: (n, 2), labels (n,).
+
+    The points of scikit-learn's `make_blobs(n, centers=3, cluster_std=3, random_state=seed)`, with
+    the columns in reverse.
+    """
+    rng = np.random.RandomState(seed)  # noqa: NPY002
+    means = rng.uniform(-10.0, 10.0, size=(3, 2))
+    counts = [n // 3 + (k < n % 3) for k in range(3)]
+    parts = zip(means, counts, strict=True)
+    rows = np.concatenate([rng.normal(mean, 3.0, size=(count, 2)) for mean, count in parts])
+    order = np.arange(n)
+    rng.shuffle(order)
+    return rows[order, ::-1], np.repeat(np.arange(3), counts)[order]
+
+
+def long_clusters(n: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three long clusters in the plane, each in a direction of its own: (n, 2), labels (n,)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size=n, p=[0.25, 0.35, 0.4])
+    means = np.array([[5.0, 5.0], [0.0, 10.0], [10.0, 11.0]])
+    roots = np.array(
+        [[[2.0, 0.0], [1.2, 0.6]], [[1.5, 0.0], [-1.0, 0.9]], [[0.8, 0.0], [0.3, 2.2]]]
+    )
+    return means[labels] + np.einsum("nij,nj->ni", roots[labels], rng.normal(size=(n, 2))), labels
+
+
 def normal_draws(n: int = 100, mean: float = 10.0, sd: float = 2.5, seed: int = 0) -> np.ndarray:
     """n draws from a normal, (n,)."""
     return np.random.default_rng(seed).normal(mean, sd, n)

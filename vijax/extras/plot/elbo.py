@@ -1,0 +1,58 @@
+"""The objective along the iterations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...infer.result import Result, Status
+from . import style
+
+
+def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") -> Any:
+    """The objective of every restart against the iteration; the returned run in black.
+
+    The vertical range starts where the worst run stands after three iterations, so that the first
+    jump does not flatten the rest. Runs that did not converge are dashed.
+    """
+    plotly = style.check_backend(backend)
+    runs = result.runs
+    traces = np.asarray(result.elbo_trace)[None] if runs is None else np.asarray(runs.elbo_trace)
+    last = max(int(np.isfinite(traces).sum(1).max()), 2)
+    early = traces[:, min(3, last - 1)]
+    low, high = np.nanmin(early), np.nanmax(traces)
+    span = (low, high + 0.05 * (high - low)) if np.isfinite(low) and high > low else None
+    title = "objective (nats)" if result.point else "ELBO (nats)"
+    if plotly:
+        return _with_plotly(result, traces, last, span, title, ax)
+    ax = style.axes_of(ax)
+    for trace, status in zip(traces, np.asarray(result.statuses), strict=True):
+        look = "-" if status == Status.CONVERGED else "--"
+        ax.plot(1 + np.arange(len(trace)), trace, look, color="0.7", linewidth=0.8)
+    best = np.asarray(result.elbo_trace)
+    ax.plot(1 + np.arange(len(best)), best, color="black", linewidth=1.8, label="returned")
+    if span is not None:
+        ax.set_ylim(*span)
+    ax.set_xlim(1, last)
+    ax.set(xlabel="iteration", ylabel=title)
+    ax.legend(loc="lower right", frameon=False)
+    return ax
+
+
+def _with_plotly(
+    result: Result, traces: np.ndarray, last: int, span: Any, title: str, ax: Any
+) -> Any:
+    go, figure = style.plotly_of(ax)
+    steps = 1 + np.arange(last)
+    for i, (trace, status) in enumerate(zip(traces, np.asarray(result.statuses), strict=True)):
+        dash = "solid" if status == Status.CONVERGED else "dash"
+        look = {"color": "#b3b3b3", "width": 1, "dash": dash}
+        name = f"restart {i}, {Status(int(status)).name}"
+        figure.add_trace(
+            go.Scatter(x=steps, y=trace[:last], mode="lines", line=look, name=name)
+        ).update_traces(showlegend=False, selector={"name": name})
+    best = np.asarray(result.elbo_trace)[:last]
+    look = {"color": "black", "width": 2}
+    figure.add_trace(go.Scatter(x=steps, y=best, mode="lines", line=look, name="returned"))
+    return figure.update_layout(xaxis_title="iteration", yaxis_title=title, yaxis_range=span)

@@ -1,0 +1,171 @@
+"""Rows and components in one or two columns of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._host import column_names
+from ...batch import Batch
+from ...models.mixture_params import MixtureMoments, MixtureParams
+from . import style
+
+_GREY = "#999999"
+
+
+class Scene(NamedTuple):
+    """What there is to draw: rows (n, d), components that count, names of columns."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    shown: list[int]
+    names: list[str]
+
+
+def plot_mixture(
+    q: MixtureParams | MixtureMoments,
+    x: Any,
+    *,
+    columns: tuple[int, int] = (0, 1),
+    names: Sequence[str] | None = None,
+    responsibilities: Any = None,
+    min_weight: float = 0.01,
+    sigmas: Sequence[float] = (1.0, 2.0),
+    ax: Any = None,
+    backend: str = "matplotlib",
+) -> Any:
+    """Rows and the components with weight >= `min_weight`, in two columns of the data.
+
+    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations; after EM
+    give `q.point()`, as to `plot_weights`, for contours of the estimate. With `responsibilities`
+    (n, k) every row has the colours of its components, mixed. More than eight components have
+    their numbers beside them. Data with one column are shown as a histogram with the density of
+    each component.
+    """
+    plotly = style.check_backend(backend)
+    scene = read(q, x, names, min_weight)
+    rows = None if responsibilities is None else style.blend(responsibilities)
+    if rows is not None and len(rows) != len(scene.x):
+        raise ValueError(
+            f"responsibilities: expected one row for each of {len(scene.x)}, got {len(rows)}"
+        )
+    if plotly:
+        return _with_plotly(scene, columns, rows, responsibilities, sigmas, ax)
+    ax = style.axes_of(ax)
+    if scene.x.shape[1] == 1:
+        draw_column(ax, scene, 0)
+        ax.set(xlabel=scene.names[0], ylabel="density")
+    else:
+        draw_columns(ax, scene, columns, rows, sigmas)
+        ax.set(xlabel=scene.names[columns[0]], ylabel=scene.names[columns[1]])
+    return ax
+
+
+def read(
+    q: MixtureParams | MixtureMoments, x: Any, names: Sequence[str] | None, min_weight: float
+) -> Scene:
+    """Everything in NumPy, heaviest components first."""
+    names = names or getattr(x, "names", None) or column_names(x)
+    x = np.asarray(_observed(x), float)
+    weight = np.asarray(q.weights.mean)
+    components = getattr(q.components, "others", q.components)  # noise has no place
+    means = np.asarray(components.mean, float)
+    covariances = np.asarray(components.covariance, float)
+    order = np.argsort(-weight[: len(means)], kind="stable")
+    shown = [int(k) for k in order if weight[k] >= min_weight]
+    names = list(names or [f"x{j}" for j in range(x.shape[1])])
+    return Scene(x, weight, means, covariances, shown, names)
+
+
+def _observed(x: Any) -> Any:
+    """Rows of a Batch with NaN where entries are missing, which is not drawn; else x itself."""
+    if not isinstance(x, Batch):
+        return x
+    rows = np.asarray(x.x, float)
+    return rows if x.mask is None else np.where(np.asarray(x.mask), rows, np.nan)
+
+
+def draw_columns(
+    ax: Any,
+    scene: Scene,
+    columns: tuple[int, int],
+    colours: np.ndarray | None,
+    sigmas: Sequence[float],
+) -> None:
+    """Rows as points, components as ellipses."""
+    points = scene.x[:, list(columns)]
+    ax.scatter(*points.T, s=6, c=_GREY if colours is None else colours, linewidths=0, zorder=1)
+    for k in scene.shown:
+        look = {"color": style.colour(k), "linestyle": style.line(k)}
+        for ellipse in _ellipses(scene, k, columns, sigmas):
+            ax.plot(*ellipse.T, linewidth=1.5, zorder=2, **look)
+        mean = scene.mean[k, list(columns)]
+        ax.plot(*mean, "+", color=style.colour(k), markersize=8, zorder=3)
+        if len(scene.shown) > 8:
+            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+            move = {"xytext": (3, 3), "textcoords": "offset points", "clip_on": True}
+            ax.annotate(str(k), mean, color=style.colour(k), size=7, bbox=box, zorder=4, **move)
+
+
+def draw_column(ax: Any, scene: Scene, j: int) -> None:
+    """A histogram, and weight times density of every component."""
+    x = scene.x[np.isfinite(scene.x[:, j]), j]
+    ax.hist(x, bins="auto", density=True, color="0.85", zorder=1)
+    grid = np.linspace(x.min(), x.max(), 400)
+    for k in scene.shown:
+        density = scene.weight[k] * _density(grid, scene.mean[k, j], scene.covariance[k, j, j])
+        ax.plot(grid, density, color=style.colour(k), linestyle=style.line(k), zorder=2)
+
+
+def _density(x: np.ndarray, mean: float, variance: float) -> np.ndarray:
+    return np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
+
+
+def _ellipses(
+    scene: Scene, k: int, columns: tuple[int, int], sigmas: Sequence[float]
+) -> list[np.ndarray]:
+    pick = list(columns)
+    block = scene.covariance[k][np.ix_(pick, pick)]
+    return [style.contour(scene.mean[k, pick], block, sigma) for sigma in sigmas]
+
+
+def _with_plotly(
+    scene: Scene,
+    columns: tuple[int, int],
+    colours: np.ndarray | None,
+    resp: Any,
+    sigmas: Sequence[float],
+    ax: Any,
+) -> Any:
+    if scene.x.shape[1] == 1:
+        raise ValueError('backend: data with one column are drawn by "matplotlib" only')
+    go, figure = style.plotly_of(ax)
+    i, j = columns
+    look: dict[str, Any] = {"size": 5, "color": _GREY}
+    text = None
+    if colours is not None:
+        look["color"] = [f"rgb({r},{g},{b})" for r, g, b in (255 * colours).round().astype(int)]
+        text = [_likeliest(row) for row in np.asarray(resp, float)]
+    rows = {"x": scene.x[:, i], "y": scene.x[:, j], "mode": "markers", "marker": look}
+    figure.add_trace(go.Scatter(**rows, text=text, name="rows", showlegend=False))
+    for k in scene.shown:
+        name = f"{k}: weight {scene.weight[k]:.3f}"
+        pieces = _ellipses(scene, k, columns, sigmas)
+        gap = np.full((1, 2), np.nan)
+        path = np.concatenate([part for piece in pieces for part in (piece, gap)])
+        form = {"color": style.colour(k), "dash": style.dash(k)}
+        figure.add_trace(go.Scatter(x=path[:, 0], y=path[:, 1], mode="lines", line=form, name=name))
+        place = {"x": [scene.mean[k, i]], "y": [scene.mean[k, j]], "mode": "markers"}
+        cross = {"symbol": "cross-thin", "size": 10, "line": {"color": form["color"], "width": 2}}
+        figure.add_trace(go.Scatter(**place, marker=cross, name=f"mean of {k}", showlegend=False))
+    return figure.update_layout(xaxis_title=scene.names[i], yaxis_title=scene.names[j])
+
+
+def _likeliest(resp: np.ndarray) -> str:
+    """The two components with the largest responsibilities, as a text."""
+    order = np.argsort(-resp, kind="stable")[:2]
+    return ", ".join(f"{k}: {resp[k]:.2f}" for k in order)

@@ -1,0 +1,40 @@
+"""What speaks for each number of components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...selection import Selection
+from . import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
+    """The score (nats) of every number of components that was tried, the best one ringed.
+
+    After CAVI the score is the ELBO with relabellings counted, after EM -BIC / 2. Fits that
+    failed are crosses at the lower edge.
+    """
+    ax = style.axes_of(ax)
+    order = np.argsort(selection.num_components)
+    k = np.asarray(selection.num_components)[order]
+    score = np.asarray(selection.score, float)[order]
+    usable = np.asarray(selection.results.usable)[order] & np.isfinite(score)
+    ax.plot(k[usable], score[usable], "o-", color=style.colour(0), markersize=5)
+    if usable.any():
+        top = k[usable][np.argmax(score[usable])], score[usable].max()
+        ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
+        ax.plot(*top, "o", color=style.colour(1), **ring)
+        ax.annotate(f"{top[0]}", top, xytext=(0, -18), textcoords="offset points", ha="center")
+    failed = k[~usable]
+    place = ax.get_xaxis_transform()
+    ax.plot(failed, np.full(len(failed), 0.02), "x", color="0.4", transform=place, clip_on=False)
+    ax.set_xticks(k)
+    ax.margins(y=0.12)
+    score_name = "-BIC / 2 (nats)" if selection.results.point else "ELBO + log relabellings (nats)"
+    ax.set(xlabel="number of components", ylabel=score_name)
+    return ax

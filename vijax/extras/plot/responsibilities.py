@@ -1,0 +1,42 @@
+"""Which component every row belongs to, and how surely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_responsibilities(resp: Any, *, min_weight: float = 0.01, ax: Any = None) -> Axes:
+    """Every row as a column that its components share, by their responsibilities (n, k).
+
+    Rows are in the order of their likeliest component, the surest first; components with fewer
+    than `min_weight` of all rows are grey, together. Numbers stand over the rows of a component.
+    """
+    ax = style.axes_of(ax, 8.0, 2.5)
+    resp = np.asarray(resp, float)
+    if resp.ndim != 2:
+        raise ValueError(f"resp: expected responsibilities (n, k), got shape {resp.shape}")
+    likeliest = resp.argmax(1)
+    order = np.lexsort((-resp.max(1), likeliest))
+    resp, likeliest = resp[order], likeliest[order]
+    edges = np.arange(len(resp) + 1)
+    base = np.zeros(len(resp))
+    used = [k for k in range(resp.shape[1]) if resp[:, k].mean() >= min_weight]
+    for k in used:
+        look = {"facecolor": style.colour(k), "hatch": 2 * style.filling(k), "linewidth": 0}
+        ax.stairs(base + resp[:, k], edges, baseline=base, fill=True, edgecolor="white", **look)
+        base = base + resp[:, k]
+    ax.stairs(np.ones(len(resp)), edges, baseline=base, fill=True, facecolor="0.8", linewidth=0)
+    for k in used:
+        mine = np.flatnonzero(likeliest == k)
+        if len(mine):
+            place = (mine.mean() + 0.5, 1.02)
+            ax.text(*place, str(k), ha="center", va="bottom", size=8, color=style.colour(k))
+    ax.set(xlim=(0, len(resp)), ylim=(0.0, 1.0), xlabel="row, in order", ylabel="responsibility")
+    return ax

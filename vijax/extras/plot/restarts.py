@@ -1,0 +1,54 @@
+"""All restarts at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...infer.result import Result, Status
+from . import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARKS = {
+    Status.CONVERGED: ("o", style.colour(0)),
+    Status.MAX_ITER: ("^", style.colour(4)),
+    Status.ELBO_DECREASED: ("v", style.colour(3)),
+    Status.NON_FINITE: ("x", style.colour(7)),
+    Status.COLLAPSED: ("D", style.colour(1)),
+    Status.DROPPED: (".", "#999999"),
+    Status.RUNNING: ("s", style.colour(6)),
+}
+
+
+def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
+    """Final objective of every restart against its iterations, marked by its status.
+
+    The returned one is ringed. Those without a finite objective stand at the lower edge.
+    """
+    ax = style.axes_of(ax)
+    runs = result if result.runs is None else result.runs
+    status = np.atleast_1d(np.asarray(result.statuses))
+    elbo = np.atleast_1d(np.asarray(result.elbos, float))
+    steps = np.atleast_1d(np.asarray(runs.n_iter))
+    finite = np.isfinite(elbo)
+    for kind, (mark, look) in _MARKS.items():
+        mine = status == kind
+        if not mine.any():
+            continue
+        label = f"{mine.sum()} {kind.name}"
+        there, lost = mine & finite, mine & ~finite
+        points = {"linestyle": "none", "marker": mark, "color": look, "markersize": 6}
+        ax.plot(steps[there], elbo[there], label=label, alpha=0.8, **points)
+        edge = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+        ax.plot(steps[lost], np.full(lost.sum(), 0.02), **edge, **points)
+    ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5, "color": "black"}
+    if np.isfinite(float(result.elbo)):
+        ax.plot(int(result.n_iter), float(result.elbo), "o", label="returned", **ring)
+    ax.margins(0.08)
+    ax.legend(loc="lower right", frameon=False, markerscale=0.8)
+    ylabel = "final objective (nats)" if result.point else "final ELBO (nats)"
+    ax.set(xlabel="iterations", ylabel=ylabel)
+    return ax

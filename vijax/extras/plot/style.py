@@ -1,0 +1,92 @@
+"""What all figures share: axes, colours, and the shape of a covariance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito (2008) and two of Tol's: told apart by colour-blind readers
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#882255"]
+# where colours come round again: lines of matplotlib and of Plotly, and fillings of both
+_LINES = ["-", "--", ":", "-."]
+_DASHES = ["solid", "dash", "dot", "dashdot"]
+_FILLINGS = ["", "/", "x", "."]
+
+
+def axes_of(ax: Any, width: float = 5.0, height: float = 4.0) -> Axes:
+    """`ax`, or that of a new figure."""
+    return (
+        ax
+        if ax is not None
+        else pyplot().subplots(figsize=(width, height), layout="constrained")[1]
+    )
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, whose new figures leave room for their labels."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "matplotlib>=3.9"') from error
+    return plt
+
+
+def plotly_of(ax: Any) -> tuple[Any, Any]:
+    """Plotly's module of graph objects, and `ax` or a new figure."""
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise ImportError('this backend needs Plotly: pip install "plotly>=6.0"') from error
+    return go, go.Figure(layout={"template": "simple_white"}) if ax is None else ax
+
+
+def check_backend(backend: str) -> bool:
+    """Whether it is Plotly; ValueError if it is neither of the two."""
+    if backend not in ("matplotlib", "plotly"):
+        raise ValueError(f'backend: expected "matplotlib" or "plotly", got {backend!r}')
+    return backend == "plotly"
+
+
+def colour(k: int) -> str:
+    """Colour of component k, the same in every figure; it comes again eight components later."""
+    return _COLOURS[k % len(_COLOURS)]
+
+
+def line(k: int) -> str:
+    """Line of component k: with its colour it is one of 32."""
+    return _LINES[k // len(_COLOURS) % len(_LINES)]
+
+
+def dash(k: int) -> str:
+    """As `line`, by Plotly's names."""
+    return _DASHES[k // len(_COLOURS) % len(_DASHES)]
+
+
+def filling(k: int) -> str:
+    """Pattern of a bar, which goes with its colour as `line` does."""
+    return _FILLINGS[k // len(_COLOURS) % len(_FILLINGS)]
+
+
+def blend(resp: Any) -> np.ndarray:
+    """Red, green and blue (n, 3) in 0 .. 1: the components' colours, mixed as light.
+
+    The weights of the mixture are the responsibilities (n, k) of each row.
+    """
+    resp = np.asarray(resp, float)
+    codes = [colour(k) for k in range(resp.shape[1])]
+    screen = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255.0
+    return ((resp / resp.sum(1, keepdims=True)) @ screen**2.2).clip(0.0, 1.0) ** (1.0 / 2.2)
+
+
+def contour(
+    mean: np.ndarray, covariance: np.ndarray, sigma: float, points: int = 200
+) -> np.ndarray:
+    """Points (points, 2) at Mahalanobis distance `sigma` from `mean`."""
+    angle = np.linspace(0.0, 2.0 * np.pi, points)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    root = np.linalg.cholesky(np.asarray(covariance, float))
+    return np.asarray(mean, float) + sigma * (root @ circle).T

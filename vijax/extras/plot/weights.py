@@ -1,0 +1,48 @@
+"""How much weight every component has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...models.mixture_params import MixtureMoments, MixtureParams
+from . import style
+
+_UNUSED = "#cccccc"
+
+
+def plot_weights(
+    q: MixtureParams | MixtureMoments,
+    *,
+    min_weight: float = 0.01,
+    ax: Any = None,
+    backend: str = "matplotlib",
+) -> Any:
+    """Weight of every component, with its standard deviation where q has one: not at a point.
+
+    Components below `min_weight` are grey; the others look as in `plot_mixture`.
+    """
+    plotly = style.check_backend(backend)
+    weight, sd = np.asarray(q.weights.mean), getattr(q.weights, "sd", None)
+    sd = None if sd is None else np.asarray(sd)
+    component = np.arange(len(weight))
+    used = [w >= min_weight for w in weight]
+    colours = [style.colour(k) if on else _UNUSED for k, on in enumerate(used)]
+    fillings = [style.filling(k) if on else "" for k, on in enumerate(used)]
+    if plotly:
+        go, figure = style.plotly_of(ax)
+        error = None if sd is None else {"type": "data", "array": sd}
+        look = {"color": colours, "pattern": {"shape": fillings}}
+        figure.add_trace(go.Bar(x=component, y=weight, error_y=error, marker=look))
+        return figure.update_layout(
+            xaxis_title="component", yaxis_title="posterior weight", yaxis_rangemode="nonnegative"
+        )
+    ax = style.axes_of(ax)
+    bars = ax.bar(component, weight, yerr=sd, color=colours, ecolor="0.3", capsize=2)
+    for bar, filling in zip(bars, fillings, strict=True):
+        bar.set(hatch=2 * filling, edgecolor="white" if filling else "none")
+    ax.set_xticks(component[:: max(1, len(weight) // 10)])
+    ax.set_ylim(bottom=0.0)
+    ax.set(xlabel="component", ylabel="posterior weight")
+    return ax
