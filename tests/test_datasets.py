@@ -1,7 +1,6 @@
 """The embedded data are what they claim to be."""
 
 import numpy as np
-
 from sklearn.datasets import make_blobs
 
 from vijax import datasets
