@@ -108,7 +108,16 @@ def draw_columns(
         if len(scene.shown) > 8:
             box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
             move = {"xytext": (3, 3), "textcoords": "offset points", "clip_on": True}
-            ax.annotate(str(k), mean, color=style.colour(k), size=7, bbox=box, zorder=4, **move)
+            ax.annotate(
+                str(k),
+                mean,
+                color=style.colour(k),
+                size=8,
+                weight="bold",
+                bbox=box,
+                zorder=4,
+                **move,
+            )
 
 
 def draw_column(ax: Any, scene: Scene, j: int) -> None:

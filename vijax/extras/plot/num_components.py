@@ -30,9 +30,9 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
         ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
         ax.plot(*top, "o", color=style.colour(1), **ring)
         ax.annotate(f"{top[0]}", top, xytext=(0, -18), textcoords="offset points", ha="center")
-    failed = k[~usable]
-    place = ax.get_xaxis_transform()
-    ax.plot(failed, np.full(len(failed), 0.02), "x", color="0.4", transform=place, clip_on=False)
+    if not usable.all():
+        failed, edge = k[~usable], ax.get_xaxis_transform()
+        ax.plot(failed, np.full(len(failed), 0.03), "x", color="0.4", transform=edge)
     ax.set_xticks(k)
     ax.margins(y=0.12)
     score_name = "-BIC / 2 (nats)" if selection.results.point else "ELBO + log relabellings (nats)"

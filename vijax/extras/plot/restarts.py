@@ -42,13 +42,14 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
         there, lost = mine & finite, mine & ~finite
         points = {"linestyle": "none", "marker": mark, "color": look, "markersize": 6}
         ax.plot(steps[there], elbo[there], label=label, alpha=0.8, **points)
-        edge = {"transform": ax.get_xaxis_transform(), "clip_on": False}
-        ax.plot(steps[lost], np.full(lost.sum(), 0.02), **edge, **points)
+        if lost.any():
+            edge = ax.get_xaxis_transform()
+            ax.plot(steps[lost], np.full(lost.sum(), 0.03), transform=edge, **points)
     ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5, "color": "black"}
     if np.isfinite(float(result.elbo)):
         ax.plot(int(result.n_iter), float(result.elbo), "o", label="returned", **ring)
     ax.margins(0.08)
-    ax.legend(loc="lower right", frameon=False, markerscale=0.8)
+    ax.legend(loc="best", framealpha=0.7, edgecolor="none", markerscale=0.8)
     ylabel = "final objective (nats)" if result.point else "final ELBO (nats)"
     ax.set(xlabel="iterations", ylabel=ylabel)
     return ax
