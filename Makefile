@@ -23,7 +23,7 @@ lint: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 notebooks: $(VENV)/.notebooks
-	$(BIN)/python notebooks/execute.py
+	$(BIN)/python notebooks/execute.py --jobs 2
 
 # ARGS="--only B" for a part of it; see benchmarks/README.md
 bench: $(VENV)/.bench

@@ -1,5 +1,6 @@
 """Figures show what they say, and leave the caller's state alone."""
 
+import dataclasses
 import sys
 
 import jax
@@ -229,7 +230,27 @@ def test_contours_of_the_exact_posterior_hold_the_stated_mass():
     inside = sum(path.contains_points(points).sum() for path in contours[1].get_paths())
     assert abs(inside / 20_000 - 0.8) < 0.01
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("mean", "precision")
-    assert plot.plot_q_vs_exact(jax.tree.map(lambda a: a[-1], path.q), exact, ax=ax) is ax
+    last = jax.tree.map(lambda a: a[-1], path.q)
+    assert plot.plot_q_vs_exact(last, exact, ax=ax) is ax
+
+
+def test_a_contour_that_reaches_beyond_the_axes_keeps_its_mass():
+    """The level is that of all of q, not of the part that is shown."""
+    x = vx.datasets.normal_draws(20)
+    prior = {"mean": 0.0, "kappa": 0.01, "shape": 0.01, "rate": 0.01}
+    exact = vx.NormalGammaExact.with_prior(**prior).posterior(x)
+    wide = vx.FactorisedGaussian.with_prior(**prior).template
+    mu = vx.Normal.from_standard(exact.mean, 1.0 / (3.0 * exact.mean_sd) ** 2)
+    q = dataclasses.replace(wide, mu=mu, tau=exact.tau)
+    ax = plot.plot_q_vs_exact(q, exact, masses=(0.5,), width=3.0)
+    contours = [c for c in ax.collections if isinstance(c, matplotlib.contour.QuadContourSet)]
+    level = contours[-1].levels[0]
+    mean, precision = (
+        mu.sample(jax.random.key(0), (20_000,)),
+        exact.tau.sample(jax.random.key(1), (20_000,)),
+    )
+    density = np.exp(mu.log_prob(mean) + exact.tau.log_prob(precision))
+    assert abs(np.mean(density > level) - 0.5) < 0.015
 
 
 @pytest.mark.parametrize("responsible", [False, True])

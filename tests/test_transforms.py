@@ -158,3 +158,25 @@ def test_inputs_are_never_changed(rng):
     np.testing.assert_array_equal(x, before)
     for leaf, old in zip(jax.tree.leaves(model), leaves, strict=True):
         np.testing.assert_array_equal(leaf, old)
+
+
+@pytest.mark.parametrize("other", [{}, {"noise": 0.1}, {"label": 0}, {"missing": True}])
+def test_weights_may_be_traced_where_rows_are_not(rng, other):
+    """Rows are NumPy's, their weights vary: every lane is the fit of its own weights."""
+    x = clusters(rng, n=40, d=2, k=2)[0]
+    if "noise" in other:
+        other = {"noise": np.full_like(x, 0.1)}
+    elif "label" in other:
+        other = {"label": np.where(np.arange(len(x)) < 3, 0, -1)}
+    elif other:
+        x[5, 1] = np.nan
+    weights = (rng.random((3, len(x))) < 0.8).astype(float)
+    model = vx.GaussianMixture.from_data(x[10:], 2)
+    start = rng.dirichlet(np.ones(2), size=len(x))
+
+    def run(weight):
+        batch = vx.Batch.of(x, weight, **other)
+        return vx.fit(model, batch, init=start, stop=vx.Stop(max_iter=5)).elbo
+
+    together = jax.jit(jax.vmap(run))(jnp.asarray(weights))
+    np.testing.assert_allclose(together, [run(w) for w in weights], rtol=1e-5)

@@ -358,4 +358,4 @@ def _fill_absent(x: Any, weight: Any) -> Any:
     if is_concrete(weight) and bool(present.all()):
         return x
     keep = present.reshape(-1, *[1] * (x.ndim - 1))
-    return xp.where(keep, x, x[xp.argmax(present)])
+    return xp.where(keep, x, xp.asarray(x)[xp.argmax(present)])  # a traced index

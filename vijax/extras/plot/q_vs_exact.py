@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,7 +16,8 @@ from . import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_POINTS = 200  # of the grid, along each axis
+_POINTS = 200  # of a grid, along each axis
+_REACH = 8.0  # standard deviations of q beyond which there is no mass to speak of
 
 
 def plot_q_vs_exact(
@@ -31,24 +32,24 @@ def plot_q_vs_exact(
 
     A contour is the smallest region that holds so much of the mass, from `masses`. With a leading
     axis, as in the `q` of a `trajectory`, every iterate is drawn, from light to dark. The axes
-    reach `width` exact standard deviations to each side.
+    reach `width` exact standard deviations to each side; what lies beyond is cut off.
     """
     ax = style.axes_of(ax)
-    tau, spread = float(exact.precision), float(exact.precision_sd)
-    middle, sd = float(exact.mean), float(exact.mean_sd)
-    mu = np.linspace(middle - width * sd, middle + width * sd, _POINTS)
-    low = max(tau - width * spread, tau / _POINTS)
-    precision = np.linspace(low, tau + width * spread, _POINTS)
-    grid = MeanPrecision(*jnp.meshgrid(jnp.asarray(mu), jnp.asarray(precision)))
-    _contours(ax, mu, precision, exact.log_prob(grid), masses, style.colour(2), 2.0, filled=True)
+    place = _grid(exact.mean, exact.mean_sd, exact.precision, exact.precision_sd, width)
+    look = {"colour": style.colour(2), "line": 2.0, "filled": True}
+    _contours(ax, exact.log_prob, place, place, masses, **look)
     stack = q if jnp.ndim(q.mu.mean) else jax.tree.map(lambda a: a[None], q)
     count = len(np.asarray(stack.mu.mean))
     for i in range(count):
         one = jax.tree.map(lambda a, i=i: a[i], stack)
-        log_q = one.mu.log_prob(grid.mean) + one.tau.log_prob(grid.precision)
         last = i == count - 1
         shade = style.colour(1) if last else _lighter(style.colour(0), (i + 1) / count)
-        _contours(ax, mu, precision, log_q, masses, shade, 2.0 if last else 1.0)
+
+        def log_q(at: MeanPrecision, one: Any = one) -> Any:
+            return one.mu.log_prob(at.mean) + one.tau.log_prob(at.precision)
+
+        own = _grid(one.mu.mean, one.mu.sd, one.tau.mean, one.tau.sd, _REACH)
+        _contours(ax, log_q, place, own, masses, colour=shade, line=2.0 if last else 1.0)
     looks = {"exact": style.colour(2), "q": style.colour(1)}
     looks |= {"q on the way": style.colour(0)} if count > 1 else {}
     for name, look in looks.items():
@@ -58,22 +59,39 @@ def plot_q_vs_exact(
     return ax
 
 
+def _grid(mean: Any, sd: Any, precision: Any, spread: Any, width: float) -> list[np.ndarray]:
+    """Means and precisions to `width` standard deviations to each side."""
+    mean, sd, precision, spread = (float(a) for a in (mean, sd, precision, spread))
+    low = max(precision - width * spread, precision / _POINTS)
+    return [
+        np.linspace(mean - width * sd, mean + width * sd, _POINTS),
+        np.linspace(low, precision + width * spread, _POINTS),
+    ]
+
+
 def _contours(
     ax: Axes,
-    mu: np.ndarray,
-    precision: np.ndarray,
-    log_prob: Any,
+    log_prob: Callable[[MeanPrecision], Any],
+    place: list[np.ndarray],
+    own: list[np.ndarray],
     masses: Sequence[float],
     colour: Any,
-    width: float,
+    line: float,
     filled: bool = False,
 ) -> None:
-    density = np.exp(np.asarray(log_prob, float))
-    cell = (mu[1] - mu[0]) * (precision[1] - precision[0])
-    levels = sorted({level(density, cell, mass) for mass in masses})
+    """Drawn over the grid `place`, with levels from `own`, which holds nearly all of the mass."""
+
+    def density(grid: list[np.ndarray]) -> np.ndarray:
+        mean, precision = jnp.meshgrid(*(jnp.asarray(a) for a in grid))
+        return np.exp(np.asarray(log_prob(MeanPrecision(mean, precision)), float))
+
+    cell = (own[0][1] - own[0][0]) * (own[1][1] - own[1][0])
+    mine, drawn = density(own), density(place)
+    levels = sorted({level(mine, cell, mass) for mass in masses})
     if filled:
-        ax.contourf(mu, precision, density, [*levels, density.max()], colors=[colour], alpha=0.15)
-    ax.contour(mu, precision, density, levels, colors=[colour], linewidths=width)
+        ax.contourf(*place, drawn, [*levels, np.inf], colors=[colour], alpha=0.15)
+    if drawn.max() > levels[0]:
+        ax.contour(*place, drawn, levels, colors=[colour], linewidths=line)
 
 
 def level(density: np.ndarray, cell: float, mass: float) -> float:
