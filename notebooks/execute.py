@@ -1,9 +1,13 @@
-"""Execute every `NN_name.py` beside this file and write its `.ipynb`, figures inside."""
+"""Execute every `NN_name.py` beside this file and write its `.ipynb`, figures inside.
+
+Those whose names are given, or all; as many at once as `--jobs` says, by default one.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -13,7 +17,7 @@ from nbclient import NotebookClient
 HERE = Path(__file__).parent
 
 
-def execute(source: Path) -> None:
+def execute(source: Path) -> str:
     """Run one notebook from a fresh kernel; raises at the first cell that fails."""
     start = time.perf_counter()
     notebook = jupytext.read(source)
@@ -28,14 +32,19 @@ def execute(source: Path) -> None:
         cell.metadata.pop("execution", None)
     notebook.metadata.pop("language_info", None)
     nbformat.write(notebook, source.with_suffix(".ipynb"))
-    print(f"{source.name}: {time.perf_counter() - start:.0f} s")
+    return f"{source.name}: {time.perf_counter() - start:.0f} s"
 
 
 def main() -> None:
-    """Run those whose names were given, or all."""
-    names = sys.argv[1:] or [path.name for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
-    for name in names:
-        execute(HERE / name)
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NN_name.py")
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    names = options.names or [path.name for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for line in pool.map(execute, [HERE / name for name in names]):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
