@@ -64,6 +64,9 @@ def test_best_passes_over_failed_runs():
     assert vx.best(runs([9.0, 8.0, 1.0, 2.0], [bad, worse, good, good])).q == 3
     assert vx.best(runs([jnp.nan, 3.0], [good, Status.MAX_ITER])).q == 1
     assert vx.best(runs([jnp.nan, jnp.inf], [bad, bad])).q == 0
+    fell = Status.ELBO_DECREASED
+    assert vx.best(runs([9.0, 3.0, 2.0], [fell, Status.MAX_ITER, good])).q == 1
+    assert vx.best(runs([9.0, 3.0, 5.0], [bad, fell, fell])).q == 2
 
 
 @pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["CAVI", "EM"])

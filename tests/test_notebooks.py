@@ -35,7 +35,7 @@ def test_there_are_ten():
 
 
 def test_what_was_executed_is_what_is_written(source, executed):
-    shown = [(cell["cell_type"], "".join(cell["source"])) for cell in executed]
+    shown = [(cell["cell_type"], "".join(cell["source"]).strip("\n")) for cell in executed]
     assert shown == list(cells_of(source))
 
 

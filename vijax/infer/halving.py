@@ -65,6 +65,7 @@ def halve(
 
 
 def _rank(runs: Run) -> Array:
-    """The objective; -inf for what is no fit at all."""
-    failed = (runs.status == Status.NON_FINITE) | (runs.status == Status.COLLAPSED)
+    """The objective; -inf for what `best` would not return."""
+    failed = runs.status == Status.ELBO_DECREASED
+    failed |= (runs.status == Status.NON_FINITE) | (runs.status == Status.COLLAPSED)
     return jnp.where(failed | jnp.isnan(runs.state.elbo), -jnp.inf, runs.state.elbo)

@@ -181,9 +181,12 @@ class Result:
 def best(results: Result) -> Result:
     """The run with the highest finite objective, over the last batch axis of `status`.
 
-    Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed.
+    Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed, and
+    those whose objective fell (ELBO_DECREASED) against all others that are usable.
     """
-    rank = jnp.where(results.usable, results.elbo, -jnp.inf)
+    sound = results.usable & (results.status != Status.ELBO_DECREASED)
+    some = jnp.any(sound, -1, keepdims=True)
+    rank = jnp.where(jnp.where(some, sound, results.usable), results.elbo, -jnp.inf)
     axis = results.status.ndim - 1
     winner = jnp.argmax(rank, -1)
 

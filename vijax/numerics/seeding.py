@@ -15,7 +15,7 @@ def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array
     """How many seeds a restart begins with: k for restart 0, then k^(1-u) rounded up.
 
     u is the additive recurrence of the golden ratio, so that any number of restarts spreads
-    evenly over the magnitudes from 1 to k (Weyl 1916; Knuth, TAOCP 6.4).
+    evenly over the magnitudes from 2 to k (Weyl 1916; Knuth, TAOCP 6.4).
     """
     turn = jnp.asarray(restart).astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
     return jnp.ceil(k ** (1.0 - turn.astype(k.dtype) / 2.0**32))

@@ -26,6 +26,7 @@ def plot_weights(
     plotly = style.check_backend(backend)
     weight, sd = np.asarray(q.weights.mean), getattr(q.weights, "sd", None)
     sd = None if sd is None else np.asarray(sd)
+    title = "weight" if sd is None else "posterior weight"
     component = np.arange(len(weight))
     used = [w >= min_weight for w in weight]
     colours = [style.colour(k) if on else _UNUSED for k, on in enumerate(used)]
@@ -36,7 +37,7 @@ def plot_weights(
         look = {"color": colours, "pattern": {"shape": fillings}}
         figure.add_trace(go.Bar(x=component, y=weight, error_y=error, marker=look))
         return figure.update_layout(
-            xaxis_title="component", yaxis_title="posterior weight", yaxis_rangemode="nonnegative"
+            xaxis_title="component", yaxis_title=title, yaxis_rangemode="nonnegative"
         )
     ax = style.axes_of(ax)
     bars = ax.bar(component, weight, yerr=sd, color=colours, ecolor="0.3", capsize=2)
@@ -44,5 +45,5 @@ def plot_weights(
         bar.set(hatch=2 * filling, edgecolor="white" if filling else "none")
     ax.set_xticks(component[:: max(1, len(weight) // 10)])
     ax.set_ylim(bottom=0.0)
-    ax.set(xlabel="component", ylabel="posterior weight")
+    ax.set(xlabel="component", ylabel=title)
     return ax
