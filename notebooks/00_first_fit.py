@@ -50,7 +50,10 @@ for k in used:
 # %% [markdown]
 # What can go wrong: components that overlap strongly are merged where the data do not tell them
 # apart; a single restart can end with one component too many, about 13 nats lower here; and mean
-# field is too sure of itself, so the standard deviations are lower bounds.
+# field is too sure of itself, so the true standard deviations are larger; notebook 07 has by how
+# much.
+#
+# Sources: C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 
 # %%
 assert len(used) == 3
