@@ -117,7 +117,8 @@ axes[2].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The contours hold 50 % and 90 % of the mass. One sweep puts $E[\mu]$ where it belongs, and the
+# The contours hold 50 % and 90 % of the mass; drawn are the first five iterates, as the rest
+# coincide with the fifth. One sweep puts $E[\mu]$ where it belongs, and the
 # error of $1/E[\tau]$ shrinks by the factor $1/(2a + 1)$ in every sweep: put the first update
 # into the second to find $u' = (b + u/2) / (a + 1/2)$ for $u = 1/E[\tau]$. That is 1/103 with 100
 # rows and 1/8 with 5, which is why so few of the iterates can be told apart.

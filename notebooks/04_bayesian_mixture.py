@@ -219,6 +219,8 @@ for k in (3, 20):
 centres = np.stack([fresh[cluster == k].mean(0) for k in range(3)])
 square = np.sum((fresh[:, None] - centres) ** 2, axis=2) / 9
 ideal = np.mean(np.logaddexp.reduce(-square / 2, axis=1)) - np.log(3 * 2 * np.pi * 9)
+ended = {k: vx.Status(int(fits["EM", k].status)).name for k in (3, 20)}
+print("EM ended as", ended, "(MAX_ITER: after 200 iterations)")
 print("log-density per row (nats)    of x   of fresh rows")
 for (name, k), (own, other) in scores.items():
     print(f"{name:>6}, {k:2} components       {own:.3f}   {other:.3f}")

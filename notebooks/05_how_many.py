@@ -205,9 +205,9 @@ for name in data:
     print("  picked then:", {u: int(sizes[mended[name, u].argmax()]) for u in units})
 
 # %% [markdown]
-# With the constants put back, metres and millimetres agree. In kilometres they still do not: what
-# is left is `reg_covar`, and it has to be made smaller by hand, or the data brought to a scale
-# near one before the fit.
+# With the constants put back, metres and millimetres agree. In kilometres they still do not:
+# `reg_covar` adds $10^{-6}$ to variances that are of the order of $10^{-6}$ themselves. It has to
+# be made smaller by hand there, or the data brought to a scale near one before the fit.
 #
 # ## Overlap, few rows, and the prior
 #
@@ -233,9 +233,9 @@ for n in (50, 100, 200, 500):
     )
 
 # %% [markdown]
-# With 500 rows three win under every prior. With 50 two are chosen, by 0.2 to 2.2 nats, and with
-# 100 and 200 the sign depends on `kappa`: those data do not say. BIC chooses two up to 200 rows. A
-# prior with a `kappa` 10 times smaller charges each component $\frac{D}{2} \log 10 = 2.3$ nats
+# With 500 rows three win under every prior. With 50 two are ahead of three, by 0.2 to 2.2 nats, and
+# with 100 and 200 the sign depends on `kappa`: those data do not say. BIC is for two up to 200
+# rows. A prior with a `kappa` 10 times smaller charges each component $\frac{D}{2} \log 10 = 2.3$ nats
 # more, once its mean is well known. This is no defect of the bound; the evidence itself depends on
 # the prior in this way, and a vague prior is not a neutral one (Lindley 1957).
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects
 import pytest
+from scipy import stats
 
 import vijax as vx
 from vijax.extras import plot
@@ -315,3 +316,110 @@ def test_a_library_that_is_not_there_is_named(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match="pip install"):
         plot.plot_elbo(fit)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_every_covariance_and_the_point_of_em_are_drawn(rng, covariance):
+    x = clusters(rng, n=60, d=3, k=2)[0]
+    model = vx.GaussianMixture.flat(2, 3, covariance=covariance)
+    fit = vx.fit(model, x, key=jax.random.key(0), method=vx.EM())
+    point = fit.q.point()
+    assert len(plot.plot_mixture(point, x).lines) == 6
+    assert plot.plot_pairs(point, x).shape == (3, 3)
+    assert plot.plot_weights(point).get_ylabel() == "weight"
+
+
+@pytest.mark.parametrize("method", [vx.CAVI(), vx.EM()], ids=["q", "point"])
+def test_student_components_have_their_own_density(rng, method):
+    x = np.concatenate([rng.standard_t(3, 200) - 8, rng.standard_t(3, 200) + 8])[:, None]
+    model = vx.StudentTMixture.from_data(x, 2)
+    fit = vx.fit(model, x, init=(x[:, 0] > 0).astype(int), method=method)
+    q = fit.q.point() if method.point else fit.q
+    ax = plot.plot_mixture(q, x)
+    dof = np.asarray(q.components.dof)
+    for k, line in zip(
+        np.argsort(-np.asarray(q.weights.mean), kind="stable"), ax.lines, strict=True
+    ):
+        at, drawn = line.get_data()
+        scale = np.sqrt(float(q.components.gaussian.covariance[k, 0, 0]))
+        expected = stats.t.pdf(at, dof[k], float(q.components.gaussian.mean[k, 0]), scale)
+        np.testing.assert_allclose(drawn, float(q.weights.mean[k]) * expected, rtol=1e-5)
+    wide = np.column_stack([x, x])
+    both = vx.fit(vx.StudentTMixture.from_data(wide, 2), wide, key=jax.random.key(0))
+    assert len(plot.plot_mixture(both.q, wide).lines) > 2
+
+
+def test_components_without_a_covariance_have_a_cross_only(rng):
+    x = clusters(rng, n=40, k=1)[0]
+    model = vx.GaussianMixture.with_prior(
+        3, mean=[0.0, 0.0], kappa=1.0, df=2.0, scatter=1.0, conc=1.0
+    )
+    fit = vx.fit(model, x, init=np.zeros(40, int))
+    assert np.isnan(fit.q.components.covariance[1:]).any()
+    for draw in (plot.plot_mixture, plot.plot_pairs):
+        draw(fit.q, x, min_weight=0.0)
+    assert plot.plot_mixture(fit.q, x, min_weight=0.0, backend="plotly").data
+
+
+def test_thirty_components_are_drawn_and_numbered(rng):
+    means = np.stack(np.meshgrid(np.arange(6), np.arange(5)), -1).reshape(30, 2) * 30.0
+    labels = np.repeat(np.arange(30), 20)
+    x = means[labels] + rng.normal(size=(600, 2))
+    model = vx.GaussianMixture.flat(30, 2)
+    point = vx.fit(model, x, init=labels, method=vx.EM()).q.point()
+    ax = plot.plot_mixture(point, x)
+    assert {text.get_text() for text in ax.texts} == {str(k) for k in range(30)}
+    looks = {
+        (line.get_color(), line.get_linestyle()) for line in ax.lines if len(line.get_xdata()) > 1
+    }
+    assert len(looks) == 30
+    bars = plot.plot_weights(point).patches
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 30
+    assert len(plot.plot_responsibilities(np.eye(30)[labels]).texts) == 30
+
+
+def test_absent_rows_and_empty_columns_are_not_drawn(rng):
+    x = clusters(rng, n=50, k=2)[0]
+    model = vx.GaussianMixture.from_data(x, 2)
+    fit = vx.fit(model, x, key=jax.random.key(0))
+    padded = vx.Batch.of(np.concatenate([x, np.full((9, 2), 1e6)]), np.r_[np.ones(50), np.zeros(9)])
+    offsets = np.asarray(plot.plot_mixture(fit.q, padded).collections[0].get_offsets())
+    assert np.isfinite(offsets).all(1).sum() == 50
+    plot.plot_pairs(fit.q, np.full((4, 2), np.nan))
+    far = np.concatenate([x[:, :1], [[1e9]]])
+    line = vx.fit(vx.GaussianMixture.from_data(far, 1), far, init=np.zeros(51, int))
+    assert len(plot.plot_mixture(line.q, far).patches) <= 100
+
+
+def test_rows_of_which_nothing_is_known_are_grey():
+    np.testing.assert_allclose(plot.blend([[0.0, 0.0], [np.nan, 1.0]]), 0.6)
+
+
+def test_names_may_be_those_of_a_frame(fitted):
+    x, fit = fitted
+    names = pd.DataFrame(x, columns=["a", "b", "c"]).columns
+    assert plot.plot_mixture(fit.q, x, names=names).get_ylabel() == "b"
+
+
+def test_short_and_empty_traces_are_drawn(rng):
+    x = clusters(rng, n=50, k=2)[0]
+    model = vx.GaussianMixture.from_data(x, 2)
+    short = vx.fit(model, x, key=jax.random.key(0), stop=vx.Stop(trace=1))
+    assert plot.plot_elbo(short).get_xlim()[0] == 1
+    run = jax.jit(lambda x: vx.fit(model, x, key=jax.random.key(0)))
+    plot.plot_elbo(run(np.full((50, 2), np.nan)))
+
+
+def test_a_batch_of_fits_and_other_components_are_refused_by_name(rng):
+    x = clusters(rng, n=50, k=2)[0]
+    many = vx.fit_many(lambda x: vx.GaussianMixture.from_data(x, 2), x[None], key=jax.random.key(0))
+    for draw in (plot.plot_weights, lambda q: plot.plot_mixture(q, x)):
+        with pytest.raises(ValueError, match="q: expected one fit, got a batch"):
+            draw(many.q)
+    for draw in (plot.plot_elbo, plot.plot_restarts):
+        with pytest.raises(ValueError, match="result: expected one fit, got a batch"):
+            draw(many)
+    counts = rng.poisson(3.0, (50, 2)).astype(float)
+    fit = vx.fit(vx.PoissonMixture.from_data(counts, 2), counts, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="q: no contours for components that are"):
+        plot.plot_mixture(fit.q, counts)

@@ -348,7 +348,7 @@ def _pick(tree: Any, place: np.ndarray) -> Any:
 
 
 def _is_whole(where: np.ndarray, result: Any) -> bool:
-    return len(where) == result.status.shape[0] and (where == np.arange(len(where))).all()
+    return bool(len(where) == result.status.shape[0] and (where == np.arange(len(where))).all())
 
 
 def _in_order(parts: list[tuple[np.ndarray, np.ndarray, Any]], m: int) -> Any:

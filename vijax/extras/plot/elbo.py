@@ -13,16 +13,19 @@ from . import style
 def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") -> Any:
     """The objective of every restart against the iteration; the returned run in black.
 
-    The vertical range starts where the worst run stands after three iterations, so that the first
-    jump does not flatten the rest. Runs that did not converge are dashed.
+    The vertical range starts where the worst run stands in its fourth iteration, so that the first
+    jump does not flatten the rest. Runs that did not converge are dashed. What is beyond the length
+    of `elbo_trace` (`Stop.trace`) was not recorded, and is not drawn.
     """
     plotly = style.check_backend(backend)
+    style.check_one("result", result.status, 0)
     runs = result.runs
     traces = np.asarray(result.elbo_trace)[None] if runs is None else np.asarray(runs.elbo_trace)
     last = max(int(np.isfinite(traces).sum(1).max()), 2)
-    early = traces[:, min(3, last - 1)]
-    low, high = np.nanmin(early), np.nanmax(traces)
-    span = (low, high + 0.05 * (high - low)) if np.isfinite(low) and high > low else None
+    early = traces[:, : min(4, last)][:, -1:]
+    low = np.min(early, where=np.isfinite(early), initial=np.inf)
+    high = np.max(traces, where=np.isfinite(traces), initial=-np.inf)
+    span = (low, high + 0.05 * (high - low)) if low < high else None
     title = "objective (nats)" if result.point else "ELBO (nats)"
     if plotly:
         return _with_plotly(result, traces, last, span, title, ax)

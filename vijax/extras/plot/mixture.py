@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ class Scene(NamedTuple):
     weight: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
+    dof: np.ndarray | None
     shown: list[int]
     names: list[str]
 
@@ -31,7 +33,7 @@ def plot_mixture(
     x: Any,
     *,
     columns: tuple[int, int] = (0, 1),
-    names: Sequence[str] | None = None,
+    names: Any = None,
     responsibilities: Any = None,
     min_weight: float = 0.01,
     sigmas: Sequence[float] = (1.0, 2.0),
@@ -40,19 +42,16 @@ def plot_mixture(
 ) -> Any:
     """Rows and the components with weight >= `min_weight`, in two columns of the data.
 
-    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations; after EM
-    give `q.point()`, as to `plot_weights`, for contours of the estimate. With `responsibilities`
-    (n, k) every row has the colours of its components, mixed. More than eight components have
-    their numbers beside them. Data with one column are shown as a histogram with the density of
-    each component.
+    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations (of a
+    Student-t component its scale matrix), where that is finite; after EM give `q.point()`, as to
+    `plot_weights`, for contours of the estimate. With `responsibilities` (n, k) every row has the
+    colours of its components, mixed. More than eight components have their numbers beside them.
+    Data with one column are shown as a histogram with the density of each component. `names`, a
+    sequence, are the columns' own where x has some.
     """
     plotly = style.check_backend(backend)
     scene = read(q, x, names, min_weight)
-    rows = None if responsibilities is None else style.blend(responsibilities)
-    if rows is not None and len(rows) != len(scene.x):
-        raise ValueError(
-            f"responsibilities: expected one row for each of {len(scene.x)}, got {len(rows)}"
-        )
+    rows = style.blend_rows(responsibilities, len(scene.x))
     if plotly:
         return _with_plotly(scene, columns, rows, responsibilities, sigmas, ax)
     ax = style.axes_of(ax)
@@ -65,27 +64,31 @@ def plot_mixture(
     return ax
 
 
-def read(
-    q: MixtureParams | MixtureMoments, x: Any, names: Sequence[str] | None, min_weight: float
-) -> Scene:
+def read(q: MixtureParams | MixtureMoments, x: Any, names: Any, min_weight: float) -> Scene:
     """Everything in NumPy, heaviest components first."""
-    names = names or getattr(x, "names", None) or column_names(x)
-    x = np.asarray(_observed(x), float)
-    weight = np.asarray(q.weights.mean)
+    if names is None:
+        names = getattr(x, "names", None) or column_names(x)
+    x = np.asarray(_present(x), float)
+    weight = style.check_one("q", q.weights.mean, 1)
     components = getattr(q.components, "others", q.components)  # noise has no place
+    dof = getattr(components, "dof", None)
+    components = getattr(components, "gaussian", components)
+    if not hasattr(components, "covariance"):
+        raise ValueError(f"q: no contours for components that are {type(components).__name__}")
     means = np.asarray(components.mean, float)
     covariances = np.asarray(components.covariance, float)
     order = np.argsort(-weight[: len(means)], kind="stable")
     shown = [int(k) for k in order if weight[k] >= min_weight]
-    names = list(names or [f"x{j}" for j in range(x.shape[1])])
-    return Scene(x, weight, means, covariances, shown, names)
+    names = [f"x{j}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
+    dof = None if dof is None else np.asarray(dof, float)
+    return Scene(x, weight, means, covariances, dof, shown, names)
 
 
-def _observed(x: Any) -> Any:
-    """Rows of a Batch with NaN where entries are missing, which is not drawn; else x itself."""
+def _present(x: Any) -> Any:
+    """Rows of a Batch, NaN where entries are missing or rows absent, which is not drawn."""
     if not isinstance(x, Batch):
         return x
-    rows = np.asarray(x.x, float)
+    rows = np.where(np.asarray(x.weight)[:, None] > 0, np.asarray(x.x, float), np.nan)
     return rows if x.mask is None else np.where(np.asarray(x.mask), rows, np.nan)
 
 
@@ -123,15 +126,30 @@ def draw_columns(
 def draw_column(ax: Any, scene: Scene, j: int) -> None:
     """A histogram, and weight times density of every component."""
     x = scene.x[np.isfinite(scene.x[:, j]), j]
-    ax.hist(x, bins="auto", density=True, color="0.85", zorder=1)
+    if not len(x):
+        return
+    ax.hist(x, bins=_num_bins(x), density=True, color="0.85", zorder=1)
     grid = np.linspace(x.min(), x.max(), 400)
     for k in scene.shown:
-        density = scene.weight[k] * _density(grid, scene.mean[k, j], scene.covariance[k, j, j])
-        ax.plot(grid, density, color=style.colour(k), linestyle=style.line(k), zorder=2)
+        dof = None if scene.dof is None else float(scene.dof[k])
+        density = _density(grid, scene.mean[k, j], scene.covariance[k, j, j], dof)
+        look = {"color": style.colour(k), "linestyle": style.line(k)}
+        ax.plot(grid, scene.weight[k] * density, zorder=2, **look)
 
 
-def _density(x: np.ndarray, mean: float, variance: float) -> np.ndarray:
-    return np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
+def _num_bins(x: np.ndarray) -> int:
+    """By Freedman and Diaconis (1981), within what can be seen."""
+    width = 2.0 * np.subtract(*np.percentile(x, [75, 25])) / len(x) ** (1 / 3)
+    return int(np.clip(np.ptp(x) / width if width > 0 else 10, 10, 100))
+
+
+def _density(x: np.ndarray, mean: float, variance: float, dof: float | None) -> np.ndarray:
+    square = (x - mean) ** 2 / variance
+    if dof is None:
+        return np.exp(-0.5 * square) / np.sqrt(2.0 * np.pi * variance)
+    log_size = math.lgamma(0.5 * (dof + 1)) - math.lgamma(0.5 * dof)
+    log_size = log_size - 0.5 * np.log(np.pi * dof * variance)
+    return np.exp(log_size - 0.5 * (dof + 1) * np.log1p(square / dof))
 
 
 def _ellipses(
@@ -139,6 +157,8 @@ def _ellipses(
 ) -> list[np.ndarray]:
     pick = list(columns)
     block = scene.covariance[k][np.ix_(pick, pick)]
+    if not np.isfinite(block).all():  # as of a component without rows under a vague prior
+        return []
     return [style.contour(scene.mean[k, pick], block, sigma) for sigma in sigmas]
 
 
@@ -165,7 +185,7 @@ def _with_plotly(
         name = f"{k}: weight {scene.weight[k]:.3f}"
         pieces = _ellipses(scene, k, columns, sigmas)
         gap = np.full((1, 2), np.nan)
-        path = np.concatenate([part for piece in pieces for part in (piece, gap)])
+        path = np.concatenate([part for piece in pieces for part in (piece, gap)] or [gap])
         form = {"color": style.colour(k), "dash": style.dash(k)}
         figure.add_trace(go.Scatter(x=path[:, 0], y=path[:, 1], mode="lines", line=form, name=name))
         place = {"x": [scene.mean[k, i]], "y": [scene.mean[k, j]], "mode": "markers"}

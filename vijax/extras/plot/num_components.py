@@ -33,7 +33,7 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
     if not usable.all():
         failed, edge = k[~usable], ax.get_xaxis_transform()
         ax.plot(failed, np.full(len(failed), 0.03), "x", color="0.4", transform=edge)
-    ax.set_xticks(k)
+    ax.set_xticks(k[:: 1 + len(k) // 16])
     ax.margins(y=0.12)
     score_name = "-BIC / 2 (nats)" if selection.results.point else "ELBO + log relabellings (nats)"
     ax.set(xlabel="number of components", ylabel=score_name)

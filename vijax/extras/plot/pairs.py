@@ -19,7 +19,7 @@ def plot_pairs(
     x: Any,
     *,
     columns: Sequence[int] | None = None,
-    names: Sequence[str] | None = None,
+    names: Any = None,
     responsibilities: Any = None,
     min_weight: float = 0.01,
     sigmas: Sequence[float] = (1.0, 2.0),
@@ -41,7 +41,7 @@ def plot_pairs(
         ax = style.pyplot().subplots(m, m, sharex="col", squeeze=False, **size)[1]
     if np.shape(ax) != (m, m):
         raise ValueError(f"ax: expected an array of axes, {(m, m)}, got {np.shape(ax)}")
-    rows = None if responsibilities is None else style.blend(responsibilities)
+    rows = style.blend_rows(responsibilities, len(scene.x))
     for r, j in enumerate(chosen):
         for c, i in enumerate(chosen):
             one = ax[r, c]

@@ -16,8 +16,8 @@ from . import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_POINTS = 200  # of a grid, along each axis
-_REACH = 8.0  # standard deviations of q beyond which there is no mass to speak of
+_POINTS = 300  # of a grid, along each axis
+_REACH = 8.0  # standard deviations beyond which there is little mass
 
 
 def plot_q_vs_exact(
@@ -32,12 +32,17 @@ def plot_q_vs_exact(
 
     A contour is the smallest region that holds so much of the mass, from `masses`. With a leading
     axis, as in the `q` of a `trajectory`, every iterate is drawn, from light to dark. The axes
-    reach `width` exact standard deviations to each side; what lies beyond is cut off.
+    reach `width` times the scale of the exact marginals to each side (of the mean's Student t, and
+    the precision's sd); what lies beyond is cut off.
     """
     ax = style.axes_of(ax)
-    place = _grid(exact.mean, exact.mean_sd, exact.precision, exact.precision_sd, width)
+    scale = jnp.sqrt(exact.rate / (exact.shape * exact.kappa))
+    place, own = (
+        _grid(exact.mean, scale, exact.precision, exact.precision_sd, reach)
+        for reach in (width, _REACH)
+    )
     look = {"colour": style.colour(2), "line": 2.0, "filled": True}
-    _contours(ax, exact.log_prob, place, place, masses, **look)
+    _contours(ax, exact.log_prob, place, own, masses, **look)
     stack = q if jnp.ndim(q.mu.mean) else jax.tree.map(lambda a: a[None], q)
     count = len(np.asarray(stack.mu.mean))
     for i in range(count):

@@ -28,6 +28,7 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
 
     The returned one is ringed. Those without a finite objective stand at the lower edge.
     """
+    style.check_one("result", result.status, 0)
     ax = style.axes_of(ax)
     runs = result if result.runs is None else result.runs
     status = np.atleast_1d(np.asarray(result.statuses))

@@ -74,12 +74,39 @@ def filling(k: int) -> str:
 def blend(resp: Any) -> np.ndarray:
     """Red, green and blue (n, 3) in 0 .. 1: the components' colours, mixed as light.
 
-    The weights of the mixture are the responsibilities (n, k) of each row.
+    The weights of the mixture are the responsibilities (n, k) of each row; a row of which nothing
+    is known is grey.
     """
     resp = np.asarray(resp, float)
     codes = [colour(k) for k in range(resp.shape[1])]
     screen = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255.0
-    return ((resp / resp.sum(1, keepdims=True)) @ screen**2.2).clip(0.0, 1.0) ** (1.0 / 2.2)
+    total = resp.sum(1, keepdims=True)
+    known = np.isfinite(total) & (total > 0)
+    share = np.where(known, resp, 0.0) / np.where(known, total, 1.0)
+    light = (share @ screen**2.2).clip(0.0, 1.0) ** (1.0 / 2.2)
+    return np.where(known, light, 0.6)
+
+
+def blend_rows(resp: Any, n: int) -> np.ndarray | None:
+    """`blend` for n rows; ValueError for another number of them."""
+    if resp is None:
+        return None
+    if np.shape(resp)[:1] != (n,):
+        raise ValueError(
+            f"responsibilities: expected one row for each of {n}, got shape {np.shape(resp)}"
+        )
+    return blend(resp)
+
+
+def check_one(name: str, value: Any, ndim: int) -> np.ndarray:
+    """In NumPy; ValueError where `name` holds many fits."""
+    host = np.asarray(value)
+    if host.ndim != ndim:
+        raise ValueError(
+            f"{name}: expected one fit, got a batch of them; take one with "
+            "jax.tree.map(lambda a: a[i], fits)"
+        )
+    return host
 
 
 def contour(

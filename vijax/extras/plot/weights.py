@@ -24,7 +24,7 @@ def plot_weights(
     Components below `min_weight` are grey; the others look as in `plot_mixture`.
     """
     plotly = style.check_backend(backend)
-    weight, sd = np.asarray(q.weights.mean), getattr(q.weights, "sd", None)
+    weight, sd = style.check_one("q", q.weights.mean, 1), getattr(q.weights, "sd", None)
     sd = None if sd is None else np.asarray(sd)
     title = "weight" if sd is None else "posterior weight"
     component = np.arange(len(weight))
