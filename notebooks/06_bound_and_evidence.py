@@ -323,9 +323,9 @@ _ = ax.legend()
 # sampling counts the mass that its proposal visits: with $q$ itself it is about 0.015 nats too low
 # on the nine rows at 6 standard deviations, several of its own standard errors. With closer
 # clusters both the bias and the spread of the weights grow. For 500 rows only a small share of
-# the draws from $q$ counts; in many more dimensions hardly any would. The plug-in log-likelihood is no
-# estimate of the evidence at all: use it (or better `log_predictive`, on rows that were held out)
-# to judge predictions.
+# the draws from $q$ counts; in many more dimensions hardly any would. The plug-in log-likelihood is
+# no estimate of the evidence at all: use it (or better `log_predictive`, on rows that were held
+# out) to judge predictions.
 #
 # Sources: Bishop (2006), Pattern Recognition and Machine Learning, section 10.1 (bound and
 # divergence), section 10.2 (mixtures), section 4.4.1 (evidence and BIC), section 11.1.4
