@@ -237,7 +237,8 @@ for n in (50, 100, 200, 500):
 # with 100 and 200 the sign depends on `kappa`: those data do not say. BIC is for two up to 200
 # rows. A prior with a `kappa` 10 times smaller charges each component
 # $\frac{D}{2} \log 10 = 2.3$ nats more, once its mean is well known. This is no defect of the
-# bound; the evidence itself depends on the prior in this way, and a vague prior is not a neutral one (Lindley 1957).
+# bound; the evidence itself depends on the prior in this way, and a vague prior is not a neutral
+# one (Lindley 1957).
 
 # %% [markdown]
 # What can go wrong: a margin of less than about 3 nats is no decision, and it can change sign with
