@@ -36,7 +36,7 @@ def execute(source: Path) -> str:
 
 
 def main() -> None:
-    """See above."""
+    """Execute what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NN_name.py")
     parser.add_argument("--jobs", type=int, default=1)

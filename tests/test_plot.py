@@ -356,9 +356,11 @@ def test_components_without_a_covariance_have_a_cross_only(rng):
     )
     fit = vx.fit(model, x, init=np.zeros(40, int))
     assert np.isnan(fit.q.components.covariance[1:]).any()
-    for draw in (plot.plot_mixture, plot.plot_pairs):
-        draw(fit.q, x, min_weight=0.0)
-    assert plot.plot_mixture(fit.q, x, min_weight=0.0, backend="plotly").data
+    lines = [len(line.get_xdata()) for line in plot.plot_mixture(fit.q, x, min_weight=0.0).lines]
+    assert sorted(lines) == [1, 1, 1, 200, 200]
+    assert len(plot.plot_pairs(fit.q, x, min_weight=0.0)[1, 0].lines) == 5
+    traces = plot.plot_mixture(fit.q, x, min_weight=0.0, backend="plotly").data
+    assert [len(trace.x) for trace in traces if trace.mode == "lines"] == [402, 1, 1]
 
 
 def test_thirty_components_are_drawn_and_numbered(rng):
@@ -385,7 +387,7 @@ def test_absent_rows_and_empty_columns_are_not_drawn(rng):
     padded = vx.Batch.of(np.concatenate([x, np.full((9, 2), 1e6)]), np.r_[np.ones(50), np.zeros(9)])
     offsets = np.asarray(plot.plot_mixture(fit.q, padded).collections[0].get_offsets())
     assert np.isfinite(offsets).all(1).sum() == 50
-    plot.plot_pairs(fit.q, np.full((4, 2), np.nan))
+    assert not plot.plot_pairs(fit.q, np.full((4, 2), np.nan))[0, 0].patches
     far = np.concatenate([x[:, :1], [[1e9]]])
     line = vx.fit(vx.GaussianMixture.from_data(far, 1), far, init=np.zeros(51, int))
     assert len(plot.plot_mixture(line.q, far).patches) <= 100
@@ -405,9 +407,11 @@ def test_short_and_empty_traces_are_drawn(rng):
     x = clusters(rng, n=50, k=2)[0]
     model = vx.GaussianMixture.from_data(x, 2)
     short = vx.fit(model, x, key=jax.random.key(0), stop=vx.Stop(trace=1))
-    assert plot.plot_elbo(short).get_xlim()[0] == 1
+    assert plot.plot_elbo(short).lines[-1].get_ydata().tolist() == short.elbo_trace.tolist()
     run = jax.jit(lambda x: vx.fit(model, x, key=jax.random.key(0)))
-    plot.plot_elbo(run(np.full((50, 2), np.nan)))
+    assert not np.isfinite(
+        plot.plot_elbo(run(np.full((50, 2), np.nan))).lines[-1].get_ydata()
+    ).any()
 
 
 def test_a_batch_of_fits_and_other_components_are_refused_by_name(rng):

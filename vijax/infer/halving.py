@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from .._pytree import pytree, replace
 from .loop import Run
-from .result import Status
+from .result import Status, rank
 
 
 @pytree
@@ -37,6 +37,9 @@ def halve(
     count = runs.status.shape[0]
     first = jnp.arange(0, count, num_restarts, dtype=jnp.int32)
 
+    def ranked(runs: Run) -> Array:
+        return rank(*(a.reshape(-1, num_restarts) for a in (runs.status, runs.state.elbo)))
+
     def go(numbers: Array, runs: Run, limit: Any) -> Run:
         part = jax.tree.map(lambda a: a[numbers], runs)
         part = drive(numbers, part, jnp.asarray(limit, jnp.int32))
@@ -47,13 +50,13 @@ def halve(
     while left > 1:
         runs = go((first[:, None] + keep).reshape(-1), runs, sweeps)
         left, sweeps = (left + 1) // 2, 2 * sweeps
-        rank = jnp.take_along_axis(_rank(runs).reshape(-1, num_restarts), keep, 1)
+        ranks = jnp.take_along_axis(ranked(runs), keep, 1)
         # in their own order, so that an order of restarts that tie is that of a plain fit
-        best = jnp.sort(jnp.argsort(-rank, 1, stable=True)[:, :left], 1)
+        best = jnp.sort(jnp.argsort(-ranks, 1, stable=True)[:, :left], 1)
         keep = jnp.take_along_axis(keep, best, 1)
 
     def winner(runs: Run) -> Array:
-        return first + jnp.argmax(_rank(runs).reshape(-1, num_restarts), 1).astype(jnp.int32)
+        return first + jnp.argmax(ranked(runs), 1).astype(jnp.int32)
 
     never = jnp.iinfo(jnp.int32).max
     runs = lax.while_loop(
@@ -62,10 +65,3 @@ def halve(
         runs,
     )
     return replace(runs, status=jnp.where(runs.running, int(Status.DROPPED), runs.status))
-
-
-def _rank(runs: Run) -> Array:
-    """The objective; -inf for what `best` would not return."""
-    failed = runs.status == Status.ELBO_DECREASED
-    failed |= (runs.status == Status.NON_FINITE) | (runs.status == Status.COLLAPSED)
-    return jnp.where(failed | jnp.isnan(runs.state.elbo), -jnp.inf, runs.state.elbo)

@@ -145,8 +145,7 @@ class Result:
     @property
     def usable(self) -> Bool[Array, "*b"]:
         """Whether the objective is finite and means something: not NON_FINITE, not COLLAPSED."""
-        failed = (self.status == Status.NON_FINITE) | (self.status == Status.COLLAPSED)
-        return ~failed & jnp.isfinite(self.elbo)
+        return _usable(self.status, self.elbo)
 
     def check(self: _R) -> _R:
         """Return self if every fit converged; otherwise raise FitError. Host side: it waits."""
@@ -178,17 +177,26 @@ class Result:
         return "\n".join([*lines, *([table(**options)] if table else [])])
 
 
+def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array, "*b r"]:
+    """The objective of the runs that `best` chooses from, -inf for the others."""
+    usable = _usable(status, elbo)
+    sound = usable & (status != Status.ELBO_DECREASED)
+    return jnp.where(jnp.where(jnp.any(sound, -1, keepdims=True), sound, usable), elbo, -jnp.inf)
+
+
+def _usable(status: Int[Array, "*b"], elbo: Float[Array, "*b"]) -> Bool[Array, "*b"]:
+    failed = (status == Status.NON_FINITE) | (status == Status.COLLAPSED)
+    return ~failed & jnp.isfinite(elbo)
+
+
 def best(results: Result) -> Result:
     """The run with the highest finite objective, over the last batch axis of `status`.
 
     Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed, and
     those whose objective fell (ELBO_DECREASED) against all others that are usable.
     """
-    sound = results.usable & (results.status != Status.ELBO_DECREASED)
-    some = jnp.any(sound, -1, keepdims=True)
-    rank = jnp.where(jnp.where(some, sound, results.usable), results.elbo, -jnp.inf)
     axis = results.status.ndim - 1
-    winner = jnp.argmax(rank, -1)
+    winner = jnp.argmax(rank(results.status, results.elbo), -1)
 
     def take(leaf: Array) -> Array:
         index = jnp.expand_dims(winner, tuple(range(axis, leaf.ndim)))

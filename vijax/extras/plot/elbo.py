@@ -52,9 +52,8 @@ def _with_plotly(
         dash = "solid" if status == Status.CONVERGED else "dash"
         look = {"color": "#b3b3b3", "width": 1, "dash": dash}
         name = f"restart {i}, {Status(int(status)).name}"
-        figure.add_trace(
-            go.Scatter(x=steps, y=trace[:last], mode="lines", line=look, name=name)
-        ).update_traces(showlegend=False, selector={"name": name})
+        line = {"x": steps, "y": trace[:last], "mode": "lines", "line": look}
+        figure.add_trace(go.Scatter(**line, name=name, showlegend=False))
     best = np.asarray(result.elbo_trace)[:last]
     look = {"color": "black", "width": 2}
     figure.add_trace(go.Scatter(x=steps, y=best, mode="lines", line=look, name="returned"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.scipy import stats
 
 from ..._host import column_names
 from ...batch import Batch
@@ -46,8 +46,8 @@ def plot_mixture(
     Student-t component its scale matrix), where that is finite; after EM give `q.point()`, as to
     `plot_weights`, for contours of the estimate. With `responsibilities` (n, k) every row has the
     colours of its components, mixed. More than eight components have their numbers beside them.
-    Data with one column are shown as a histogram with the density of each component. `names`, a
-    sequence, are the columns' own where x has some.
+    Data with one column are shown as a histogram with the density of each component. `names` are
+    those of the columns, the data's own if they have some.
     """
     plotly = style.check_backend(backend)
     scene = read(q, x, names, min_weight)
@@ -109,18 +109,10 @@ def draw_columns(
         mean = scene.mean[k, list(columns)]
         ax.plot(*mean, "+", color=style.colour(k), markersize=8, zorder=3)
         if len(scene.shown) > 8:
+            font = {"color": style.colour(k), "size": 8, "weight": "bold", "zorder": 4}
             box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
             move = {"xytext": (3, 3), "textcoords": "offset points", "clip_on": True}
-            ax.annotate(
-                str(k),
-                mean,
-                color=style.colour(k),
-                size=8,
-                weight="bold",
-                bbox=box,
-                zorder=4,
-                **move,
-            )
+            ax.annotate(str(k), mean, bbox=box, **font, **move)
 
 
 def draw_column(ax: Any, scene: Scene, j: int) -> None:
@@ -144,12 +136,8 @@ def _num_bins(x: np.ndarray) -> int:
 
 
 def _density(x: np.ndarray, mean: float, variance: float, dof: float | None) -> np.ndarray:
-    square = (x - mean) ** 2 / variance
-    if dof is None:
-        return np.exp(-0.5 * square) / np.sqrt(2.0 * np.pi * variance)
-    log_size = math.lgamma(0.5 * (dof + 1)) - math.lgamma(0.5 * dof)
-    log_size = log_size - 0.5 * np.log(np.pi * dof * variance)
-    return np.exp(log_size - 0.5 * (dof + 1) * np.log1p(square / dof))
+    z, sd = (x - mean) / np.sqrt(variance), np.sqrt(variance)
+    return np.asarray(stats.norm.pdf(z) if dof is None else stats.t.pdf(z, dof)) / sd
 
 
 def _ellipses(

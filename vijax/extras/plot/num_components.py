@@ -27,8 +27,7 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
     ax.plot(k[usable], score[usable], "o-", color=style.colour(0), markersize=5)
     if usable.any():
         top = k[usable][np.argmax(score[usable])], score[usable].max()
-        ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
-        ax.plot(*top, "o", color=style.colour(1), **ring)
+        ax.plot(*top, "o", color=style.colour(1), **style.RING)
         ax.annotate(f"{top[0]}", top, xytext=(0, -18), textcoords="offset points", ha="center")
     if not usable.all():
         failed, edge = k[~usable], ax.get_xaxis_transform()

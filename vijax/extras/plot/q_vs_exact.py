@@ -108,5 +108,4 @@ def level(density: np.ndarray, cell: float, mass: float) -> float:
 
 def _lighter(colour: str, share: float) -> tuple[float, ...]:
     """So much of the colour, the rest white; never less than a quarter."""
-    share = 0.25 + 0.75 * share
-    return tuple(1.0 - share * (1.0 - int(colour[i : i + 2], 16) / 255.0) for i in (1, 3, 5))
+    return tuple(1.0 - (0.25 + 0.75 * share) * (1.0 - style.light_of(colour)))

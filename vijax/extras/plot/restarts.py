@@ -46,9 +46,9 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
         if lost.any():
             edge = ax.get_xaxis_transform()
             ax.plot(steps[lost], np.full(lost.sum(), 0.03), transform=edge, **points)
-    ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5, "color": "black"}
     if np.isfinite(float(result.elbo)):
-        ax.plot(int(result.n_iter), float(result.elbo), "o", label="returned", **ring)
+        place = int(result.n_iter), float(result.elbo)
+        ax.plot(*place, "o", color="black", label="returned", **style.RING)
     ax.margins(0.08)
     ax.legend(loc="best", framealpha=0.7, edgecolor="none", markerscale=0.8)
     ylabel = "final objective (nats)" if result.point else "final ELBO (nats)"

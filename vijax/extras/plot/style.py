@@ -15,19 +15,18 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _LINES = ["-", "--", ":", "-."]
 _DASHES = ["solid", "dash", "dot", "dashdot"]
 _FILLINGS = ["", "/", "x", "."]
+RING = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
 
 
 def axes_of(ax: Any, width: float = 5.0, height: float = 4.0) -> Axes:
     """`ax`, or that of a new figure."""
-    return (
-        ax
-        if ax is not None
-        else pyplot().subplots(figsize=(width, height), layout="constrained")[1]
-    )
+    if ax is not None:
+        return ax
+    return pyplot().subplots(figsize=(width, height), layout="constrained")[1]
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, whose new figures leave room for their labels."""
+    """matplotlib.pyplot, imported when the first figure is drawn."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -56,6 +55,11 @@ def colour(k: int) -> str:
     return _COLOURS[k % len(_COLOURS)]
 
 
+def light_of(code: str) -> np.ndarray:
+    """Red, green and blue in 0 .. 1 of "#rrggbb"."""
+    return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)]) / 255.0
+
+
 def line(k: int) -> str:
     """Line of component k: with its colour it is one of 32."""
     return _LINES[k // len(_COLOURS) % len(_LINES)]
@@ -78,8 +82,7 @@ def blend(resp: Any) -> np.ndarray:
     is known is grey.
     """
     resp = np.asarray(resp, float)
-    codes = [colour(k) for k in range(resp.shape[1])]
-    screen = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255.0
+    screen = np.array([light_of(colour(k)) for k in range(resp.shape[1])])
     total = resp.sum(1, keepdims=True)
     known = np.isfinite(total) & (total > 0)
     share = np.where(known, resp, 0.0) / np.where(known, total, 1.0)
