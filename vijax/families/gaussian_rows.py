@@ -20,6 +20,8 @@ from .captions import mean_and_sd
 from .gaussian_steps import Step
 from .products import Found, Shortcut
 
+_NEAR = 2.0**-12  # of an sd
+
 
 @pytree
 class Completed:
@@ -73,6 +75,17 @@ class GaussianMoments:
     def mean(self) -> Float[Array, "*b d"]:
         """E[mu], rounded to the data's own resolution."""
         return self.origin + self.shift
+
+    @property
+    def centre(self) -> Float[Array, "*b d"]:
+        """What the next statistics are about: the origin if the mean is next to it, or the mean.
+
+        An origin that moves by rounding alone gives all statistics new rounding, and no end.
+        """
+        variance = jnp.sum(self.chol**2, -1) / self.scale[..., None]
+        resolution = jnp.finfo(variance.dtype).eps * self.origin
+        near = self.shift**2 <= jnp.maximum(_NEAR**2 * variance, resolution**2)
+        return jnp.where(near, self.origin, self.mean)
 
     @property
     def covariance(self) -> Float[Array, "*b d d"]:
@@ -193,8 +206,8 @@ def statistics(
         return latent.count, latent.shift, latent.square, latent.count, latent.origin
     if isinstance(latent, Found):
         kappa, shift, square = gaussian_products.sums(latent, mass, at.at)
-        return kappa, shift, square, kappa, at.at.mean
-    origin = at.mean
+        return kappa, shift, square, kappa, at.at.centre
+    origin = at.centre
     count, scaled = jnp.sum(mass, 0), mass * scale
     kappa = jnp.sum(scaled, 0)
     if latent is not None:

@@ -40,7 +40,7 @@ def applies(rows: Batch) -> bool:
 
 def step(at: Any, rows: Batch, log_weight: Float[Array, "k"]) -> Step:
     """The step of mixture components whose expected log-weights are `log_weight`."""
-    d, origin, present = rows.x.shape[1], at.mean, rows.weight > 0
+    d, origin, present = rows.x.shape[1], at.centre, rows.weight > 0
     # rows of weight 0 may hold anything; in a loop, these columns are made once
     x = jnp.where(present, rows.x.T, 0.0)
     constant, root = _coefficients(at, log_weight, d)

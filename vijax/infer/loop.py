@@ -16,6 +16,9 @@ from .result import Result, State, Status, Stop
 
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
 _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
+_CIRCLES = 100  # steps, over which gains neither find a new minimum nor leave ...
+_BAND = 16.0  # ... this many times the last one: rounding, going round
+_NEGLIGIBLE = 1e-4  # of `tol`, such a gain
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
@@ -42,13 +45,18 @@ class Method(Protocol):
 
 @pytree
 class Run:
-    """A fit on its way: what `advance` carries. `elbo_trace` is NaN where nothing has run."""
+    """A fit on its way: what `advance` carries. `elbo_trace` is NaN where nothing has run.
+
+    `least` is the smallest gain since the gains left its band, `age` the steps since.
+    """
 
     state: State
     n_iter: Int[Array, "*b"]
     status: Int[Array, "*b"]
     streak: Int[Array, "*b"]
     gain: Float[Array, "*b"]
+    least: Float[Array, "*b"]
+    age: Int[Array, "*b"]
     elbo_trace: Float[Array, "*b t"]
 
     @property
@@ -62,9 +70,8 @@ def begin(state: State, stop: Stop) -> Run:
     dtype = state.elbo.dtype
     zero = jnp.asarray(0, jnp.int32)
     huge = jnp.asarray(jnp.finfo(dtype).max, dtype)
-    return Run(
-        state, zero, _code(Status.RUNNING), zero, huge, jnp.full((stop.trace,), jnp.nan, dtype)
-    )
+    trace = jnp.full((stop.trace,), jnp.nan, dtype)
+    return Run(state, zero, _code(Status.RUNNING), zero, huge, huge, zero, trace)
 
 
 def judge(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
@@ -86,7 +93,10 @@ def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: 
     first = run.n_iter == 0
     gain = jnp.where(first, huge, new.gain)
     rate = gain / jnp.where(run.gain > 0, run.gain, jnp.inf) if new.rate is None else new.rate
-    settled = _settled(gain, rate, stop.tol) | (gain <= noise)
+    anew = (gain < run.least) | (gain > _BAND * run.least)
+    least, age = jnp.where(anew, gain, run.least), jnp.where(anew, 0, run.age + 1)
+    circles = (age >= _CIRCLES) & (gain <= _NEGLIGIBLE * stop.tol)
+    settled = _settled(gain, rate, stop.tol) | (gain <= noise) | circles
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)
     drop = run.state.elbo - new.elbo
@@ -99,7 +109,7 @@ def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: 
     )
     keep = finite & (new.fault == 0) & ~fell
     state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, run.state)
-    return Run(state, n_iter, status, streak, gain, run.elbo_trace)
+    return Run(state, n_iter, status, streak, gain, least, age, run.elbo_trace)
 
 
 def advance(
