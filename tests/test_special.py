@@ -229,12 +229,13 @@ def test_seeds_are_far_apart_and_never_rows_of_weight_zero(rng):
         assert groups == {(0, 0), (1, 0), (0, 1)}
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 20, 300])
+@pytest.mark.parametrize("k", [1, 2, 3, 6, 7, 20, 300])
 def test_numbers_of_seeds(k):
     seeds = jax.vmap(lambda i: seeding.num_seeds(i, jnp.asarray(1.0 * k)))(jnp.arange(100))
     assert seeds[0] == k
-    assert set(np.asarray(seeds)) <= set(range(min(k, 2), k + 1))
+    assert set(np.asarray(seeds)) <= set(range(1, k + 1))
     assert min(seeds[:4]) <= 3
+    assert k == 1 or np.flatnonzero(np.asarray(seeds) == 1).tolist() == [3 if k <= 6 else 5]
 
 
 @pytest.mark.parametrize("first", [0, 1_000, 60_000, 3_000_000])
@@ -243,7 +244,7 @@ def test_any_few_restarts_spread_over_all_magnitudes(first):
     seeds = jax.vmap(lambda i: seeding.num_seeds(i, k))(first + jnp.arange(16))
     level = np.sort(np.log(seeds) / np.log(k))
     gaps = np.diff(level, append=level[0] + 1)
-    assert gaps.max() < 2 / 16
+    assert gaps.max() < (3 if first == 0 else 2) / 16  # one of the first 16 has one seed instead
 
 
 def test_greedy_seeds_leave_less_distance_and_keep_what_is_given(rng):

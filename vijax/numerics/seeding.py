@@ -12,13 +12,17 @@ _TRIALS = 10  # rows that a greedy seed is the best of
 
 
 def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array, ""]:
-    """How many seeds a restart begins with: k for restart 0, then k^(1-u) rounded up.
+    """How many seeds a restart begins with: k for restart 0, then k^(1-u) rounded up, once one.
 
     u is the additive recurrence of the golden ratio, so that any number of restarts spreads
-    evenly over the magnitudes from 2 to k (Weyl 1916; Knuth, TAOCP 6.4).
+    evenly over the magnitudes from 2 to k (Weyl 1916; Knuth, TAOCP 6.4). Rows that are one cluster
+    need a start with one seed, and all such starts end alike: it is restart 3 if restart 1 has two
+    already (k at most 6), otherwise restart 5, which would have nearly k once more.
     """
-    turn = jnp.asarray(restart).astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
-    return jnp.ceil(k ** (1.0 - turn.astype(k.dtype) / 2.0**32))
+    number = jnp.asarray(restart)
+    turn = number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
+    size = jnp.ceil(k ** (1.0 - turn.astype(k.dtype) / 2.0**32))
+    return jnp.where(number == jnp.where(k <= 6.0, 3, 5), 1.0, size)
 
 
 def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
