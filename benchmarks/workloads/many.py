@@ -13,10 +13,9 @@ import vijax as vx
 from .. import ours, peers, problems
 from ..record import Entry, entries
 from ..timing import Timing, alternate, clock
-from . import SMALL_LOOPS
+from . import SMALL_LOOPS, TOLERANCES
 
 TITLE = "1000 data sets of n = 200, d = 2, k = 5: many fits"
-TOLERANCES = (3.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
 K = 5
 
 

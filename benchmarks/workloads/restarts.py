@@ -13,10 +13,9 @@ import vijax as vx
 from .. import peers
 from ..record import Entry, entries
 from ..timing import Timing, alternate
-from . import SMALL_LOOPS
+from . import SMALL_LOOPS, TOLERANCES
 
 TITLE = "EM, ten restarts, n = 1000, d = 2, k = 3"
-TOLERANCES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
 K, STARTS = 3, 10
 
 

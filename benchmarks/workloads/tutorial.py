@@ -17,11 +17,10 @@ import vijax as vx
 from .. import ours, peers, problems
 from ..record import Entry, entries
 from ..timing import alternate
-from . import SMALL_LOOPS
+from . import SMALL_LOOPS, TOLERANCES
 from .contest import contest
 
 TITLE = "n = 500, d = 2: time to the same bound, time per iteration, a fresh process"
-TOLERANCES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 
 _EQUAL = 1e-9  # bounds that close, relatively, are the same
 
