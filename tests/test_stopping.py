@@ -139,22 +139,24 @@ def steps_to_the_end(gains, dtype, tol=1e-3):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gains_that_go_round_come_to_an_end(dtype):
+@pytest.mark.parametrize("circle", [[1.3, 0.9, 2.4], [1.0, 1.1], [1.0]])
+def test_gains_that_go_round_come_to_an_end(dtype, circle):
     """As those of rounding do where a precision matrix is badly conditioned."""
-    start = 10.0 ** -np.arange(0.0, 8.0, 0.01)  # rate 0.977
-    round_and_round = np.tile([1.3e-8, 0.9e-8, 2.4e-8], 200)
-    steps = steps_to_the_end(np.r_[start, round_and_round], dtype, tol=2.5e-4)
-    assert steps < len(start)  # the forecast
-    wide = np.repeat(start[::50], 2)  # never twice the same rate, so that there is none
-    steps = steps_to_the_end(np.r_[wide, round_and_round], dtype)
-    assert len(wide) + 95 < steps < len(wide) + 110
-    assert steps_to_the_end(np.r_[wide, 1e3 * round_and_round], dtype) == np.inf
+    unit = (np.finfo(dtype).eps / np.finfo(np.float32).eps) ** 2  # of rounding
+    start = np.repeat(
+        10.0 ** -np.arange(0.0, np.log10(0.9e8 / unit), 0.5), 2
+    )  # nothing to forecast
+    around = 1e-8 * np.tile(circle, 300)
+    steps = steps_to_the_end(np.r_[start, unit * around], dtype)
+    assert len(start) + 45 < steps < len(start) + 170
+    assert steps_to_the_end(np.r_[start[:20], 1e3 * around], dtype) == np.inf
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("growth", [1.04, 1.1, 2.0])
+@pytest.mark.parametrize("growth", [1.001, 1.01, 1.04, 1.1, 2.0])
 def test_small_gains_that_grow_are_no_end(dtype, growth):
-    up = 3e-9 * growth ** np.arange(int(np.log(1e8) / np.log(growth)))
+    least = 3e-9 * (np.finfo(dtype).eps / np.finfo(np.float32).eps) ** 2
+    up = least * growth ** np.arange(int(np.log(0.1 / least) / np.log(growth)))
     assert steps_to_the_end(np.r_[up, np.ones(300)], dtype) == np.inf
 
 
@@ -166,7 +168,7 @@ def test_small_gains_that_hardly_fall_are_an_end_by_forecast_only():
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("covariance", ["full", "tied"])
 @pytest.mark.parametrize("far", [30.0, 300.0])
 def test_far_clusters_in_one_component_converge_in_float32(rng, far, covariance):
     """Badly conditioned, and a fixed point from the first step on, but for rounding."""

@@ -26,8 +26,8 @@ class NormalWishart(Gaussian):
     """mu | Lambda ~ N(m, (kappa Lambda)^-1), Lambda ~ Wishart(scatter^-1, df), about `origin` c.
 
     E[Lambda] = df scatter^-1. Coordinates: kappa, shift = kappa (m - c), df, and
-    square = scatter + kappa (m - c)(m - c)^T. For statistics, c is put at the current means, so
-    that no difference of large numbers is ever formed (Bishop 2006, section 10.2).
+    square = scatter + kappa (m - c)(m - c)^T. For statistics, c is put next to the current means,
+    so that no difference of large numbers is ever formed (Bishop 2006, section 10.2).
     T = (-(mu-c)' Lambda (mu-c) / 2, Lambda (mu-c), -Lambda / 2, log|Lambda| / 2),
     h = |Lambda|^(-d/2).
     """

@@ -16,9 +16,10 @@ from .result import Result, State, Status, Stop
 
 _SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
 _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
-_CIRCLES = 100  # steps, over which gains neither find a new minimum nor leave ...
-_BAND = 16.0  # ... this many times the last one: rounding, going round
-_NEGLIGIBLE = 1e-4  # of `tol`, such a gain
+_CIRCLES = 50  # steps without a rise of the gain that bring no new minimum: rounding, going round
+_BAND = 16.0  # times that minimum: a gain beyond it has begun anew
+_NEGLIGIBLE = 1e-4  # of `tol`, such a gain ...
+_NOISE = 1e3  # ... and times the noise of well-conditioned data
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
@@ -47,7 +48,7 @@ class Method(Protocol):
 class Run:
     """A fit on its way: what `advance` carries. `elbo_trace` is NaN where nothing has run.
 
-    `least` is the smallest gain since the gains left its band, `age` the steps since.
+    `least` is the smallest gain since gains left its band, `age` the steps since that did not rise.
     """
 
     state: State
@@ -94,8 +95,10 @@ def decide(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: 
     gain = jnp.where(first, huge, new.gain)
     rate = gain / jnp.where(run.gain > 0, run.gain, jnp.inf) if new.rate is None else new.rate
     anew = (gain < run.least) | (gain > _BAND * run.least)
-    least, age = jnp.where(anew, gain, run.least), jnp.where(anew, 0, run.age + 1)
-    circles = (age >= _CIRCLES) & (gain <= _NEGLIGIBLE * stop.tol)
+    least = jnp.where(anew, gain, run.least)
+    # an escape from a saddle may be as slow, but rises from step to step
+    age = jnp.where(anew, 0, run.age + (gain <= run.gain).astype(run.age.dtype))
+    circles = (age >= _CIRCLES) & (gain <= jnp.minimum(_NEGLIGIBLE * stop.tol, _NOISE * noise))
     settled = _settled(gain, rate, stop.tol) | (gain <= noise) | circles
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)

@@ -59,8 +59,8 @@ class Stop:
     than `tol` nats more, all future iterations together. The forecast is Aitken's: a gain g that
     shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al. 1994), r taken
     as at least 0.9; a gain that still grows, as on the plateau before a component dies, forecasts
-    no end. Gains of less than 1e-4 `tol` that neither fall nor grow for 100 iterations are
-    rounding, and an end too.
+    no end. Gains of less than 1e-4 `tol` and of rounding size that go up and down, 50 times without
+    a new minimum, are an end too.
 
     The gain is what the method reports: CAVI and EM measure the move of q in nats, since
     differences of a float32 objective over 1e6 rows are rounding. Nats mean the same for 100 rows
