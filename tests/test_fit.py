@@ -104,6 +104,20 @@ def test_later_restarts_begin_with_fewer_components(rows):
     np.testing.assert_allclose(unseeded.weights.conc, len(rows) / 20)
 
 
+@pytest.mark.parametrize(("k", "restarts"), [(2, 4), (5, 4), (20, 6)])
+def test_rows_of_one_cluster_are_given_one_component(rng, k, restarts):
+    """Two halves of it are a local optimum, which a start with two components need not leave."""
+    sets = rng.normal(size=(40, 80, 2))
+
+    def fits(**options):
+        return vx.fit_many(lambda x: vx.GaussianMixture.from_data(x, k), sets, **options)
+
+    drawn = fits(key=jax.random.key(0), num_restarts=restarts)
+    one = fits(init=np.zeros((40, 80), int))
+    assert (drawn.elbo > one.elbo - 0.01).all()
+    assert (drawn.elbos[:, :-1].max(1) < one.elbo - 0.1).any()  # the last start is the one
+
+
 @pytest.mark.parametrize("load", [load_iris, load_wine], ids=["iris", "wine"])
 def test_restarts_reach_the_bound_of_the_known_classes(load):
     """From twenty seeds alone it is missed by 4 and 390 nats, with too many components."""

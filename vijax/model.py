@@ -93,7 +93,7 @@ class Conjugate:
         return self.prior
 
     def update(self, q: Any, stats: Natural) -> Any:
-        """Statistics + prior; statistics first, for their gauge is the current means."""
+        """Statistics + prior; statistics first, for their gauge is next to the current means."""
         return stats + self.prior
 
     def penalty(self, q: Natural) -> Float[Array, ""]:

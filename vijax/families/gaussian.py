@@ -44,7 +44,7 @@ class Gaussian(Emission):
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,
     ) -> _G:
-        """Weighted sufficient statistics of the observed entries, each component's about its mean.
+        """Weighted sufficient statistics of what was observed, each component's next to its mean.
 
         `scale` multiplies the precision of each row.
         """

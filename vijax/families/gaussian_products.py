@@ -35,7 +35,7 @@ def shortcut(at: Any, rows: Batch) -> Shortcut | None:
 
 
 def sums(found: Found, mass: Any, at: Any) -> tuple[Array, Array, Array]:
-    """Weighted sums of 1, of x - m and of (x - m)(x - m)^T about the mean of each component."""
+    """Weighted sums of 1, x - c and (x - c)(x - c)^T, c the `centre` of each component."""
     d = found.centre.shape[0]
     move = at.centre - found.centre  # as far as the origin that these sums are about
     total = found.total(mass)

@@ -185,7 +185,7 @@ def complete(rows: Batch, origin: Any, shift: Any, covariance: Any) -> Completed
 def _moments_of(
     latent: Completed, mass: Float[Array, "n k"], scaled: Float[Array, "n k"], rest: Any
 ) -> tuple[Array, Array]:
-    """Weighted sums of E[y - c] (k, d) and E[(y - c)(y - c)^T] (k, d, d), c = mean - rest.
+    """Weighted sums of E[y - c] (k, d) and E[(y - c)(y - c)^T] (k, d, d), c = E[mu] - rest.
 
     Means count `scaled` times, covariances `mass` times.
     """
@@ -201,7 +201,7 @@ def _moments_of(
 def statistics(
     rows: Batch, mass: Any, at: Any, latent: Any, scale: Any = 1.0
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """kappa, shift, square, df and origin of rows, each component's about its own mean."""
+    """kappa, shift, square, df and origin of rows, each component's about its `centre`."""
     if isinstance(latent, Step):
         return latent.count, latent.shift, latent.square, latent.count, latent.origin
     if isinstance(latent, Found):

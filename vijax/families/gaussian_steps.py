@@ -22,7 +22,7 @@ _ROWS = 2048  # from here on, sums in one sweep lose digits, and there are produ
 
 @pytree
 class Step:
-    """Weighted counts (k,), sums of 1, x - c and (x - c)(x - c)^T about the means c, and log_z."""
+    """Weighted counts (k,), sums of 1, x - c and (x - c)(x - c)^T about `origin` c, and log_z."""
 
     count: Float[Array, "k"]
     shift: Float[Array, "k d"]

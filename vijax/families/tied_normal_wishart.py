@@ -60,7 +60,7 @@ class TiedNormalWishart(Gaussian):
         latent: Any = None,
         scale: Float[Array, "n k"] | float = 1.0,
     ) -> TiedNormalWishart:
-        """Weighted sufficient statistics of Gaussian rows, each component's about its own mean.
+        """Weighted sufficient statistics of Gaussian rows, each component's next to its own mean.
 
         `scale` multiplies the precision of each row.
         """

@@ -47,14 +47,14 @@ def fit(
     """Fit `model` to `data` from one or several starts and return the best run.
 
     `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding; for
-    mixtures k-means++, with all components in restart 0, fewer in most others, and narrow ones in
-    every other from the tenth on), "random" (random labels), responsibilities (n, k), integer
-    labels (n,), a q or Result to continue from, or `Annealed` around any of these. `key` (typed,
-    `jax.random.key`) is needed exactly when something is drawn; restart i uses `fold_in(key, i)`,
-    so more restarts never change the earlier ones. `moves`, a `Moves`, has every start go on to
-    search over structures; it draws, so it needs a key. `halving`, a `Halving`, leaves most
-    restarts early. Runs under jit and vmap of the surroundings too; values are checked only outside
-    of them.
+    mixtures k-means++, with all components in restart 0 and with EM, else fewer in most others, and
+    narrow ones in every other from the tenth on), "random" (random labels), responsibilities
+    (n, k), integer labels (n,), a q or Result to continue from, or `Annealed` around any of these.
+    `key` (typed, `jax.random.key`) is needed exactly when something is drawn; restart i uses
+    `fold_in(key, i)`, so more restarts never change the earlier ones. `moves`, a `Moves`, has every
+    start go on to search over structures; it draws, so it needs a key. `halving`, a `Halving`,
+    leaves most restarts early. Runs under jit and vmap of the surroundings too; values are checked
+    only outside of them.
 
     `data` that need not fit in memory are a `Chunks`: statistics are summed chunk by chunk, the
     fit is the same. The seeding then looks at `data.sample()`; other starts are "random" (of the
@@ -232,7 +232,7 @@ def _fit(
     num_restarts: int,
 ) -> Result:
     def start_of(k_start: Any, restart: Any) -> Any:
-        return start.make(model, batch, kind, value, k_start, restart)
+        return start.make(model, batch, kind, value, k_start, restart, method.point)
 
     def run(restart: Any) -> Result:
         k_start, k_steps = keys_of(key, restart)
@@ -274,7 +274,7 @@ def _trajectory(
 ) -> State:
     restart = 0
     k_start, k_steps = keys_of(key, restart)
-    q = start.make(model, batch, kind, value, k_start, restart)
+    q = start.make(model, batch, kind, value, k_start, restart, method.point)
     state = method.init(model, q, batch)
 
     def step(state: State, i: Array) -> tuple[State, State]:

@@ -159,7 +159,7 @@ def _fit_many(
             k_start, k_steps = keys_of(own_key, restart)
 
             def first() -> Any:
-                return start.make(model, batch, kind, value, k_start, restart)
+                return start.make(model, batch, kind, value, k_start, restart, method.point)
 
             return model, batch, k_steps, first
 

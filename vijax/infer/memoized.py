@@ -92,7 +92,7 @@ class Memoized:
             part = self._block(batch, index)
             stats, log_z = expect(model, q.moments(), part, self.chunk)
             rest = log_z - model.expected_log_lik(q, stats)
-            before = stats + before  # about the present means
+            before = stats + before  # next to the present means
             new = combine(model, q, before + after)
             new = jax.tree.map(lambda a, b: jnp.where(old.complete, a, b), new, q)
             return (new, q, before), (stats, rest)

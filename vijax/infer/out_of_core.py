@@ -166,7 +166,8 @@ def _start(
     num_restarts: int,
 ) -> Run:
     def one(restart: Any) -> Run:
-        q = start.make(model, batch, kind, value, keys_of(key, restart)[0], restart)
+        k_start = keys_of(key, restart)[0]
+        q = start.make(model, batch, kind, value, k_start, restart, method.point)
         return begin(method.init(model, q, batch), stop)
 
     if num_restarts == 1:

@@ -69,15 +69,17 @@ def make(
     value: Any,
     key: Key[Array, ""] | None,
     restart: Int[Array, ""] | int,
+    point: bool,
 ) -> Any:
-    """The first q of one restart; traceable."""
+    """The first q of one restart, of a method that is at a `point` or not; traceable."""
     if isinstance(value, Annealed):
-        first = make(model, batch, kind, value.init, key, restart)
+        first = make(model, batch, kind, value.init, key, restart, point)
         return anneal(model, batch, first, value)
     if kind == "q":
         return value
     if kind == "seeds":
-        return model.init(key, batch, restart)
+        # at a point, components left at the prior are equal, and only rounding would part them
+        return model.init(key, batch, 0 if point else restart)
     k = model.num_components
     if kind == "random":
         assert key is not None  # `fit` has checked it

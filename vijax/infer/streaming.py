@@ -68,7 +68,7 @@ class Streaming:
             )
         if self.last is None:
             return self.model.given(self.model.prior)
-        # from the posterior, whose gauge is the present means
+        # from the posterior, whose gauge is next to the present means
         prior = self.last.q.lerp(self.model.prior, 1.0 - jnp.asarray(self.forget))
         return self.model.given(prior)
 

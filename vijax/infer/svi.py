@@ -112,7 +112,7 @@ class SVI:
             target = combine(model, q, (1.0 / share) * stats)
             rate = self.rate(t) if callable(self.rate) else self.rate
             rate = jnp.clip(jnp.asarray(rate).astype(share.dtype), 0.0, 1.0)
-            # from the target, whose gauge is the present means
+            # from the target, whose gauge is next to the present means
             new = target.lerp(q, 1.0 - rate)
             penalties = penalties + share * model.penalty(q)
             return q, new, t + 1, log_zs + log_z, penalties
