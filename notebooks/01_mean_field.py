@@ -68,7 +68,7 @@ states = {n: vx.trajectory(model, x, num_iters=8, init=first[n]) for n, x in row
 #
 # The left side is a difference of two numbers of the library. The right side is computed in two
 # other ways: in closed form, as the KL divergence of $q$ from a Normal-Gamma, which is what
-# `penalty` is for a model whose prior is the exact posterior; and by quadrature over the plane, in
+# `kl` is for a model whose prior is the exact posterior; and by quadrature over the plane, in
 # NumPy with float64.
 
 
@@ -87,7 +87,7 @@ def kl_by_quadrature(q, exact, points=1201):
 closed, quadrature = {}, {}
 for n in rows:
     q = states[n].q
-    closed[n] = np.asarray(jax.vmap(vx.FactorisedGaussian(exact[n]).penalty)(q), float)
+    closed[n] = np.asarray(jax.vmap(vx.FactorisedGaussian(exact[n]).kl)(q), float)
     each = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], q) for i in range(8)]
     quadrature[n] = np.array([kl_by_quadrature(one, exact[n]) for one in each])
     print(f"{n} rows, log evidence {evidence[n]:.4f} nats")
@@ -168,7 +168,7 @@ fits.check()
 q, p = jax.tree.map(lambda leaf: np.asarray(leaf, float), (fits.q, posteriors))
 sd_mu = q.mu.sd / p.mean_sd
 sd_tau = q.tau.sd / p.precision_sd
-gap = np.asarray(jax.vmap(lambda p, q: vx.FactorisedGaussian(p).penalty(q))(posteriors, fits.q))
+gap = np.asarray(jax.vmap(lambda p, q: vx.FactorisedGaussian(p).kl(q))(posteriors, fits.q))
 
 # %% [markdown]
 # How often would a central 90 % interval of $q$ be right? Its exact posterior probability is a

@@ -264,7 +264,7 @@ for i in (30, 100, 200):
 # the parameters as known (no averaging) and as free (no prior, so no KL).
 
 # %%
-penalty = float(model.penalty(fit.q))
+penalty = float(model.kl(fit.q))
 fitted = float(jnp.sum(model.log_likelihood(fit.q, x)))
 print(f"plug-in less ELBO:  {fitted - float(fit.elbo):7.2f} nats")
 print(f"  no prior, KL:     {penalty:7.2f}")

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vijax.models.bernoulli_mixture import BernoulliMixture
-from vijax.models.categorical_mixture import CategoricalMixture
-from vijax.models.exponential_mixture import ExponentialMixture
-from vijax.models.multinomial_mixture import MultinomialMixture
-from vijax.models.poisson_mixture import PoissonMixture
+from vijax.models.mixtures.columns import (
+    BernoulliMixture,
+    CategoricalMixture,
+    ExponentialMixture,
+    MultinomialMixture,
+    PoissonMixture,
+)
 
 from .oracles import discrete as oracle
 

@@ -83,12 +83,12 @@ def test_tol_is_the_distance_to_the_limit(overlapping, name, k):
         assert -1e-9 < end.elbo - fit.elbo < 2 * tol
 
 
-def _state(method, model, batch, proposal, best):
+def _state(method, model, batch, next_q, best):
     """After a step to `best`, with momentum said to be in the proposal."""
     state = method.init(model, best, batch)
     state = method.step(model, state, batch, None)
     return replace(
-        state, proposal=proposal, aux=replace(state.aux, weight=jnp.ones_like(state.elbo))
+        state, next_q=next_q, memory=replace(state.memory, weight=jnp.ones_like(state.elbo))
     )
 
 
@@ -113,15 +113,15 @@ def test_wild_proposals_are_dropped(rows, model, name, kind):
     new = method.step(model, state, batch, None)
     assert new.elbo == state.elbo
     leaves_close(new.q, state.q, rtol=0.0)
-    leaves_close(new.proposal, state.aux.plain, rtol=0.0)
-    assert new.gain == np.finfo(float).max
-    assert new.aux.weight == 0
+    leaves_close(new.next_q, state.memory.plain, rtol=0.0)
+    assert new.improvement == np.finfo(float).max
+    assert new.memory.weight == 0
     again = method.step(model, new, batch, None)
     assert again.elbo > state.elbo - 1e-9
     # without momentum it is the method's own fault, and is passed on
-    bare = replace(state, aux=replace(state.aux, weight=jnp.zeros_like(state.elbo)))
+    bare = replace(state, memory=replace(state.memory, weight=jnp.zeros_like(state.elbo)))
     own = method.step(model, bare, batch, None)
-    leaves_close(own.q, state.proposal, rtol=0.0)
+    leaves_close(own.q, state.next_q, rtol=0.0)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=names(FAMILIES))

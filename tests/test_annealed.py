@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 import vijax as vx
-from vijax import datasets
+from vijax.data import datasets
 
 from .programs import programs
 from .table import leaves_close

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax import chunks as chunks_module
+from vijax.data import chunks as chunks_module
 from vijax.infer.out_of_core import reader
 
 from .conftest import X64

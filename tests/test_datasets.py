@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.datasets import make_blobs
 
-from vijax import datasets
+from vijax.data import datasets
 
 
 def test_three_clusters_are_the_tutorials_stream():

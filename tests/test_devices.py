@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import vijax as vx
-from vijax import _host
+from vijax.data import host as _host
 from vijax.infer import fit as driver
 
 from . import sharded_rows as given

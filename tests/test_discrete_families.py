@@ -11,9 +11,7 @@ import pytest
 from scipy import integrate, stats
 
 import vijax as vx
-from vijax.models.exponential_mixture import ExponentialMixture
-from vijax.models.multinomial_mixture import MultinomialMixture
-from vijax.models.poisson_mixture import PoissonMixture
+from vijax.models.mixtures.columns import ExponentialMixture, MultinomialMixture, PoissonMixture
 
 from .discrete_kinds import KINDS, TOTAL, gammas, holes, one, rows_of
 from .oracles import discrete as oracle

@@ -259,7 +259,7 @@ def test_flat_prior_is_maximum_likelihood(rng):
     )
     resp = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
     for k in range(3):
-        center = resp[:, k] @ x / resp[:, k].sum()
-        covariance = (resp[:, k, None] * (x - center)).T @ (x - center) / resp[:, k].sum()
-        np.testing.assert_allclose(means[k], center, atol=1e-4)
+        centre = resp[:, k] @ x / resp[:, k].sum()
+        covariance = (resp[:, k, None] * (x - centre)).T @ (x - centre) / resp[:, k].sum()
+        np.testing.assert_allclose(means[k], centre, atol=1e-4)
         np.testing.assert_allclose(np.linalg.inv(precisions[k]), covariance, atol=1e-3)

@@ -220,11 +220,11 @@ def test_an_objective_that_falls_is_caught(rows, model):
         def step(self, model, state, batch, key):
             new = super().step(model, state, batch, key)
             worse = jax.tree.map(lambda a: a, model.prior)
-            late = new.gain < 1.0
+            late = new.improvement < 1.0
             proposal = jax.tree.map(
-                lambda a, b: jnp.where(late, a, b), worse, new.proposal.about(worse)
+                lambda a, b: jnp.where(late, a, b), worse, new.next_q.about(worse)
             )
-            return vx.State(new.q, proposal, new.elbo, new.gain, new.fault)
+            return vx.State(new.q, proposal, new.elbo, new.improvement, new.failure)
 
     broken = Broken()
     batch = vx.Batch.of(rows)

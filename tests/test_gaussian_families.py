@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from vijax import Batch, NormalGamma, NormalWishart
-from vijax.families.diagonal_normal_gamma import DiagonalNormalGamma
-from vijax.families.spherical_normal_gamma import SphericalNormalGamma
-from vijax.families.tied_normal_wishart import TiedNormalWishart
+from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
+from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
+from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
 
 from .oracles import gaussian_mixture as gmm
 from .oracles import gaussian_structures as oracle
@@ -210,14 +210,14 @@ def test_imputed_entries_are_conditional_normals(rng, structure):
     rows, q = rows_of(rng, missing=True), make(structure, rng).point()
     mean, variance = q.impute(rows)
     assert mean.shape == variance.shape == (N, K, D)
-    covariance, center = np.asarray(q.covariance), np.asarray(q.mean)
+    covariance, centre = np.asarray(q.covariance), np.asarray(q.mean)
     x, mask = np.asarray(rows.x), np.asarray(rows.mask)
     for n in range(N):
         o, m = mask[n], ~mask[n]
         for k in range(K):
             s = covariance[k]
             gain = s[np.ix_(m, o)] @ np.linalg.inv(s[np.ix_(o, o)])
-            expected = center[k, m] + gain @ (x[n, o] - center[k, o])
+            expected = centre[k, m] + gain @ (x[n, o] - centre[k, o])
             left = np.diag(s[np.ix_(m, m)] - gain @ s[np.ix_(o, m)])
             np.testing.assert_allclose(mean[n, k, m], expected, rtol=1e-9)
             np.testing.assert_allclose(variance[n, k, m], left, rtol=1e-9)
@@ -426,9 +426,9 @@ def test_flat_point_is_the_maximum_likelihood_estimate(rng, structure):
     total, inner = np.zeros((D, D)), []
     for k in range(K):
         share = np.asarray(mass)[:, k]
-        center = share @ x / share.sum()
-        np.testing.assert_allclose(q.mean[k], center, rtol=1e-10)
-        inner.append((share[:, None] * (x - center)).T @ (x - center))
+        centre = share @ x / share.sum()
+        np.testing.assert_allclose(q.mean[k], centre, rtol=1e-10)
+        inner.append((share[:, None] * (x - centre)).T @ (x - centre))
         total += inner[-1]
     for k in range(K):
         one = inner[k] / np.asarray(mass)[:, k].sum()
@@ -483,9 +483,9 @@ def test_float32_far_from_the_origin(rng, structure):
     point, log_lik = fit(np.float32)
     exact = np.asarray(x, np.float64)
     share = resp.astype(np.float64) / resp.sum(0)
-    center = share.T @ exact
-    np.testing.assert_allclose(point.mean, center, rtol=2e-7)
-    variance = np.stack([share[:, k] @ (exact - center[k]) ** 2 for k in range(K)])
+    centre = share.T @ exact
+    np.testing.assert_allclose(point.mean, centre, rtol=2e-7)
+    variance = np.stack([share[:, k] @ (exact - centre[k]) ** 2 for k in range(K)])
     if structure == "spherical":
         variance = np.repeat(variance.mean(1, keepdims=True), D, 1)
     if structure == "tied":

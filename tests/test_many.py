@@ -7,10 +7,10 @@ import pytest
 
 import vijax as vx
 from vijax import Status
-from vijax.infer.buckets import stacks
 from vijax.infer.many import _models
-from vijax.infer.several import automatic
-from vijax.infer.spread import places
+from vijax.infer.run.device_shards import places
+from vijax.infer.run.padding import stacks
+from vijax.infer.run.restarts import choose_layout
 
 from .data import clusters
 from .programs import programs
@@ -178,10 +178,10 @@ def test_starts_for_each(rows, model):
 
 
 def test_lanes_are_as_many_as_memory_allows():
-    assert automatic(1000, 200 * 30) == 16
-    assert automatic(1000, 2**20 // 8) == 8
-    assert automatic(1000, 2**20) == automatic(3, 100) == "map"
-    assert automatic(1000, 2**22, slots=True) == 1
+    assert choose_layout(1000, 200 * 30) == 16
+    assert choose_layout(1000, 2**20 // 8) == 8
+    assert choose_layout(1000, 2**20) == choose_layout(3, 100) == "map"
+    assert choose_layout(1000, 2**22, slots=True) == 1
 
 
 def test_places_deal_data_sets_out_in_turn():

@@ -141,7 +141,7 @@ def test_one_block_is_cavi(rng):
     cavi = vx.trajectory(model, batch, init=start, num_iters=8)
     np.testing.assert_allclose(own.elbo, cavi.elbo, rtol=1e-12)
     np.testing.assert_allclose(own.gain, cavi.gain, rtol=1e-6, atol=1e-9)
-    leaves_close(own.proposal, cavi.proposal, rtol=1e-9, atol=1e-10)
+    leaves_close(own.next_q, cavi.next_q, rtol=1e-9, atol=1e-10)
 
 
 def test_gain_bounds_what_a_pass_gained(rng):
@@ -157,7 +157,7 @@ def test_what_is_remembered_adds_up_to_all_rows(rng):
     model, batch, start = problem(rng, "counts, infinite sticks")
     end = vx.fit(model, batch, init=start, method=METHOD, stop=TIGHT)
     states = vx.trajectory(model, batch, init=end, num_iters=40, method=METHOD)
-    stats, q = jax.tree.map(lambda a: a[-1], (states.aux.stats, states.q))
+    stats, q = jax.tree.map(lambda a: a[-1], (states.memory.stats, states.q))
     blocks = [jax.tree.map(lambda a, b=b: a[b], stats) for b in range(BLOCKS)]
     whole = model.assign(q, batch, responsibilities(model, q, batch))
     leaves_close(sum(blocks[1:], blocks[0]).about(whole), whole, rtol=1e-6, atol=1e-7)

@@ -229,9 +229,9 @@ def test_imputation_is_the_conditional_mean(rng):
     fit = vx.fit(model, batch, init=np.zeros(200, int)).check()
     mean, sd = model.impute(fit.q, batch)
     theta = fit.q.point().components
-    center, covariance = np.asarray(theta.mean[0]), np.asarray(theta.covariance[0])
+    centre, covariance = np.asarray(theta.mean[0]), np.asarray(theta.covariance[0])
     slope = covariance[0, 1] / covariance[0, 0]
-    expected = center[1] + slope * (hidden[:50, 0] - center[0])
+    expected = centre[1] + slope * (hidden[:50, 0] - centre[0])
     np.testing.assert_allclose(mean[:50, 1], expected, rtol=1e-9)
     left = covariance[1, 1] - covariance[0, 1] ** 2 / covariance[0, 0]
     np.testing.assert_allclose(sd[:50, 1], np.sqrt(left), rtol=1e-9)
@@ -249,8 +249,8 @@ def test_float32_with_holes_far_from_the_origin(rng):
     batch = vx.Batch.of(x.astype(np.float32), missing=True)
     model = vx.GaussianMixture.from_data(batch, 2)
     fit = vx.fit(model, batch, key=jax.random.key(0), num_restarts=4).check()
-    center = np.float32(x.astype(np.float32)) - np.float32(1e4)
-    near = vx.Batch.of(center, missing=True)
+    centre = np.float32(x.astype(np.float32)) - np.float32(1e4)
+    near = vx.Batch.of(centre, missing=True)
     other = vx.fit(
         vx.GaussianMixture.from_data(near, 2), near, key=jax.random.key(0), num_restarts=4
     ).check()

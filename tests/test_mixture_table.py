@@ -12,8 +12,8 @@ import pytest
 from scipy.special import digamma, gammaln, logsumexp
 
 import vijax as vx
-from vijax.families.dirichlet_process import DirichletProcess
-from vijax.families.stick_breaking import StickBreaking
+from vijax.families.weights.dirichlet_process import DirichletProcess
+from vijax.families.weights.stick_breaking import StickBreaking
 from vijax.models.mixture import Mixture
 
 from .data import cast
@@ -82,7 +82,7 @@ def halves(model, batch, q, resp):
         q, resp = carry
         before = model.elbo(q, batch, resp)
         own = model.local(q.moments(), batch)
-        after = jnp.sum(batch.weight * own.log_z) - model.penalty(q)
+        after = jnp.sum(batch.weight * own.log_z) - model.kl(q)
         new = model.update(q, own.stats)
         return (new, model.responsibilities(q, batch)), jnp.stack([before, after])
 
@@ -209,7 +209,7 @@ def check_monte_carlo(emission, model, x, resp, q, bound):
     ratio = np.asarray(ratio).reshape(2000, -1).sum(-1)
     each = np.einsum("nk,snk->s", resp, np.broadcast_to(log_lik, (2000, *resp.shape))) + ratio
     log_p = np.asarray(q.weights.moments().log_p)
-    rest = resp.sum(0) @ log_p - float(model.weights.penalty(q.weights))
+    rest = resp.sum(0) @ log_p - float(model.weights.kl_from(q.weights))
     rest -= (resp * np.log(resp)).sum()
     error = each.std() / np.sqrt(2000)
     assert abs(bound - (each.mean() + rest)) < 5 * error + 1e-9

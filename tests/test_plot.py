@@ -50,8 +50,8 @@ def test_drawn_contours_have_the_stated_distance(fitted, columns):
     covariances = np.asarray(fit.q.components.covariance)[:, columns][:, :, columns]
     found = []
     for curve in curves:
-        center = curve[:-1].mean(0)
-        k = shown[np.argmin([distance(center[None], means[k], covariances[k])[0] for k in shown])]
+        centre = curve[:-1].mean(0)
+        k = shown[np.argmin([distance(centre[None], means[k], covariances[k])[0] for k in shown])]
         far = distance(curve, means[k], covariances[k])
         np.testing.assert_allclose(far, far[0], rtol=1e-6)
         found.append(round(float(far[0]), 6))

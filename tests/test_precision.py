@@ -24,9 +24,9 @@ def in_double(x, labels):
         rows = x[labels == k]
         m0 = np.asarray(prior.mean[k], float)
         kappa0, df0 = float(prior.kappa[k]), float(prior.df[k])
-        n, center = len(rows), rows.mean(0)
-        within = (rows - center).T @ (rows - center)
-        between = kappa0 * n / (kappa0 + n) * np.outer(center - m0, center - m0)
+        n, centre = len(rows), rows.mean(0)
+        within = (rows - centre).T @ (rows - centre)
+        between = kappa0 * n / (kappa0 + n) * np.outer(centre - m0, centre - m0)
         scatter = np.asarray(prior.scatter[k], float) + within + between
         covariances.append(scatter / (df0 + n - 3))
     return np.stack(covariances)

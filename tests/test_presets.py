@@ -8,7 +8,7 @@ from jax.scipy.stats import multivariate_normal
 from sklearn.mixture import BayesianGaussianMixture
 
 import vijax as vx
-from vijax.models import presets
+from vijax.models.priors import presets
 
 from .data import clusters
 

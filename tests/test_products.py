@@ -7,7 +7,7 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import replace
-from vijax.families.noise import WithNoise
+from vijax.families.compound.noise import WithNoise
 
 from .data import clusters
 from .test_precision import close, in_double, two_clusters

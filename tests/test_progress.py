@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax.infer.progress import Listener, listener_of
+from vijax.infer.run.progress import Listener, listener_of
 
 from .programs import programs
 from .table import leaves_close

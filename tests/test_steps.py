@@ -7,7 +7,7 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import replace
-from vijax.families import gaussian_steps
+from vijax.families.gaussian import fused as gaussian_steps
 
 from .data import clusters
 from .test_precision import two_clusters

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax import datasets
-from vijax.infer import loop
+from vijax.data import datasets
 from vijax.infer.result import State
+from vijax.infer.run import loop
 
 from .data import cast
 
@@ -124,16 +124,16 @@ def test_zero_tolerance_ends_at_rounding(rng, dtype):
 def steps_to_the_end(gains, dtype, tol=1e-3):
     """How many steps with these gains a run takes until it has converged; inf if it does not."""
     stop, total = vx.Stop(tol=tol, trace=1, max_iter=10**9), jnp.asarray(100.0, dtype)
-    fault = jnp.zeros((), jnp.int32)
+    failure = jnp.zeros((), jnp.int32)
 
     def step(run, own):
         elbo, gain = own
-        new = loop.judge(run, State(gain, gain, elbo, gain, fault), total, stop, monotone=True)
+        new = loop.accept(run, State(gain, gain, elbo, gain, failure), total, stop, monotone=True)
         return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), new, run), None
 
     gains = jnp.asarray(gains, dtype)
     elbos = jnp.arange(len(gains)).astype(dtype)
-    first = loop.begin(State(gains[0], gains[0], -elbos[1], gains[0], fault), stop)
+    first = loop.begin(State(gains[0], gains[0], -elbos[1], gains[0], failure), stop)
     run = jax.jit(lambda *own: jax.lax.scan(step, first, own)[0])(elbos, gains)
     return int(run.n_iter) if run.status == vx.Status.CONVERGED else np.inf
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax import storage
 from vijax._pytree import REGISTRY
+from vijax.data import storage
 
 from .data import clusters
 
@@ -372,7 +372,7 @@ def test_nothing_is_imported_or_run_from_a_file(path):
     script = f"""
 import sys
 import jax.numpy as jnp, vijax as vx
-from vijax import storage
+from vijax.data import storage
 
 def define():
     @vx.pytree

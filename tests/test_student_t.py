@@ -29,9 +29,9 @@ def weighted_evidence(x, u, prior):
     names = ("mean", "kappa", "df", "scatter")
     mean, kappa, df, scatter = (np.asarray(prior[name][0]) for name in names)
     total = u.sum()
-    center = u @ x / total
-    within = (u[:, None] * (x - center)).T @ (x - center)
-    move = center - mean
+    centre = u @ x / total
+    within = (u[:, None] * (x - centre)).T @ (x - centre)
+    move = centre - mean
     after = scatter + within + kappa * total / (kappa + total) * np.outer(move, move)
 
     def log_normalizer(kappa, df, scatter):

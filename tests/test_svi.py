@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import vijax as vx
-from vijax.infer.shuffle import shuffled
-from vijax.infer.svi import Epoch
+from vijax.infer.methods.svi import Epoch
+from vijax.infer.run.random_order import shuffled
 
 from .data import clusters
 from .programs import programs
@@ -101,7 +101,7 @@ def test_all_rows_at_rate_one_are_cavi(model, start, batch, key):
     cavi = vx.trajectory(model, batch, init=start, num_iters=6)
     np.testing.assert_allclose(own.elbo, cavi.elbo, rtol=1e-12)
     np.testing.assert_allclose(own.gain, cavi.gain, rtol=1e-6, atol=1e-9)
-    leaves_close(own.proposal, cavi.proposal, rtol=1e-8, atol=1e-9)
+    leaves_close(own.next_q, cavi.next_q, rtol=1e-8, atol=1e-9)
 
 
 def test_absent_rows_change_nothing(rng, model, start, batch, key):

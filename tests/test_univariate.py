@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax import datasets
+from vijax.data import datasets
 
 from .oracles import normal_gamma as oracle
 

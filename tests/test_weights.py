@@ -11,9 +11,9 @@ from scipy import stats
 from scipy.special import logsumexp, xlogy
 
 import vijax as vx
-from vijax.families.dirichlet_process import DirichletProcess
-from vijax.families.reordered import Reordered
-from vijax.families.stick_breaking import StickBreaking
+from vijax.families.weights.dirichlet_process import DirichletProcess
+from vijax.families.weights.permuted import PermutedWeights
+from vijax.families.weights.stick_breaking import StickBreaking
 
 from . import data
 from .oracles import weights as oracle
@@ -279,7 +279,7 @@ def test_process_penalty_is_the_kl_divergence_at_any_q(name, key):
         log_p += stats.beta.logpdf(pi[:, t] / left, 1.0, alpha) - np.log(left)
         left = left - pi[:, t]
     gap = np.asarray(q.log_prob(draws)) - log_p
-    assert abs(gap.mean() - float(prior.penalty(q))) < 5 * gap.std() / np.sqrt(len(gap))
+    assert abs(gap.mean() - float(prior.kl_from(q))) < 5 * gap.std() / np.sqrt(len(gap))
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -291,7 +291,7 @@ def test_process_update_is_the_best_of_each_factor(name):
 
     def bound(sticks, concentration):
         q_ = type(q)(sticks, concentration, q.ordered)
-        return counts @ q_.moments().log_p - prior.penalty(q_)
+        return counts @ q_.moments().log_p - prior.kl_from(q_)
 
     slope = jax.jit(jax.grad(lambda s: bound(s, start.concentration)))(q.sticks)
     for leaf in jax.tree.leaves(slope):
@@ -306,7 +306,7 @@ def test_process_update_is_the_best_of_each_factor(name):
 def test_process_bounds_the_evidence_of_counts(name):
     prior, counts = PRIORS[name](4), np.array([6.0, 3.0, 2.0, 0.0])
     q = settled(prior, counts)
-    bound = jnp.asarray(counts) @ q.moments().log_p - prior.penalty(q)
+    bound = jnp.asarray(counts) @ q.moments().log_p - prior.kl_from(q)
     exact = log_prob_of(prior)(counts)
     assert exact - 0.3 < float(bound) < exact
 
@@ -316,7 +316,7 @@ def test_certain_concentration_is_the_plain_process():
     plain = StickBreaking.dirichlet_process(1.3, 4)
     q, p = posterior(sure, [6.0, 3.0, 2.0, 0.0]), posterior(plain, [6.0, 3.0, 2.0, 0.0])
     np.testing.assert_allclose(q.mean, p.mean, rtol=1e-6)
-    np.testing.assert_allclose(sure.penalty(q), plain.penalty(p), rtol=1e-5)
+    np.testing.assert_allclose(sure.kl_from(q), plain.kl_from(p), rtol=1e-5)
 
 
 # -- reordered ------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_reordered_reads_the_same_weights_elsewhere(name, key):
     q = posterior(PRIORS[name](4), [6.0, 3.0, 2.0, 1.0])
     order = np.array([2, 0])
     r = q.take([3, 2, 0]).take([1, 2])
-    assert isinstance(r, Reordered)
+    assert isinstance(r, PermutedWeights)
     assert r.size == 2
     sticks = getattr(q, "sticks", q)
     for read in (

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from . import Batch, GaussianMixture, Moves, Result, datasets, fit, save
-from .models.gaussian_prior import COVARIANCES
+from . import Batch, GaussianMixture, Moves, Result, fit, save
+from .data import datasets
+from .models.priors.gaussian import COVARIANCES
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The one place where vijax touches JAX's pytree registry."""
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
@@ -43,13 +44,13 @@ def pytree(cls: type[_T]) -> type[_T]:
     names = tuple(f.name for f in fields if f.name not in fixed)
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
 
+    children, values = _getter(names), _getter(fixed)
+
     def flatten(obj: Any) -> tuple[Any, Any]:
-        children = tuple(getattr(obj, name) for name in names)
-        return children, tuple(getattr(obj, name) for name in fixed)
+        return children(obj), values(obj)
 
     def flatten_with_keys(obj: Any) -> tuple[Any, Any]:
-        children, values = flatten(obj)
-        return tuple(zip(keys, children, strict=True)), values
+        return tuple(zip(keys, children(obj), strict=True)), values(obj)
 
     def unflatten(values: Any, children: Any) -> Any:
         obj = object.__new__(cls)
@@ -62,9 +63,23 @@ def pytree(cls: type[_T]) -> type[_T]:
     return cls
 
 
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """A function of an object that gives its fields of these names."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)  # one call, where a loop would be one for each field
+    if not names:
+        return lambda obj: ()
+    return lambda obj: (getattr(obj, names[0]),)
+
+
 def full_name(cls: type) -> str:
-    """Module and qualified name, as in `vijax.infer.result.Result`."""
-    return f"{cls.__module__}.{cls.__qualname__}"
+    """`vijax.Result`, wherever in vijax it is; module and qualified name of other classes.
+
+    A saved file names classes so, and must be readable when they have moved.
+    """
+    package = cls.__module__.partition(".")[0]
+    module = package if package == __name__.partition(".")[0] else cls.__module__
+    return f"{module}.{cls.__qualname__}"
 
 
 def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:

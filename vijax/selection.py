@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ._host import check_integer
 from ._pytree import pytree, static
 from ._text import columns
-from .batch import Batch
-from .infer.cavi import CAVI
+from .data.batch import Batch
+from .data.host import check_integer
 from .infer.fit import fit
+from .infer.methods.cavi import CAVI
 from .infer.result import Result, Status, Stop
-from .models.gaussian_mixture import GaussianMixture
+from .models.mixtures.gaussian import GaussianMixture
 from .numerics import special
 
 
@@ -83,7 +83,7 @@ def select_num_components(
     *,
     key: Key[Array, ""],
     num_restarts: int = 8,
-    method: Any = CAVI(),
+    method: Method[Any] = CAVI(),
     stop: Stop = Stop(),
     build: Callable[..., Any] | None = None,
     **prior: Any,

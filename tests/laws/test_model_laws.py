@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax.infer.passes import expect
-from vijax.model import penalties
+from vijax.infer.run.passes import expect
+from vijax.model import kl_and_move
 
 from ..table import CASES, leaves_close, names
 
@@ -30,7 +30,7 @@ def built(case, rng):
 def one_sweep(model, q, batch, chunk=None):
     """One E-step and update with the bound at q: the whole of what a driver sees."""
     stats, log_z = expect(model, q.moments(), batch, chunk)
-    return log_z - model.penalty(q), model.update(q, stats)
+    return log_z - model.kl(q), model.update(q, stats)
 
 
 # compiled once for all tests of equal shapes
@@ -60,7 +60,7 @@ def test_chunks_change_nothing(built, chunk):
 
 @jax.jit
 def at_once_and_one_by_one(model, q, last):
-    return penalties(model, q, last), (model.penalty(q), jnp.sum(q.kl(last)))
+    return kl_and_move(model, q, last), (model.kl(q), jnp.sum(q.kl(last)))
 
 
 def test_penalties_are_the_penalty_and_the_divergence(built, rng):
@@ -175,7 +175,7 @@ def test_vmap_over_data_sets_is_the_loop(case, rng):
 def test_protocol(built):
     """What `model.Model` promises is there, and pytrees survive a round trip."""
     _, model, _, _ = built
-    for name in ("check", "init", "row_size", "local", "update", "penalty", "draws", "prior"):
+    for name in ("check", "init", "row_size", "local", "update", "kl", "draws", "prior"):
         assert hasattr(model, name)
     leaves, structure = jax.tree.flatten(model)
     assert type(jax.tree.unflatten(structure, leaves)) is type(model)

@@ -9,7 +9,7 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import map_fields
-from vijax.natural import divergences
+from vijax.exponential_family import divergences
 
 from ..table import FAMILIES, SPREADS, leaves_close, names
 
@@ -33,7 +33,7 @@ def coordinates(tree):
     out = {}
 
     def leaf(field, value):
-        if isinstance(value, vx.Natural):
+        if isinstance(value, vx.ExponentialFamily):
             out.update(coordinates(value))
         elif not field.metadata.get("gauge"):
             out[field.name] = value

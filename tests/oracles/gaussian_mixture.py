@@ -16,13 +16,13 @@ def update(x, resp, prior):
     post = {name: [] for name in ("mean", "kappa", "df", "scatter")}
     for k in range(resp.shape[1]):
         count = resp[:, k].sum()
-        center = resp[:, k] @ x / count if count > 0 else prior["mean"][k]
-        within = (resp[:, k, None] * (x - center)).T @ (x - center)
+        centre = resp[:, k] @ x / count if count > 0 else prior["mean"][k]
+        within = (resp[:, k, None] * (x - centre)).T @ (x - centre)
         kappa = prior["kappa"][k] + count
-        move = center - prior["mean"][k]
+        move = centre - prior["mean"][k]
         between = prior["kappa"][k] * count / kappa * np.outer(move, move)
         post["kappa"].append(kappa)
-        post["mean"].append((prior["kappa"][k] * prior["mean"][k] + count * center) / kappa)
+        post["mean"].append((prior["kappa"][k] * prior["mean"][k] + count * centre) / kappa)
         post["df"].append(prior["df"][k] + count)
         post["scatter"].append(prior["scatter"][k] + within + between)
     out = {name: np.array(value) for name, value in post.items()}

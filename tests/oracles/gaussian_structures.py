@@ -31,11 +31,11 @@ def pooled_means(x, mass, mean, kappa):
     parts = []
     for k in range(mass.shape[1]):
         count = mass[:, k].sum()
-        center = mass[:, k] @ x / count
-        within = (mass[:, k, None] * (x - center)).T @ (x - center)
-        move = center - mean[k]
+        centre = mass[:, k] @ x / count
+        within = (mass[:, k, None] * (x - centre)).T @ (x - centre)
+        move = centre - mean[k]
         between = kappa[k] * count / (kappa[k] + count) * np.outer(move, move)
-        after = (kappa[k] * mean[k] + count * center) / (kappa[k] + count)
+        after = (kappa[k] * mean[k] + count * centre) / (kappa[k] + count)
         parts.append((kappa[k] + count, after, within + between))
     return tuple(np.array(part) for part in zip(*parts, strict=True))
 

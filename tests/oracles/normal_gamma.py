@@ -7,11 +7,11 @@ from scipy.special import gammaln
 
 def posterior(x, mean, kappa, shape, rate):
     """Parameters of the exact posterior (Murphy 2007, "Conjugate Bayesian analysis")."""
-    n, center = len(x), np.mean(x)
+    n, centre = len(x), np.mean(x)
     kappa_n = kappa + n
-    between = kappa * n * (center - mean) ** 2 / (2 * kappa_n)
-    within = 0.5 * np.sum((x - center) ** 2)
-    return (kappa * mean + n * center) / kappa_n, kappa_n, shape + n / 2, rate + within + between
+    between = kappa * n * (centre - mean) ** 2 / (2 * kappa_n)
+    within = 0.5 * np.sum((x - centre) ** 2)
+    return (kappa * mean + n * centre) / kappa_n, kappa_n, shape + n / 2, rate + within + between
 
 
 def log_evidence(x, mean, kappa, shape, rate):

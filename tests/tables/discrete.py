@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from vijax.families.beta_bernoulli import BetaBernoulli
-from vijax.families.dirichlet_categorical import DirichletCategorical
-from vijax.families.dirichlet_multinomial import DirichletMultinomial
-from vijax.families.gamma_exponential import GammaExponential
-from vijax.families.gamma_poisson import GammaPoisson
+from vijax.families.independent.beta_bernoulli import BetaBernoulli
+from vijax.families.independent.dirichlet_categorical import DirichletCategorical
+from vijax.families.independent.dirichlet_multinomial import DirichletMultinomial
+from vijax.families.independent.gamma_exponential import GammaExponential
+from vijax.families.independent.gamma_poisson import GammaPoisson
 
 from ..rows import Family, gammas
 

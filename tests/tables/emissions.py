@@ -13,17 +13,17 @@ from scipy import stats
 from scipy.special import gammaln
 
 import vijax as vx
-from vijax.families.beta_bernoulli import BetaBernoulli
-from vijax.families.columns import Columns
-from vijax.families.diagonal_normal_gamma import DiagonalNormalGamma
-from vijax.families.dirichlet_categorical import DirichletCategorical
-from vijax.families.dirichlet_multinomial import DirichletMultinomial
-from vijax.families.gamma_exponential import GammaExponential
-from vijax.families.gamma_poisson import GammaPoisson
-from vijax.families.noise import WithNoise
-from vijax.families.spherical_normal_gamma import SphericalNormalGamma
-from vijax.families.student_t import student_t
-from vijax.families.tied_normal_wishart import TiedNormalWishart
+from vijax.families.compound.columns import Columns
+from vijax.families.compound.noise import WithNoise
+from vijax.families.compound.student_t import student_t
+from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
+from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
+from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
+from vijax.families.independent.beta_bernoulli import BetaBernoulli
+from vijax.families.independent.dirichlet_categorical import DirichletCategorical
+from vijax.families.independent.dirichlet_multinomial import DirichletMultinomial
+from vijax.families.independent.gamma_exponential import GammaExponential
+from vijax.families.independent.gamma_poisson import GammaPoisson
 
 from ..oracles import discrete
 from ..oracles import gaussian_mixture as gmm

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import vijax as vx
-from vijax.families.diagonal_normal_gamma import DiagonalNormalGamma
-from vijax.families.spherical_normal_gamma import SphericalNormalGamma
-from vijax.families.tied_normal_wishart import TiedNormalWishart
+from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
+from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
+from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
 
 from ..oracles import gaussian_structures as oracle
 from ..rows import Family, gammas, normals, spd

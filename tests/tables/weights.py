@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from vijax.families.stick_breaking import StickBreaking
+from vijax.families.weights.stick_breaking import StickBreaking
 
 from ..rows import Family, gammas
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .._host import check_bound, standard
 from .._pytree import pytree
+from ..data.host import check_bound, standard
 from ..numerics import special
-from ..numerics.terms import Terms
-from .weights import Weights, pad_zeros
+from ..numerics.kl_terms import KLTerms
+from .weights.base import Weights, pad_zeros
 
 
 @pytree
@@ -163,7 +163,7 @@ class Dirichlet(Weights):
         """KL in nats; both must have the same entries switched on."""
         return self.kl_terms(prior).total()
 
-    def kl_terms(self, prior: Dirichlet) -> Terms:
+    def kl_terms(self, prior: Dirichlet) -> KLTerms:
         """Those of the Gammas that it is made of, less that of their sum."""
         ratio = self.mean / jnp.where(prior._on, prior.mean, 1.0)
         ratio = jnp.where(self._on, ratio, 1.0)
@@ -171,7 +171,7 @@ class Dirichlet(Weights):
         sign = jnp.where(jnp.arange(shape.shape[-1]) < self.size, 1.0, -1.0).astype(shape.dtype)
         sign = jnp.broadcast_to(sign, shape.shape)
         none = shape[..., :0]
-        return Terms(ratio, prior._safe, shape, prior._with_total, sign, none)
+        return KLTerms(ratio, prior._safe, shape, prior._with_total, sign, none)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

@@ -1,4 +1,4 @@
-"""What a mixture asks of a component family: a Natural over k components, and how rows follow."""
+"""What a mixture asks of its components: an exponential family that generates rows."""
 
 from __future__ import annotations
 
@@ -9,28 +9,46 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..batch import Batch
-from ..natural import Natural, divergences
-from ..numerics.terms import Terms
+from ..data.batch import Batch
+from ..exponential_family import ExponentialFamily, divergences
+from ..kernel import Kernel
+from ..numerics import special
+from ..numerics.kl_terms import KLTerms
 
 _E = TypeVar("_E", bound="Emission")
 
 
-class Emission(Natural):
-    """A Natural with one batch axis, the k components, whose parameters generate rows.
+class EmissionMoments(abc.ABC):
+    """Moments of k components, under q or at a point: what the likelihood of rows needs."""
 
-    Its moments have `local(rows) -> (log_lik (n, k), latent)`: the expected log-density of each
-    row in nats, rows' own latent variables at their optimum, and what `observe` must know of
-    them (None if there are none). All of it counts observed entries only.
+    @abc.abstractmethod
+    def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
+        """E[log p(x_n | theta_k)] in nats, of the observed entries of each row.
 
-    `separable` says that components are independent of each other; `extra` is the number of
-    components at the end that are not exchangeable with the others.
+        Rows' own latent variables (missing entries, noise, precisions) are at their optimum. The
+        second value is their posterior, which `Emission.observe` reads; None if there are none.
+        """
+
+    @abc.abstractmethod
+    def impute(self, rows: Batch) -> tuple[Any, Any]:
+        """Mean and variance (n, k, d) of every entry under each component, given those observed."""
+
+    @abc.abstractmethod
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What a table shows of each component: label to values (k,)."""
+
+
+class Emission(ExponentialFamily):
+    """A family with one batch axis, the k components, whose parameters generate rows.
+
+    `separable` says that components are independent of each other. `num_background` is the number
+    of components at the end that are not exchangeable with the others, such as uniform noise.
     """
 
     separable: ClassVar[bool] = True
-    extra: ClassVar[int] = 0
+    num_background: ClassVar[int] = 0
 
-    def read(self, rows: Batch) -> Batch:
+    def as_batch(self, rows: Batch) -> Batch:
         """Rows in the form that this family takes."""
         return rows
 
@@ -39,8 +57,34 @@ class Emission(Natural):
         """Host side: raise ValueError if rows are no values of this family."""
 
     @abc.abstractmethod
-    def observe(self: _E, rows: Batch, mass: Float[Array, "n k"], at: Any, latent: Any) -> _E:
-        """Expected statistics of rows that count `mass` times in each component, about `at`."""
+    def observe(
+        self: _E, rows: Batch, soft_counts: Float[Array, "n k"], moments: Any, row_posterior: Any
+    ) -> _E:
+        """Expected statistics of rows that count `soft_counts` times in each component.
+
+        They are written next to the means in `moments`; `row_posterior` is that of `likelihood`.
+        """
+
+    def e_step(
+        self: _E,
+        rows: Batch,
+        moments: Any,
+        log_weight: Float[Array, "m"],
+        background: Float[Array, "n b"] | None = None,
+    ) -> tuple[_E, Float[Array, "m"], Float[Array, "n"]]:
+        """Statistics, soft counts of the m = k + b components, and log sum_k p(x_n, z_n = k).
+
+        `log_weight` are the expected log-weights; `background` log-densities in nats of b further
+        components, from whose rows nothing is learned.
+        """
+        log_lik, row_posterior = moments.likelihood(rows)
+        counts, log_z = soft_counts(rows, log_weight, log_lik, background)
+        stats = self.observe(rows, counts[:, : log_lik.shape[1]], moments, row_posterior)
+        return stats, jnp.sum(counts, 0), log_z
+
+    def kernels(self, rows: Batch, moments: Any) -> tuple[Kernel, ...]:
+        """Forms of `moments` that `e_step` may read, the fastest first; the last is exact."""
+        return (Kernel(moments, self.row_size(rows)),)
 
     @abc.abstractmethod
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
@@ -60,7 +104,7 @@ class Emission(Natural):
 
     @abc.abstractmethod
     def row_size(self, rows: Batch) -> int:
-        """Floats that `local` and `observe` hold per row."""
+        """Floats that `likelihood` and `observe` hold per row."""
 
     def seed(
         self: _E,
@@ -71,8 +115,8 @@ class Emission(Natural):
     ) -> _E:
         """Statistics to start from: `count` rows in each component, at its seed row.
 
-        They are as far apart as those of all the data where `spread` is 1, and all the same where
-        it is 0; here half of them are the seed row and half are all the data, times `spread`.
+        Half of them are the seed row and half are all the data, the latter times `spread`: with 1
+        they vary as all the data do, with 0 not at all.
         """
         share = (rows.weight / jnp.sum(rows.weight))[:, None]
         own = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
@@ -84,16 +128,16 @@ class Emission(Natural):
 
         return own.map(blend, everything)
 
-    def penalty(self: _E, q: _E) -> Float[Array, ""]:
-        """KL(q || prior) of all components in nats, called on the prior."""
+    def kl_from(self: _E, q: _E) -> Float[Array, ""]:
+        """KL(q || self) of all components in nats: called on the prior."""
         return jnp.sum(q.kl(self))
 
-    def penalties(self: _E, q: _E, last: _E) -> Terms:
-        """`penalty`, and KL(q || last): a row for each, called on the prior."""
+    def kl_and_move_terms(self: _E, q: _E, last: _E) -> KLTerms:
+        """Terms of KL(q || self) and of KL(q || last), a row for each: called on the prior."""
         return divergences(q, self, last)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
-        """E[log p(rows | theta)] in nats, called on q; less what no parameter changes."""
+        """E[log p(rows | theta)] in nats up to terms constant in theta: called on q."""
         return self.dot(stats)
 
     def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
@@ -101,7 +145,7 @@ class Emission(Natural):
         return jnp.sum(jnp.where(active, self.log_kernel(moments), 0.0))
 
     def fix(self: _E, which: Bool[Array, "k"], values: _E) -> _E:
-        """The components `which` as in `values`, for families that are separable."""
+        """The same with the components `which` as in `values`; only for separable families."""
 
         def pick(own: Array, other: Array) -> Array:
             return jnp.where(which.reshape(-1, *[1] * (own.ndim - 1)), other, own)
@@ -128,7 +172,7 @@ class Emission(Natural):
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """What merging two components adds to the bound, rows' labels kept, in nats.
 
-        A(eta0 + s_j + s_k) + A(eta0) - A(eta0 + s_j) - A(eta0 + s_k), as matrix over j and k
+        A(eta0 + s_j + s_k) + A(eta0) - A(eta0 + s_j) - A(eta0 + s_k), as a matrix over j and k
         (Hughes & Sudderth 2013).
         """
         stats = self - prior
@@ -143,3 +187,35 @@ class Emission(Natural):
         # a flat prior has none, and pairs need none to be compared
         empty = jnp.where(jnp.isfinite(empty), empty, 0.0)
         return both + empty[:, None] - own[:, None] - own
+
+
+def log_joint(
+    log_weight: Float[Array, "k"], log_lik: Float[Array, "n k"], rows: Batch
+) -> Float[Array, "n k"]:
+    """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
+    both = log_weight + log_lik
+    if rows.label is None:
+        return both
+    known = (rows.label >= 0)[:, None]
+    other = rows.label[:, None] != jnp.arange(both.shape[1], dtype=rows.label.dtype)
+    return jnp.where(known & other, -jnp.inf, both)
+
+
+def soft_counts(
+    rows: Batch,
+    log_weight: Float[Array, "m"],
+    log_lik: Float[Array, "n k"],
+    background: Float[Array, "n b"] | None = None,
+) -> tuple[Float[Array, "n m"], Float[Array, "n"]]:
+    """Weight times responsibility of each row and component, and log sum_k p(x_n, z_n = k)."""
+    if background is not None:
+        log_lik = jnp.concatenate([log_lik, background], -1)
+    resp, log_z = special.normalize(log_joint(log_weight, log_lik, rows))
+    return weighted(rows, resp), log_z
+
+
+def weighted(rows: Batch, resp: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """Weight times responsibility; 0 for a row of weight 0, whatever it holds."""
+    # such a row must not spread a NaN, in values or in gradients
+    present = (rows.weight > 0)[:, None]
+    return jnp.where(present, rows.weight[:, None] * jnp.where(present, resp, 0.0), 0.0)

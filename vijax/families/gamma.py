@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._host import check_bound, standard
 from .._pytree import pytree
-from ..natural import Natural
+from ..data.host import check_bound, standard
+from ..exponential_family import ExponentialFamily
 from ..numerics import special
-from ..numerics.terms import Terms
+from ..numerics.kl_terms import KLTerms
 
 
 @pytree
@@ -24,7 +24,7 @@ class GammaMoments:
 
 
 @pytree
-class Gamma(Natural):
+class Gamma(ExponentialFamily):
     """Gamma(shape a, rate b), density b^a tau^(a-1) exp(-b tau) / Gamma(a).
 
     T(tau) = (log tau, -tau), h(tau) = 1 / tau.
@@ -95,11 +95,11 @@ class Gamma(Natural):
         """KL in nats: a0 excess(mean / mean0), plus what differs in shape."""
         return self.kl_terms(prior).total()
 
-    def kl_terms(self, prior: Gamma) -> Terms:
+    def kl_terms(self, prior: Gamma) -> KLTerms:
         """One of each kind."""
         ratio, shape = self.mean / prior.mean, self.shape[..., None]
         parts = ratio[..., None], prior.shape[..., None], shape, prior.shape[..., None]
-        return Terms(*parts, jnp.ones_like(shape), shape[..., :0])
+        return KLTerms(*parts, jnp.ones_like(shape), shape[..., :0])
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

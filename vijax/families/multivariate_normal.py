@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._host import standard
 from .._pytree import gauge, pytree, replace
-from ..natural import Natural
+from ..data.host import standard
+from ..exponential_family import ExponentialFamily
 from ..numerics import linalg, special
 
 
@@ -23,7 +23,7 @@ class MultivariateNormalMoments:
 
 
 @pytree
-class MultivariateNormal(Natural):
+class MultivariateNormal(ExponentialFamily):
     """N(mean m, precision^-1), written about `origin` c: shift = precision (m - c).
 
     T(mu) = (-(mu - c)(mu - c)^T / 2, mu - c), h = 1.

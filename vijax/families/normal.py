@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
-from ..natural import Natural
+from ..data.host import check_bound, standard
+from ..exponential_family import ExponentialFamily
 from ..numerics import special
 
 
@@ -23,7 +23,7 @@ class NormalMoments:
 
 
 @pytree
-class Normal(Natural):
+class Normal(ExponentialFamily):
     """N(mean m, 1 / precision), written about `origin` c: shift = precision (m - c).
 
     T(mu) = (-(mu - c)^2 / 2, mu - c), h = 1. The origin keeps digits when m is far from zero.

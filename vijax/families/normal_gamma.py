@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._host import check_bound, standard
 from .._pytree import gauge, pytree, replace
 from .._text import estimates
-from ..natural import Natural
+from ..data.host import check_bound, standard
+from ..exponential_family import ExponentialFamily
 from ..numerics import special
-from ..numerics.terms import Terms
+from ..numerics.kl_terms import KLTerms
 from .gamma import Gamma
 
 
@@ -46,7 +46,7 @@ class NormalGammaMoments:
 
 
 @pytree
-class NormalGamma(Natural):
+class NormalGamma(ExponentialFamily):
     """mu | tau ~ N(m, 1 / (kappa tau)), tau ~ Gamma(shape a, rate b), about `origin` c.
 
     Coordinates: kappa, shift = kappa (m - c), shape a, and square = b + kappa (m - c)^2 / 2.
@@ -135,7 +135,7 @@ class NormalGamma(Natural):
         """Standard deviation of 1 / tau; NaN unless a > 2."""
         return self.variance / jnp.sqrt(jnp.where(self.shape > 2.0, self.shape - 2.0, jnp.nan))
 
-    def summary(self) -> str:
+    def summary(self, *, point: bool = False, **options: Any) -> str:
         """mu and tau, each with its standard deviation."""
         return estimates(mean=(self.mean, self.mean_sd), precision=(self.tau.mean, self.tau.sd))
 
@@ -188,12 +188,12 @@ class NormalGamma(Natural):
         """KL in nats, as a sum of non-negative terms."""
         return self.kl_terms(prior).total()
 
-    def kl_terms(self, prior: NormalGamma) -> Terms:
+    def kl_terms(self, prior: NormalGamma) -> KLTerms:
         """The Gamma's, and those of the mean."""
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         square = 0.5 * prior.kappa * (self.precision * distance**2)
-        mean = Terms.normal(prior.kappa / self.kappa, 1, square)
-        return Terms.join(self.tau.kl_terms(prior.tau), mean)
+        mean = KLTerms.normal(prior.kappa / self.kappa, 1, square)
+        return KLTerms.join(self.tau.kl_terms(prior.tau), mean)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

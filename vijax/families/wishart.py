@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from .._pytree import pytree
 from ..numerics import linalg, special
-from ..numerics.terms import Terms
+from ..numerics.kl_terms import KLTerms
 
 
 @pytree
@@ -72,7 +72,7 @@ class Wishart:
         """KL in nats, as a sum of non-negative terms."""
         return self.kl_terms(prior).total()
 
-    def kl_terms(self, prior: Wishart) -> Terms:
+    def kl_terms(self, prior: Wishart) -> KLTerms:
         """Those of the d chi-squares, and of the ratio of the scatters."""
         df, df0 = self.df[..., None], prior.df[..., None]
         square, below = linalg.triangle_squares(linalg.tri_solve(self.chol, prior.chol))
@@ -84,7 +84,7 @@ class Wishart:
         rest = jnp.concatenate([half * scale * below[..., None], 0.5 * steps], -1)
         shape, ratio = self._half_df, scale * square
         half = jnp.broadcast_to(half, ratio.shape)
-        return Terms(ratio, half, shape, prior._half_df, jnp.ones_like(shape), rest)
+        return KLTerms(ratio, half, shape, prior._half_df, jnp.ones_like(shape), rest)
 
     def entropy(self) -> Float[Array, "*b"]:
         """Differential entropy in nats."""

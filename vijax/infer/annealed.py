@@ -10,11 +10,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._host import check_bound, check_integer, is_concrete, to_device
 from .._pytree import pytree, replace
-from ..batch import Batch
+from ..data.batch import Batch
+from ..data.host import check_bound, check_integer, is_concrete, to_device
+from ..model import LatentClassModel, Model, Q
 from ..numerics import special
-from .passes import accumulate, automatic_chunk
+from .run.passes import accumulate, automatic_chunk
 
 _MEMORY = 1e-4  # the share of the first q in the others: components that become equal part again
 
@@ -34,19 +35,18 @@ class Annealed:
     The fit that follows is at b = 1: its objective and its guarantees are as ever, and its `n_iter`
     does not count the passes before it.
 
-    The model must have latent assignments, `log_joint` and `assign`; ValueError is raised for
-    others. Numbers are traced.
+    The model must be a `LatentClassModel`; ValueError is raised for others. Numbers are traced.
     """
 
     init: Any = None
     beta: float | Float[Array, ""] = 0.5
     steps: int | Int[Array, ""] = 20
 
-    def check(self, model: Any, dtype: Any) -> Annealed:
+    def check(self, model: Model, dtype: Any) -> Annealed:
         """The schedule with its numbers as arrays; ValueError or TypeError that names `init`."""
         if isinstance(self.init, Annealed):
             raise TypeError("init: Annealed goes around a start, not around another Annealed")
-        if not (hasattr(model, "log_joint") and hasattr(model, "assign")):
+        if not isinstance(model, LatentClassModel):
             raise ValueError(f"init: {type(model).__name__} has no latent assignments to anneal")
         check_bound("init: beta", self.beta, above=0.0)
         if is_concrete(self.beta) and np.max(np.asarray(self.beta)) > 1:
@@ -58,20 +58,21 @@ class Annealed:
         return replace(self, beta=to_device(self.beta, dtype), steps=steps)
 
 
-def anneal(model: Any, batch: Batch, q: Any, plan: Annealed) -> Any:
+def anneal(model: LatentClassModel, batch: Batch, q: Q, plan: Annealed) -> Q:
     """q after the tempered passes. Pure and untransformed."""
     dtype = batch.weight.dtype
-    chunk = automatic_chunk(model.row_size(batch), batch.weight.dtype)
+    chunk = automatic_chunk(model.row_size(batch), batch)
 
     first = q
 
-    def step(i: Array, q: Any) -> Any:
+    def step(i: Array, q: Q) -> Q:
         done = i.astype(dtype) / jnp.asarray(plan.steps, dtype)
         b = jnp.asarray(plan.beta, dtype) ** (1.0 - done)
-        # under a flat prior q has no moments but a point
-        moments = q.point() if getattr(model, "improper", False) else q.moments()
+        moments = model.start_moments(q)
 
-        def assign(part: Batch, model: Any, q: Any, moments: Any, b: Array) -> tuple[Any, Array]:
+        def assign(
+            part: Batch, model: LatentClassModel, q: Q, moments: Any, b: Array
+        ) -> tuple[Any, Array]:
             resp, _ = special.normalize(b * model.log_joint(moments, part))
             return model.assign(q, part, resp), jnp.zeros((), dtype)
 

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Key
 
-from .._host import check_bound, check_integer, strong
 from .._pytree import replace
-from .._shards import on_auto_mesh, replicate
-from ..batch import Batch
-from ..chunks import Chunks
-from ..natural import Natural
-from . import start
-from .cavi import CAVI
-from .halving import Halving
-from .loop import iterate
+from ..data.batch import Batch
+from ..data.chunks import Chunks
+from ..data.host import check_bound, check_integer
+from ..data.shards import on_auto_mesh, on_cpu, replicate
+from ..data.types import Data
+from ..exponential_family import ExponentialFamily
+from ..model import ConditionalModel, Model, Q, SplitMergeModel
+from .arguments import check_key, check_start, checked_halving, checked_moves, prepare
+from .initialise import Init, Start, parse_init
+from .method import Method
+from .methods.cavi import CAVI
 from .moves import Moves, search
-from .passes import has_shortcut
-from .progress import Report, Reporter, listener_of, watched
+from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
-from .several import automatic, several
+from .run.halving import Halving
+from .run.lanes import Problem
+from .run.loop import iterate
+from .run.passes import num_kernels
+from .run.progress import Report, Reporter, listener_of, watched
+from .run.restarts import Problems, choose_layout, keys_of, run_restarts
 
 
 @on_auto_mesh
 def fit(
-    model: Any,
-    data: Any,
+    model: Model,
+    data: Data | Chunks,
     *,
     key: Key[Array, ""] | None = None,
-    init: Any = None,
-    method: Any = CAVI(),
+    init: Init = None,
+    method: Method[Any] = CAVI(),
     stop: Stop = Stop(),
     num_restarts: int = 1,
-    moves: Any = None,
-    halving: Any = None,
-    checkpoint: Any = None,
-    resume: Any = None,
+    moves: Moves | None = None,
+    halving: Halving | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: bool = False,
     callback: Callable[[Report], Any] | None = None,
 ) -> Result:
@@ -70,8 +78,6 @@ def fit(
     `status`, of the best run, and `statuses`, of all; `check()` raises on it.
     """
     if isinstance(data, Chunks):
-        from .out_of_core import fit_chunks  # which takes the checks from here
-
         if moves is not None:
             raise ValueError("moves: need all rows in memory; try data.sample() instead of Chunks")
         return fit_chunks(
@@ -89,27 +95,29 @@ def fit(
     for name, path in {"checkpoint": checkpoint, "resume": resume}.items():
         if path is not None:
             raise ValueError(f"{name}: only a fit to Chunks can stop in between; Chunks.of(data)")
-    batch, model, stop, method, names = _prepare(model, data, method, stop)
-    kind, value = start.read(model, batch, init)
-    _check_start(model, key, kind, num_restarts, method)
-    moves = None if moves is None else _check_moves(model, moves, key, batch.weight.dtype)
-    halving = None if halving is None else check_halving(halving, moves)
+    model, batch, method, stop, names = prepare(model, data, method, stop)
+    start = parse_init(model, batch, init)
+    check_start(model, key, start, num_restarts, method)
+    moves = checked_moves(model, moves, key, batch.weight.dtype)
+    settings = (method, stop, moves, checked_halving(halving, moves))
     listener = listener_of(progress, callback, batch.weight.shape[0])
-    options = {"kind": kind, "num_restarts": num_restarts}
-    settings = (method, stop, moves, halving)
-    result = watched(lambda r: _fit(model, batch, key, value, *settings, r, **options), listener)
+
+    def run(reporter: Reporter | None) -> Result:
+        return _fit(model, batch, key, start, *settings, reporter, num_restarts=num_restarts)
+
+    result = watched(run, listener)
     return result if names is None else replace(result, names=names)
 
 
 @on_auto_mesh
 def trajectory(
-    model: Any,
-    data: Any,
+    model: Model,
+    data: Data,
     *,
     num_iters: int,
     key: Key[Array, ""] | None = None,
-    init: Any = None,
-    method: Any = CAVI(),
+    init: Init = None,
+    method: Method[Any] = CAVI(),
 ) -> State:
     """Every iterate of a fit: the states after 1 .. num_iters steps, stacked on a leading axis.
 
@@ -118,184 +126,97 @@ def trajectory(
     """
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
-    batch, model, _, method, _ = _prepare(model, data, method, Stop())
-    kind, value = start.read(model, batch, init)
-    _check_key(key, kind in start.DRAWN and (kind == "random" or model.draws), method)
-    return _trajectory(model, batch, key, value, method, kind=kind, num_iters=num_iters)
+    model, batch, method, _, _ = prepare(model, data, method, Stop())
+    start = parse_init(model, batch, init)
+    check_key(key, start.drawn(model), method)
+    return _trajectory(model, batch, key, start, method, num_iters=num_iters)
 
 
 @on_auto_mesh
-def elbo(model: Any, q: Any, data: Any, *, method: Any = CAVI()) -> Array:
+def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Array:
     """The objective of `method` at any q, in nats: for CAVI the exact evidence lower bound.
 
     The latent variables are at their optimum given q.
     """
-    batch, model, _, method, _ = _prepare(model, data, method, Stop())
-    if not isinstance(q, Natural | Result):
+    model, batch, method, _, _ = prepare(model, data, method, Stop())
+    if not isinstance(q, ExponentialFamily | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    _, q = start.read(model, batch, q)
-    return _step(model, batch, q, method)
+    return _evaluate(model, batch, parse_init(model, batch, q).value, method)
 
 
-def _prepare(
-    model: Any, data: Any, method: Any, stop: Stop
-) -> tuple[Batch, Any, Stop, Any, tuple[str, ...] | None]:
-    """One dtype, strong types and a checked model, so that only shapes decide on compilation.
-
-    The columns' names are taken off: another name must not be another program.
-    """
-    _check_kinds(model, method, stop)
-    batch = getattr(model, "read", Batch.of)(Batch.for_jit(data))
-    dtype = batch.weight.dtype
-    model, method = strong(model, dtype), strong(method, dtype)
-    model.check(batch, method.point)
-    return replace(batch, names=None), model, strong(stop, dtype), method, batch.names
-
-
-def _check_moves(model: Any, moves: Any, key: Any, dtype: Any) -> Moves:
-    if not isinstance(moves, Moves):
-        raise TypeError(f"moves: expected Moves(...), got {moves!r}")
-    if not hasattr(model, "merge_gain"):
-        raise ValueError(f"moves: {type(model).__name__} has no components to move")
-    if key is None:
-        raise ValueError("key: moves are drawn at random; pass key=jax.random.key(0)")
-    for name in ("max_trials", "patience", "sweeps", "gain"):
-        check_bound(f"moves: {name}", getattr(moves, name), least=0.0)
-    return strong(moves, dtype)
-
-
-def check_halving(halving: Any, moves: Any) -> Halving:
-    """Strongly typed; raises TypeError for anything else, ValueError beside moves."""
-    if not isinstance(halving, Halving):
-        raise TypeError(f"halving: expected Halving(...), got {halving!r}")
-    if moves is not None:
-        raise ValueError("halving: every start that moves is a search of its own; give one of them")
-    check_bound("halving: sweeps", halving.sweeps, least=1.0)
-    return strong(halving, jnp.float32)
-
-
-def _check_kinds(model: Any, method: Any, stop: Any) -> None:
-    if isinstance(model, type) or not hasattr(model, "local"):
-        raise TypeError(f"model: expected a model such as GaussianMixture, got {model!r}")
-    if isinstance(method, type) or not hasattr(method, "step"):
-        raise TypeError(f"method: expected a method such as CAVI() or EM(), got {method!r}")
-    if not isinstance(stop, Stop):
-        raise TypeError(f"stop: expected Stop(...), got {stop!r}")
-    chunk = getattr(method, "chunk", None)
-    for name, value in {"method: chunk": chunk, "stop: trace": stop.trace}.items():
-        if value is not None:
-            check_integer(name, value)
-            check_bound(name, value, least=1.0)
-    if hasattr(method, "check"):
-        method.check(model)
-    check_bound("stop: slack", stop.slack, least=0.0)
-    check_bound("stop: tol", stop.tol, least=0.0)
-    check_bound("stop: patience", stop.patience, least=1.0)
-    check_bound("stop: max_iter", stop.max_iter, least=1.0)
-
-
-def _check_start(model: Any, key: Any, kind: str, num_restarts: Any, method: Any) -> None:
-    drawn = kind in start.DRAWN and (kind == "random" or model.draws)
-    _check_key(key, drawn, method)
-    check_integer("num_restarts", num_restarts)
-    if num_restarts < 1:
-        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
-    if num_restarts > 1 and not (drawn or getattr(method, "draws", False)):
-        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
-
-
-def _check_key(key: Any, drawn: bool, method: Any = None) -> None:
-    if key is None:
-        if drawn or getattr(method, "draws", False):
-            what = "start is" if drawn else "method's rows are"
-            raise ValueError(f"key: this {what} drawn at random; pass key=jax.random.key(0)")
-        return
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key: expected a typed key, jax.random.key(0), got {type(key).__name__}")
-    if key.shape:
-        raise ValueError(f"key: expected one key, got an array of keys of shape {key.shape}")
-
-
-@partial(jax.jit, static_argnames=("kind", "num_restarts"))
+@partial(jax.jit, static_argnames="num_restarts")
 def _fit(
-    model: Any,
+    model: Model,
     batch: Batch,
-    key: Any,
-    value: Any,
-    method: Any,
+    key: Key[Array, ""] | None,
+    start: Start,
+    method: Method[Any],
     stop: Stop,
     moves: Moves | None,
     halving: Halving | None,
     reporter: Reporter | None,
     *,
-    kind: str,
     num_restarts: int,
 ) -> Result:
-    def start_of(k_start: Any, restart: Any) -> Any:
-        return start.make(model, batch, kind, value, k_start, restart, method.point)
-
-    def run(restart: Any) -> Result:
+    def problem(_: Any, restart: ArrayLike) -> Problem:
         k_start, k_steps = keys_of(key, restart)
-        q = start_of(k_start, restart)
+
+        def first() -> Q:
+            return start.make(model, batch, k_start, restart, method.point)
+
+        return Problem(model, batch, k_steps, first)
+
+    def run(restart: ArrayLike) -> Result:
+        _, _, k_steps, first = problem((), restart)
         if moves is None:
-            return iterate(method, model, batch, q, stop, k_steps, reporter)
+            return iterate(method, model, batch, first(), stop, k_steps, reporter)
         assert k_steps is not None  # `fit` has checked it
-        return search(method, model, batch, q, stop, moves, k_steps, reporter)
+        assert isinstance(model, SplitMergeModel)
+        return search(method, model, batch, first(), stop, moves, k_steps, reporter)
 
     if num_restarts == 1:
         # a leading axis of one, without the cost of vmap
         runs = jax.tree.map(lambda a: a[None], run(0))
     elif moves is not None:
         numbers = jnp.arange(num_restarts)
-        one_by_one = jax.default_backend() == "cpu"
-        runs = jax.lax.map(run, numbers) if one_by_one else jax.vmap(run)(numbers)
+        alone = on_cpu(batch.platform)
+        runs = jax.lax.map(run, numbers) if alone else jax.vmap(run)(numbers)
     else:
-
-        def problem(_: Any, restart: Any) -> Any:
-            k_start, k_steps = keys_of(key, restart)
-            return model, batch, k_steps, lambda: start_of(k_start, restart)
-
         floats = batch.weight.shape[0] * model.row_size(batch)
-        alone = has_shortcut(model, batch)
-        layout = automatic(num_restarts, floats, alone=alone)
+        alone = isinstance(model, ConditionalModel) and num_kernels(model, batch) > 1
+        layout = choose_layout(num_restarts, floats, batch.platform, alone=alone)
         # one report is of all restarts where they step together
         layout = "vmap" if reporter is not None and not alone else layout
         live = jnp.asarray(1, jnp.int32)
-        runs = several(
-            method, stop, halving, lambda _: (), problem, 1, num_restarts, live, layout, reporter
-        )
+        problems = Problems(lambda _: (), problem, 1, num_restarts, live, batch.platform)
+        runs = run_restarts(method, stop, halving, problems, layout, reporter)
         runs = jax.tree.map(lambda a: a[0], runs)
     return replicate(best(runs), batch.sharding)
 
 
-@partial(jax.jit, static_argnames=("kind", "num_iters"))
+@partial(jax.jit, static_argnames="num_iters")
 def _trajectory(
-    model: Any, batch: Batch, key: Any, value: Any, method: Any, *, kind: str, num_iters: int
+    model: Model,
+    batch: Batch,
+    key: Key[Array, ""] | None,
+    start: Start,
+    method: Method[Any],
+    *,
+    num_iters: int,
 ) -> State:
-    restart = 0
-    k_start, k_steps = keys_of(key, restart)
-    q = start.make(model, batch, kind, value, k_start, restart, method.point)
-    state = method.init(model, q, batch)
+    k_start, k_steps = keys_of(key, 0)
+    q = start.make(model, batch, k_start, 0, method.point)
 
     def step(state: State, i: Array) -> tuple[State, State]:
         step_key = None if k_steps is None else jax.random.fold_in(k_steps, i)
         new = method.step(model, state, batch, step_key)
         return new, new
 
-    states = jax.lax.scan(step, state, jnp.arange(num_iters))[1]
+    first = method.init(model, q, batch)
+    states = jax.lax.scan(step, first, jnp.arange(num_iters))[1]
     return replicate(states, batch.sharding)
 
 
-def keys_of(key: Any, restart: Any) -> tuple[Any, Any]:
-    """One for the start and one for the steps of this restart."""
-    if key is None:
-        return None, None
-    k_start, k_steps = jax.random.split(jax.random.fold_in(key, restart))
-    return k_start, k_steps
-
-
 @jax.jit
-def _step(model: Any, batch: Batch, q: Any, method: Any) -> Array:
-    if getattr(method, "estimates", False):
-        return method.evaluate(model, q, batch)
-    return method.step(model, method.init(model, q, batch), batch, None).elbo
+def _evaluate(model: Model, batch: Batch, q: Q, method: Method[Any]) -> Array:
+    return method.evaluate(model, q, batch)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._host import as_floats, check_bound, is_concrete, to_device
 from .._pytree import replace
+from ..data.host import as_floats, check_bound, is_concrete, to_device
+from ..model import ComponentParams
 from .result import Result
 
 _R = TypeVar("_R")
@@ -128,7 +129,7 @@ def _divergences(a: Any, b: Any, k: int, m: int) -> Float[Array, "k m"]:
     """The smaller of KL(a_i || b_j) and KL(b_j || a_i), up to what all pairs have in common."""
 
     def one(components: Any, i: Any, free: int) -> Any:
-        last = free + jnp.arange(components.extra, dtype=i.dtype)
+        last = free + jnp.arange(components.num_background, dtype=i.dtype)
         return components.take(jnp.append(i, last))
 
     def pair(i: Any, j: Any) -> tuple[Any, Any]:
@@ -160,7 +161,7 @@ def _like(components: Any, other: Any) -> Any:
 def _q_of(name: str, result: Any, hint: str) -> Any:
     """The q of a Result, or q itself; without batch axes."""
     q = result.q if isinstance(result, Result) else result
-    if not all(hasattr(q, part) for part in ("weights", "components", "take")):
+    if not isinstance(q, ComponentParams):
         raise TypeError(
             f"{name}: expected the Result or the q of a mixture, got {type(q).__name__}, which "
             "has no components to put in order"
@@ -178,7 +179,7 @@ def _check_concrete(name: str, q: Any) -> None:
 
 def _num_free(q: Any) -> int:
     """Components but for those that must stay the last."""
-    return q.weights.mean.shape[0] - getattr(q.components, "extra", 0)
+    return q.weights.mean.shape[0] - q.num_background
 
 
 def _reordered(result: _R, order: Int[np.ndarray, "m"] | Int[Array, "m"]) -> _R:

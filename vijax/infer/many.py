@@ -9,36 +9,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Key
 
-from .._host import check_integer, is_concrete, strong
-from ..batch import Batch
-from ..natural import Natural
-from . import buckets, start
+from ..data.batch import Batch
+from ..data.host import is_concrete, strong
+from ..data.shards import platform_of
+from ..data.types import Data
+from ..exponential_family import ExponentialFamily
+from ..model import ConditionalModel, Model, Q
 from .annealed import Annealed
-from .buckets import Stack
-from .cavi import CAVI
-from .fit import _check_key, _check_kinds, check_halving, keys_of
-from .halving import Halving
-from .passes import has_shortcut
-from .progress import Report, Reporter, listener_of, watched
+from .arguments import check_kinds, check_layout, check_start, checked_halving
+from .initialise import Init, Start, parse_name, parse_rows, with_classes
+from .method import Method
+from .methods.cavi import CAVI
 from .result import Result, Stop, best
-from .several import automatic, several
-from .spread import mesh_of, places, spread
+from .run import padding
+from .run.device_shards import mesh_of, places, spread
+from .run.halving import Halving
+from .run.lanes import Problem
+from .run.padding import Stack
+from .run.passes import num_kernels
+from .run.progress import Report, Reporter, listener_of, watched
+from .run.restarts import Problems, choose_layout, keys_of, run_restarts
 
 _LAYOUTS = ("auto", "map", "vmap", "slots")
 
 
 def fit_many(
-    models: Any,
-    datasets: Any,
+    models: Model | Sequence[Model] | Callable[[Batch], Model],
+    datasets: Data | Sequence[Data],
     *,
     key: Key[Array, ""] | None = None,
-    init: Any = None,
-    method: Any = CAVI(),
+    init: Init | Sequence[Init] = None,
+    method: Method[Any] = CAVI(),
     stop: Stop = Stop(),
     num_restarts: int = 1,
-    halving: Any = None,
+    halving: Halving | None = None,
     layout: str | int = "auto",
     devices: Sequence[Any] | None = None,
     progress: bool = False,
@@ -66,48 +74,46 @@ def fit_many(
     Raises TypeError or ValueError that name the argument. Values of the data are not looked at:
     a data set with NaN, or whose fit fails, has it in its own `status`, and touches no other.
     """
-    found, m = buckets.stacks(datasets)
+    found, m = padding.stacks(datasets)
     dtype = found[0].parts["weight"].dtype
-    models, shared = _models(models, found, m, dtype)
-    _check_kinds(models, method, stop)
+    stacked, shared = _models(models, found, m, dtype)
+    check_kinds(stacked, method, stop)
     method, stop = strong(method, dtype), strong(stop, dtype)
-    halving = None if halving is None else check_halving(halving, None)
-    kind, value = _start(models, shared, init, found, m)
-    drawn = kind in start.DRAWN and (kind == "random" or models.draws)
-    _check_key(key, drawn)
-    check_integer("num_restarts", num_restarts)
-    if num_restarts < 1:
-        raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
-    if num_restarts > 1 and not drawn:
-        raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
-    _check_layout(layout)
-    traced = not is_concrete(*jax.tree.leaves((models, found[0].parts, key, value, stop)))
+    halving = checked_halving(halving)
+    start = _start(stacked, shared, init, found, m)
+    check_start(stacked, key, start, num_restarts, method)
+    check_layout(layout, _LAYOUTS)
+    traced = not is_concrete(*jax.tree.leaves((stacked, found[0].parts, key, start, stop)))
 
     def one(stack: Stack, reporter: Reporter | None) -> tuple[Any, Any, Result]:
         count = len(stack.number)
         mesh = None if traced else mesh_of(devices, count)
         place, live, where = places(count, mesh.size if mesh else 1, pad=not traced)
-        own_value = None
-        if value is not None:
-            rows = value if kind == "q" else _like_rows(value, stack)
-            own_value = _pick(rows, stack.number[place] if kind == "q" else place)
-        own_models = models if shared else _pick(models, stack.number[place])
+        own_start = start
+        if start.value is not None:
+            whole = start.kind == "q"
+            rows = start.value if whole else _like_rows(start.value, stack)
+            own = _pick(rows, stack.number[place] if whole else place)
+            own_start = Start(start.kind, own)
+        own_models = stacked if shared else _pick(stacked, stack.number[place])
+        parts = _pick(stack.parts, place)
+        platform = platform_of(stack.parts) if mesh is None else mesh.devices.flat[0].platform
         result = _fit_many(
             own_models,
-            _pick(stack.parts, place),
+            parts,
             stack.number[place].astype(np.int32),
             live,
             key,
-            own_value,
+            own_start,
             method,
             stop,
             halving,
             reporter,
-            kind=kind,
             num_restarts=num_restarts,
             shared=shared,
             layout=layout,
             mesh=mesh,
+            platform=platform,
         )
         return stack.number, where, result
 
@@ -119,30 +125,30 @@ def fit_many(
     return _in_order(parts, m)
 
 
-@partial(jax.jit, static_argnames=("kind", "num_restarts", "shared", "layout", "mesh"))
+@partial(jax.jit, static_argnames=("num_restarts", "shared", "layout", "mesh", "platform"))
 def _fit_many(
-    models: Any,
+    models: Model,
     parts: dict[str, Any],
     number: Array,
     live: Array,
-    key: Any,
-    value: Any,
-    method: Any,
+    key: Key[Array, ""] | None,
+    start: Start,
+    method: Method[Any],
     stop: Stop,
     halving: Halving | None,
     reporter: Reporter | None,
     *,
-    kind: str,
     num_restarts: int,
     shared: bool,
     layout: str | int,
-    mesh: Any,
+    mesh: Mesh | None,
+    platform: str | None,
 ) -> Result:
     def share(
-        models: Any, parts: dict[str, Any], number: Array, live: Array, value: Any, rest: Any
+        models: Model, parts: dict[str, Any], number: Array, live: Array, start: Start, rest: Any
     ) -> Result:
         key, method, stop, halving, reporter = rest
-        batches = _read(models, Batch(**parts), shared, method.point)
+        batches = _as_batches(models, Batch(**parts, platform=platform), shared, method.point)
 
         def load(i: Array) -> Any:
             def one(tree: Any) -> Any:
@@ -150,70 +156,70 @@ def _fit_many(
                     lambda a: jax.lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree
                 )
 
-            return one(batches), one(number), one(value), None if shared else one(models)
+            return one(batches), one(number), one(start), None if shared else one(models)
 
-        def problem(own: Any, restart: Any) -> Any:
-            batch, i, value, model = own
+        def problem(own: Any, restart: ArrayLike) -> Problem:
+            batch, i, start, model = own
             model = models if shared else model
             own_key = None if key is None else jax.random.fold_in(key, i)
             k_start, k_steps = keys_of(own_key, restart)
 
-            def first() -> Any:
-                return start.make(model, batch, kind, value, k_start, restart, method.point)
+            def first() -> Q:
+                return start.make(model, batch, k_start, restart, method.point)
 
-            return model, batch, k_steps, first
+            return Problem(model, batch, k_steps, first)
 
         m, n = batches.weight.shape
         chosen = layout
         if layout in ("auto", "slots"):
             row_size, alone = _of_one(models, batches, shared)
-            chosen = automatic(m * num_restarts, n * row_size, layout == "slots", alone)
-        sizes = (m, num_restarts, live[0], chosen)
-        return best(several(method, stop, halving, load, problem, *sizes, reporter))
+            floats, slots = n * row_size, layout == "slots"
+            chosen = choose_layout(m * num_restarts, floats, platform, slots, alone)
+        problems = Problems(load, problem, m, num_restarts, live[0], platform)
+        return best(run_restarts(method, stop, halving, problems, chosen, reporter))
 
     rest = (key, method, stop, halving, reporter)
-    args = (models, parts, number, live, value, rest)
+    args = (models, parts, number, live, start, rest)
     return spread(share, mesh, args, (not shared, True, True, True, True, False))
 
 
-def _read(models: Any, batches: Batch, shared: bool, point: bool) -> Batch:
-    """In the form that the model reads; its checks of shapes."""
+def _as_batches(models: Model, batches: Batch, shared: bool, point: bool) -> Batch:
+    """Stacked rows in the form that the models take; raises as their checks of shapes do."""
 
-    def one(model: Any, batch: Batch) -> Batch:
-        batch = getattr(model, "read", Batch.of)(batch)
+    def one(model: Model, batch: Batch) -> Batch:
+        batch = model.as_batch(batch)
         model.check(batch, point)
         return batch
 
     return jax.vmap(one, in_axes=(None if shared else 0, 0))(models, batches)
 
 
-def _of_one(models: Any, batches: Batch, shared: bool) -> tuple[int, bool]:
-    """Floats per row of a step, and whether a run by itself has a shortcut."""
+def _of_one(models: Model, batches: Batch, shared: bool) -> tuple[int, bool]:
+    """Floats per row of a step, and whether a run by itself has more than one kernel."""
     found: list[tuple[int, bool]] = []
 
-    def look(models: Any, batches: Batch) -> None:
+    def look(models: Model, batches: Batch) -> None:
         model = models if shared else jax.tree.map(lambda a: a[0], models)
         batch = jax.tree.map(lambda a: a[0], batches)
-        found.append((model.row_size(batch), has_shortcut(model, batch)))
+        found.append((model.row_size(batch), _has_kernels(model, batch)))
 
     jax.eval_shape(look, models, batches)
     return found[0]
 
 
-def _check_layout(layout: Any) -> None:
-    if isinstance(layout, str) and layout in _LAYOUTS:
-        return
-    if isinstance(layout, str):
-        raise ValueError(f"layout: expected one of {', '.join(_LAYOUTS)} or lanes, got {layout!r}")
-    check_integer("layout", layout)
-    if layout < 1:
-        raise ValueError(f"layout: need at least 1 lane, got {layout}")
+def _has_kernels(model: Model, batch: Batch) -> bool:
+    return isinstance(model, ConditionalModel) and num_kernels(model, batch) > 1
 
 
 # -- models ---------------------------------------------------------------------------------------
 
 
-def _models(models: Any, found: list[Stack], m: int, dtype: Any) -> tuple[Any, bool]:
+def _models(
+    models: Model | Sequence[Model] | Callable[[Batch], Model],
+    found: list[Stack],
+    m: int,
+    dtype: Any,
+) -> tuple[Any, bool]:
     """One model, or a stack of m, strongly typed; and whether it is one."""
     if isinstance(models, list | tuple):
         if len(models) != m:
@@ -226,7 +232,7 @@ def _models(models: Any, found: list[Stack], m: int, dtype: Any) -> tuple[Any, b
         except ValueError as error:
             raise ValueError(f"models: arrays of different shape: {error}") from None
         return strong(stacked, dtype), False
-    if callable(models) and not hasattr(models, "local"):
+    if callable(models) and not isinstance(models, Model):
         return strong(_built(models, found, m), dtype), False
     models = strong(models, dtype)
     leaves = jax.tree.leaves(models)
@@ -265,7 +271,7 @@ def _is_one(model: Any, parts: Any) -> bool:
         return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
     def step(model: Any, parts: dict[str, Any]) -> Any:
-        batch = getattr(model, "read", Batch.of)(Batch(**parts))
+        batch = model.as_batch(Batch(**parts))
         q = model.template
         e = model.local(q.moments(), batch)
         return q, model.update(q, e.stats), e.log_z, batch.weight
@@ -281,17 +287,17 @@ def _is_one(model: Any, parts: Any) -> bool:
 # -- starts ---------------------------------------------------------------------------------------
 
 
-def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> tuple[str, Any]:
-    """Kind and value as `start.read` has them, of all data sets: q stacked, rows in turn."""
+def _start(models: Model, shared: bool, init: Any, found: list[Stack], m: int) -> Start:
+    """As `parse_init`, of all data sets: q stacked, rows of all data sets in turn."""
     if isinstance(init, Annealed):
         raise TypeError(
             "init: Annealed is a start of `fit`; fit_many takes any that it goes around"
         )
     if init is None or isinstance(init, str):
-        return start.read_name(models, init), None
+        return parse_name(models, init)
     if isinstance(init, Result):
         init = init.q
-    if isinstance(init, Natural):
+    if isinstance(init, ExponentialFamily):
         example = models.template
         given = jax.tree.leaves(init)
         own = [(m, *a.shape[0 if shared else 1 :]) for a in jax.tree.leaves(example)]
@@ -302,8 +308,8 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
                 f"init: a q for each of {m} data sets has arrays of shape {own[0]}, ..., got "
                 f"{jnp.shape(given[0])}"
             )
-        return "q", strong(init, found[0].parts["weight"].dtype)
-    start.need_assignments(models)
+        return Start("q", strong(init, found[0].parts["weight"].dtype))
+    models = with_classes(models)
     if found[0].rows is None:
         host = init if isinstance(init, jax.Array) else np.asarray(init)
         flat, shape = host.reshape(-1, *host.shape[2:]), host.shape[:2]
@@ -312,10 +318,11 @@ def _start(models: Any, shared: bool, init: Any, found: list[Stack], m: int) -> 
         flat, shape = np.concatenate(arrays), (len(arrays),)
     if shape[0] != m or (len(shape) > 1 and shape != found[0].parts["weight"].shape):
         raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
-    weight = _flat_weight(found, m)
     active = models.active if shared else jnp.any(models.active, 0)
-    kind, value = start.read_rows(flat, weight, active)
-    return kind, value if found[0].rows is not None else value.reshape(*shape, *value.shape[1:])
+    start = parse_rows(flat, _flat_weight(found, m), active)
+    if found[0].rows is not None:
+        return start
+    return Start(start.kind, start.value.reshape(*shape, *start.value.shape[1:]))
 
 
 def _flat_weight(found: list[Stack], m: int) -> Any:

@@ -10,12 +10,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace
-from ..batch import Batch
+from ..data.batch import Batch
+from ..model import Q, SplitMergeModel
 from ..numerics import seeding, special
-from .loop import iterate
-from .passes import accumulate, automatic_chunk, map_rows
-from .progress import Reporter, report
+from .method import Method
 from .result import Result, Status, Stop
+from .run.loop import iterate
+from .run.passes import accumulate, automatic_chunk, map_rows
+from .run.progress import Reporter, report
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals
 _LLOYD_STEPS = 3  # that place the two halves of a split
@@ -31,22 +33,22 @@ class Moves:
     statistics, Hughes & Sudderth 2013), one is deleted, or one is born around a badly explained
     row. Where no component is free, splits and births merge a pair first (Ueda et al. 2000).
     A proposal runs for at most `sweeps` iterations, and replaces the fit if its objective is
-    higher by `gain` nats. The search ends after `patience` proposals in a row that were not, or
-    `max_trials` in all; what is best is then run to convergence. Shapes are fixed, and so is the
-    bound that decides: that of the full model.
+    higher by `min_improvement` nats. The search ends after `patience` proposals in a row that were
+    not, or `max_trials` in all; what is best is then run to convergence. Shapes are fixed, and so
+    is the bound that decides: that of the full model.
     """
 
     max_trials: int | Int[Array, ""] = 300
     patience: int | Int[Array, ""] = 40
     sweeps: int | Int[Array, ""] = 40
-    gain: float | Float[Array, ""] = 0.01
+    min_improvement: float | Float[Array, ""] = 0.01
 
 
 def search(
-    method: Any,
-    model: Any,
+    method: Method[Any],
+    model: SplitMergeModel,
     batch: Batch,
-    q: Any,
+    q: Q,
     stop: Stop,
     moves: Moves,
     k_steps: Key[Array, ""],
@@ -76,7 +78,7 @@ def search(
         )
         limit = jnp.where(first | last, stop.max_iter, moves.sweeps)
         run = iterate(method, model, batch, begin, replace(stop, max_iter=limit), k_iterate)
-        margin = moves.gain + 4.0 * jnp.finfo(dtype).eps * jnp.abs(best.elbo)
+        margin = moves.min_improvement + 4.0 * jnp.finfo(dtype).eps * jnp.abs(best.elbo)
         better = run.usable & (run.elbo > best.elbo + margin)
         taken = first | better | (last & run.usable)
         total = best.n_iter + run.n_iter
@@ -100,17 +102,22 @@ def _length(trace: Float[Array, "t"]) -> Int[Array, ""]:
 
 
 def propose(
-    method: Any, model: Any, batch: Batch, points: Float[Array, "n f"], q: Any, key: Key[Array, ""]
-) -> Any:
+    method: Method[Any],
+    model: SplitMergeModel,
+    batch: Batch,
+    points: Float[Array, "n f"],
+    q: Q,
+    key: Key[Array, ""],
+) -> Q:
     """A q whose rows are assigned as in `q`, but for one change."""
     keys = jax.random.split(key, 5)
     moments = q.point() if method.point else q.moments()
-    chunk = automatic_chunk(model.row_size(batch), batch.weight.dtype)
+    chunk = automatic_chunk(model.row_size(batch), batch)
     weight = batch.weight
     kind = jax.random.categorical(keys[0], jnp.log(jnp.asarray(_KINDS, weight.dtype)))
     split, merge, delete, birth = (kind == i for i in range(4))
 
-    size = q.weights.mean * jnp.sum(weight)
+    size = model.expected_weights(q) * jnp.sum(weight)
     used = model.movable & (size > 0.5)
     target = _pick(keys[1], jnp.where(used, jnp.log(jnp.where(used, size, 1.0)), -jnp.inf))
     # the component to change: a large one is split, a small one deleted
@@ -121,7 +128,7 @@ def propose(
     free = model.movable[spare] & ~used[spare]
     slot = jnp.where(merge | ~free, gone, spare)
 
-    def of_row(part: Batch, model: Any, moments: Any, target: Array) -> Array:
+    def of_row(part: Batch, model: SplitMergeModel, moments: Any, target: Array) -> Array:
         resp, log_z = special.normalize(model.log_joint(moments, part))
         return jnp.stack([resp[:, target], log_z], -1)
 
@@ -133,7 +140,7 @@ def propose(
     # whoever holds the slot gives its rows away: to its partner, or to the one that is split
     heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
 
-    def assign(rows: Any, model: Any, moments: Any, q: Any, kind: Any, at: Any) -> Any:
+    def assign(rows: Any, model: SplitMergeModel, moments: Any, q: Q, kind: Any, at: Any) -> Any:
         part, half, near = rows
         split, delete, birth = kind
         target, slot, heir = at
@@ -182,9 +189,9 @@ def _halves(
     """1 for the rows of the second half: 2-means from two far rows, in sds of the component."""
     total = jnp.sum(mass)
     share = (mass / jnp.where(total > 0, total, 1.0))[:, None]
-    center = jnp.sum(share * points, 0)
-    variance = jnp.sum(share * (points - center) ** 2, 0)
-    z = (points - center) / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
+    centre = jnp.sum(share * points, 0)
+    variance = jnp.sum(share * (points - centre) ** 2, 0)
+    z = (points - centre) / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
     seeds = z[seeding.kmeans_plus_plus(key, z, mass, 2)]
 
     def second(centers: Float[Array, "2 f"]) -> Float[Array, "n"]:

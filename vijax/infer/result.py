@@ -84,20 +84,20 @@ class Stop:
 
 @pytree
 class State:
-    """Between two steps: the evaluated `q` with its objective, and the `proposal` to try next.
+    """Between two steps: the evaluated `q` with its objective, and the `next_q` to try next.
 
-    `gain` is about what the last step gained, in nats; `fault` a Status that the method itself
-    found (0 for none); `aux` whatever else the method must remember. `rate` is the ratio by which
-    gains shrink from step to step, for methods whose steps are not all of a kind; None has it
-    taken from the gains.
+    `improvement` is about what the last step gained, in nats; `failure` a Status that the method
+    itself found (0 for none); `memory` whatever else the method must remember. `rate` is the ratio
+    by which improvements shrink from step to step, for methods whose steps are not all of a kind;
+    None has it taken from the improvements.
     """
 
     q: Any
-    proposal: Any
+    next_q: Any
     elbo: Float[Array, "*b"]
-    gain: Float[Array, "*b"]
-    fault: Int[Array, "*b"]
-    aux: Any = None
+    improvement: Float[Array, "*b"]
+    failure: Int[Array, "*b"]
+    memory: Any = None
     rate: Float[Array, "*b"] | None = None
 
 
@@ -174,10 +174,10 @@ class Result:
         if self.elbos.shape[-1] > 1:
             counts = _count_statuses(np.asarray(self.statuses))
             lines.append(f"best of {self.elbos.shape[-1]} restarts ({counts})")
-        table = getattr(self.q.point() if self.point else self.q, "summary", None)
         if self.names is not None:
             options = {"names": list(self.names), **options}
-        return "\n".join([*lines, *([table(**options)] if table else [])])
+        table = self.q.summary(point=self.point, **options)
+        return "\n".join([*lines, *([table] if table else [])])
 
 
 def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array, "*b r"]:

@@ -7,10 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from .._host import check_bound
 from .._pytree import pytree, replace
-from .cavi import CAVI
+from ..data.host import check_bound
+from ..data.types import Data
+from ..model import ConditionalModel
 from .fit import fit
+from .initialise import Init
+from .method import Method
+from .methods.cavi import CAVI
 from .result import Result, Stop
 
 
@@ -38,7 +42,7 @@ class Streaming:
     and so does any `forget`. Other sizes can be padded with rows of weight 0.
     """
 
-    model: Any
+    model: ConditionalModel
     forget: float | Float[Array, "*b"] = 1.0
     last: Result | None = None
     total: float | Float[Array, "*b"] = 0.0
@@ -61,24 +65,19 @@ class Streaming:
         Raises ValueError where a posterior cannot be a prior: a flat prior, coupled blocks, a
         learned concentration.
         """
-        if not hasattr(self.model, "given"):
-            raise ValueError(
-                f"model: the posterior of {type(self.model).__name__} is not of the form of its "
-                "prior, so that it cannot become the prior of the next batch"
-            )
         if self.last is None:
-            return self.model.given(self.model.prior)
-        # from the posterior, whose gauge is next to the present means
+            return self.model.with_posterior_as_prior(self.model.prior)
+        # from the posterior, whose gauge is next to the current means
         prior = self.last.q.lerp(self.model.prior, 1.0 - jnp.asarray(self.forget))
-        return self.model.given(prior)
+        return self.model.with_posterior_as_prior(prior)
 
     def update(
         self,
-        data: Any,
+        data: Data,
         *,
         key: Key[Array, ""] | None = None,
-        init: Any = None,
-        method: Any = CAVI(),
+        init: Init = None,
+        method: Method[Any] = CAVI(),
         stop: Stop = Stop(),
         num_restarts: int = 1,
     ) -> Streaming:

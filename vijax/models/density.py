@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
-from ..batch import Batch
-from ..families.standardize import check_matrix
-from ..families.student import Student
+from ..data.batch import Batch
+from ..families.column_scale import check_matrix
+from ..families.gaussian.predictive import Student
 from ..numerics import linalg, special
 
 

@@ -7,29 +7,32 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
-from ..batch import Batch
-from ..families.emission import Emission
-from ..families.products import Shortcut, shortcut
-from ..families.weights import Weights
-from ..model import Conjugate, Expected
+from ..data.batch import Batch
+from ..data.types import Data
+from ..exponential_family import natural_step
+from ..families.emission import Emission, log_joint, weighted
+from ..families.weights.base import Weights
+from ..kernel import Kernel
+from ..model import Conjugate, EStep, SplitMergeModel
 from ..numerics import seeding, special
-from ..numerics.terms import Terms
+from ..numerics.kl_terms import KLTerms
 from .mixture_params import MixtureMoments, MixtureParams
 from .prediction import Prediction, check_labels
 
-_EXTRA_SHARE = 0.05  # of the rows, that components such as noise start with
+_BACKGROUND_SHARE = 0.05  # of the rows, that components such as noise start with
 _LEAST_ROWS = 0.5  # a component with fewer is at its prior
 
 
 @pytree
-class Mixture(Prediction, Conjugate):
-    """z_n ~ Categorical(weights), x_n | z_n = k ~ the likelihood that component k is conjugate to
+class Mixture(Prediction, Conjugate, SplitMergeModel):
+    """z_n ~ Categorical(weights), and row x_n is drawn from component z_n (Bishop 2006, 10.2).
 
-    (Bishop 2006, section 10.2). `weights` is a `Dirichlet` or `StickBreaking` prior over k
-    components, `components` a component family with k members: any of the two go together.
+    `weights` is a `Dirichlet` or `StickBreaking` prior over k components, `components` a component
+    family with k members: any of the two go together.
 
     `switch` says which components are on (None: all); `frozen` which of them stay at their prior
     (None: none). `improper` marks the flat prior of maximum likelihood, which has no density and
@@ -61,10 +64,10 @@ class Mixture(Prediction, Conjugate):
 
     # -- what the drivers ask -------------------------------------------------------------------
 
-    def read(self, data: Any) -> Batch:
+    def as_batch(self, data: Data) -> Batch:
         """Rows in the form that the components take; TypeError if those are none."""
         _check_parts(self)
-        return self.components.read(Batch.of(data))
+        return self.components.as_batch(Batch.of(data))
 
     def check(self, batch: Batch, point: bool) -> None:
         """Raise ValueError if data and prior, or prior and method, do not go together."""
@@ -110,8 +113,8 @@ class Mixture(Prediction, Conjugate):
         narrow = None if early or self.improper else seeding.is_narrow(restart)
         seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known, narrow)
         on, total = self.active, jnp.sum(batch.weight)
-        extra = jnp.arange(k) >= k - self.components.extra
-        usual = on & ~extra
+        background = jnp.arange(k) >= k - self.components.num_background
+        usual = on & ~background
         if not self.improper:
             size = jnp.sum(usual, dtype=total.dtype)
             least = size - seeding.num_seeds(restart, size)
@@ -121,7 +124,9 @@ class Mixture(Prediction, Conjugate):
             rest = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
             usual = usual & (own | (rest > least))
         size = jnp.sum(usual, dtype=total.dtype)
-        count = jnp.where(usual, total / size, jnp.where(on & extra, _EXTRA_SHARE * total, 0.0))
+        count = jnp.where(
+            usual, total / size, jnp.where(on & background, _BACKGROUND_SHARE * total, 0.0)
+        )
         spread = 1.0 if narrow is None else jnp.where(narrow, 0.0, jnp.ones_like(total))
         if narrow is not None:
             count = jnp.where(narrow & on, jnp.ones_like(total), count)
@@ -129,57 +134,55 @@ class Mixture(Prediction, Conjugate):
         stats = self.components.seed(batch, seeds, free, spread)
         return self.update(self.prior, MixtureParams(self.weights.observe(count), stats))
 
-    def local(self, moments: MixtureMoments, batch: Batch) -> Expected:
-        """Responsibilities, their statistics, and each row's log-normaliser."""
-        own = getattr(moments.components, "step", None)
-        found = (
-            None if own is None or self.frozen is not None else own(batch, moments.weights.log_p)
+    def kernels(self, moments: MixtureMoments, batch: Batch) -> tuple[Kernel, ...]:
+        """Those of the components, each with the moments of the weights."""
+        return tuple(
+            replace(kernel, moments=replace(moments, components=kernel.moments))
+            for kernel in self.components.kernels(batch, moments.components)
         )
-        if found is not None:
-            stats = self.components.observe(batch, None, moments.components, found)
-            return Expected(MixtureParams(self.weights.observe(found.count), stats), found.log_z)
-        log_lik, latent = moments.components.local(batch)
-        resp, log_z = special.normalize(_log_joint(moments, log_lik, batch))
-        return Expected(self._stats(moments.components, batch, resp, latent), log_z)
 
-    def shortcut(self, moments: MixtureMoments, batch: Batch) -> Shortcut | None:
-        """Moments for which `local` is faster, if the components have such for these rows."""
-        found = shortcut(moments.components, batch)
-        if found is None:
-            return None
-        return replace(found, moments=MixtureMoments(moments.weights, found.moments))
+    def local(self, moments: MixtureMoments, batch: Batch) -> EStep:
+        """Responsibilities, their statistics, and each row's log-normaliser."""
+        found = self.components.e_step(batch, moments.components, moments.weights.log_p)
+        stats, count, log_z = found
+        return EStep(MixtureParams(self.weights.observe(count), self._learned(stats)), log_z)
+
+    def start_moments(self, q: MixtureParams) -> MixtureMoments:
+        """Moments of q; under a flat prior, which has no expectation, its point."""
+        return q.point() if self.improper else q.moments()
 
     def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
-        """Statistics of given responsibilities, about the means of q."""
-        # a flat prior, which a start may be, has no moments but a point
-        at = q.components.point() if self.improper else q.components.moments()
-        _, latent = at.local(batch)
-        return self._stats(at, batch, resp, latent)
+        """Statistics of given responsibilities, next to the means of q."""
+        moments = self.start_moments(q).components
+        _, row_posterior = moments.likelihood(batch)
+        counts = weighted(batch, resp)
+        stats = self.components.observe(batch, counts, moments, row_posterior)
+        return MixtureParams(self.weights.observe(jnp.sum(counts, 0)), self._learned(stats))
 
-    def _stats(
-        self, at: Any, batch: Batch, resp: Float[Array, "n k"], latent: Any
+    def _learned(self, stats: Any) -> Any:
+        """Statistics of the components but for the frozen ones."""
+        if self.frozen is None:
+            return stats
+        return stats.fix(self.frozen, stats.map(jnp.zeros_like))
+
+    def update(
+        self, q: MixtureParams, stats: MixtureParams, rate: ArrayLike = 1.0
     ) -> MixtureParams:
-        # a row of weight 0 must not spread a NaN, in values or in gradients
-        present = (batch.weight > 0)[:, None]
-        mass = jnp.where(present, batch.weight[:, None] * jnp.where(present, resp, 0.0), 0.0)
-        weights = self.weights.observe(jnp.sum(mass, 0))
-        if self.frozen is not None:
-            mass = jnp.where(self.frozen, 0.0, mass)
-        return MixtureParams(weights, self.components.observe(batch, mass, at, latent))
-
-    def update(self, q: Any, stats: Any) -> MixtureParams:
         """Prior and statistics; with ordered weights in the better order of the components."""
         order = self.order(q, stats)
-        return self.combine(q, stats if order is None else self.reorder(stats, order))
+        return self.combine(q, stats if order is None else self.reorder(stats, order), rate)
 
-    def combine(self, q: Any, stats: Any) -> MixtureParams:
+    def combine(
+        self, q: MixtureParams, stats: MixtureParams, rate: ArrayLike = 1.0
+    ) -> MixtureParams:
         """Prior and statistics, every component in its place."""
-        weights = self.weights.update(q.weights, stats.weights)
-        return MixtureParams(weights, stats.components + self.components)
+        weights = self.weights.update(q.weights, stats.weights, rate)
+        components = natural_step(q.components, stats.components + self.components, rate)
+        return MixtureParams(weights, components)
 
-    def order(self, q: Any, stats: Any) -> Int[Array, "k"] | None:
+    def order(self, q: MixtureParams, stats: Any) -> Int[Array, "k"] | None:
         """The order that `update` puts components in; None where it never moves any."""
-        if not self.weights.ordered or self.frozen is not None or self.components.extra:
+        if not self.weights.ordered or self.frozen is not None or self.components.num_background:
             return None
         order = self.weights.arrange(q.weights, stats.weights)
         return jnp.where(self.components.exchangeable(), order, jnp.arange(self.num_components))
@@ -189,12 +192,12 @@ class Mixture(Prediction, Conjugate):
         count = self.weights.counts(stats.weights)[order]
         return MixtureParams(self.weights.observe(count), stats.components.take(order))
 
-    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
-        """E_q[log p(x, z | theta)] of rows with these statistics, less what no theta changes."""
+    def expected_log_lik(self, q: MixtureParams, stats: Any) -> Float[Array, ""]:
+        """E_q[log p(x, z | theta)] of rows with these statistics, up to terms constant in theta."""
         weights = q.weights.expected_log_lik(stats.weights)
         return weights + q.components.expected_log_lik(stats.components)
 
-    def given(self, q: Any) -> Mixture:
+    def with_posterior_as_prior(self, q: MixtureParams) -> Mixture:
         """The same model with this posterior for its prior.
 
         Raises ValueError for a flat prior, and for weights whose posterior is of another form.
@@ -208,16 +211,18 @@ class Mixture(Prediction, Conjugate):
             )
         return replace(self, weights=q.weights, components=q.components)
 
-    def penalty(self, q: Any) -> Float[Array, ""]:
+    def kl(self, q: MixtureParams) -> Float[Array, ""]:
         """KL(q || prior) in nats."""
-        return self.weights.penalty(q.weights) + self.components.penalty(q.components)
+        return self.weights.kl_from(q.weights) + self.components.kl_from(q.components)
 
-    def penalties(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`penalty`, and KL(q || last) in nats."""
-        weights = self.weights.penalties(q.weights, last.weights)
-        components = self.components.penalties(q.components, last.components)
-        penalty, move = Terms.join(weights, components).total_by_product()
-        return penalty, move
+    def kl_and_move(
+        self, q: MixtureParams, last: MixtureParams
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`kl`, and KL(q || last) in nats."""
+        weights = self.weights.kl_and_move_terms(q.weights, last.weights)
+        components = self.components.kl_and_move_terms(q.components, last.components)
+        kl, move = KLTerms.join(weights, components).total_by_product()
+        return kl, move
 
     def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
         """log of the prior density in nats at a point, natural basis; 0 under the flat prior."""
@@ -240,7 +245,12 @@ class Mixture(Prediction, Conjugate):
 
     def log_joint(self, moments: MixtureMoments, batch: Batch) -> Float[Array, "n k"]:
         """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
-        return _log_joint(moments, moments.components.local(batch)[0], batch)
+        log_lik, _ = moments.components.likelihood(batch)
+        return log_joint(moments.weights.log_p, log_lik, batch)
+
+    def expected_weights(self, q: MixtureParams) -> Float[Array, "k"]:
+        """E[pi_k]."""
+        return q.weights.mean
 
     def embed(self, batch: Batch) -> Float[Array, "n f"]:
         """Rows as points whose squared distances mean something."""
@@ -254,7 +264,7 @@ class Mixture(Prediction, Conjugate):
     def movable(self) -> Bool[Array, "k"]:
         """Which components may be merged, split or begun anew."""
         place = jnp.arange(self.num_components)
-        free = self.active & (place < self.num_components - self.components.extra)
+        free = self.active & (place < self.num_components - self.components.num_background)
         return free if self.frozen is None else free & ~self.frozen
 
     def log_relabellings(self, q: MixtureParams, batch: Batch) -> Float[Array, ""]:
@@ -286,7 +296,7 @@ class Mixture(Prediction, Conjugate):
         `params` is a q, or a Result. Their weights are still learned; nothing else about them is.
         Raises ValueError for components that share parameters (tied covariance).
         """
-        q = getattr(params, "q", params)
+        q = params if isinstance(params, MixtureParams) else params.q
         if not self.components.separable:
             raise ValueError("frozen: components that share parameters cannot be fixed one by one")
         which = jnp.asarray(which)
@@ -311,24 +321,12 @@ class Mixture(Prediction, Conjugate):
 
         Rows' other latent variables, such as missing entries, are at their optimum given q.
         """
-        batch = self.read(data)
+        batch = self.as_batch(data)
         moments = q.moments()
-        log_joint = self.log_joint(moments, batch)
+        joint = self.log_joint(moments, batch)
         log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
-        rows = jnp.sum(special.xlogy(resp, log_joint - log_resp), -1)
-        return jnp.sum(batch.weight * rows) - self.penalty(q)
-
-
-def _log_joint(
-    moments: MixtureMoments, log_lik: Float[Array, "n k"], batch: Batch
-) -> Float[Array, "n k"]:
-    """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
-    log_joint = moments.weights.log_p + log_lik
-    if batch.label is None:
-        return log_joint
-    known = (batch.label >= 0)[:, None]
-    other = batch.label[:, None] != jnp.arange(log_joint.shape[1], dtype=batch.label.dtype)
-    return jnp.where(known & other, -jnp.inf, log_joint)
+        rows = jnp.sum(special.xlogy(resp, joint - log_resp), -1)
+        return jnp.sum(batch.weight * rows) - self.kl(q)
 
 
 def _check_parts(model: Mixture) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._pytree import pytree
 from .._text import columns
-from ..natural import Product
+from ..model import ComponentParams
 
 
 @pytree
@@ -26,24 +26,38 @@ class MixtureMoments:
 
 
 @pytree
-class MixtureParams(Product):
+class MixtureParams(ComponentParams):
     """q(theta) or p(theta) of a mixture: weights, and k components on the last batch axis."""
 
     Moments: ClassVar = MixtureMoments
     weights: Any
     components: Any
 
+    @property
+    def num_background(self) -> int:
+        """Components at the end that must stay there, such as noise."""
+        return self.components.num_background
+
     def take(self, order: Any) -> MixtureParams:
         """The components of these indices, in this order, with their weights."""
         order = jnp.asarray(order)
         return MixtureParams(self.weights.take(order), self.components.take(order))
 
-    def summary(self, min_weight: float = 0.01, names: list[str] | None = None) -> str:
+    def summary(
+        self,
+        min_weight: float = 0.01,
+        names: list[str] | None = None,
+        *,
+        point: bool = False,
+        **options: Any,
+    ) -> str:
         """A table of the components whose expected weight is at least `min_weight`.
 
         Weights with their posterior standard deviation, heaviest first; then what the component
         family describes of itself (`describe`), one line per column of the data.
         """
+        if point:
+            return self.point().summary(min_weight, names)
         weight, sd = np.asarray(self.weights.mean), np.asarray(self.weights.sd)
         return _table(weight, sd, self.components, min_weight, names)
 

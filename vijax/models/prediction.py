@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._host import fetched, is_concrete, namespace
 from .._pytree import replace
-from ..batch import Batch
+from ..data.batch import Batch
+from ..data.host import fetched, is_concrete, namespace
 from ..numerics import special
 from .mixture_params import MixtureMoments, MixtureParams
 
@@ -24,9 +24,9 @@ class Prediction:
     active: Any
     improper: bool
     log_joint: Any
-    read: Any
+    as_batch: Any
 
-    def responsibilities(self, q: Any, x: Any) -> Float[Array, "n k"]:
+    def responsibilities(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row; rows sum to one.
 
         `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
@@ -34,15 +34,15 @@ class Prediction:
         """
         return _responsibilities(self, q, self._read(q, x))
 
-    def predict(self, q: Any, x: Any) -> Int[Array, "n"]:
+    def predict(self, q: MixtureParams | MixtureMoments, x: Any) -> Int[Array, "n"]:
         """The most probable component of each row; arguments as in `responsibilities`."""
         return _predict(self, q, self._read(q, x))
 
-    def log_likelihood(self, q: Any, x: Any) -> Float[Array, "n"]:
+    def log_likelihood(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
         return _log_likelihood(self, q, self._read(q, x))
 
-    def log_predictive(self, q: Any, x: Any) -> Float[Array, "n"]:
+    def log_predictive(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n"]:
         """log E_q[p(x_n | theta)] in nats: a proper density, of the observed entries of each row.
 
         For Gaussian components a mixture of Student-t (Bishop 2006, eq. 10.81). The infinite model
@@ -55,7 +55,7 @@ class Prediction:
         return _log_predictive(self, q, self._read(q, x))
 
     def sample(
-        self, key: Key[Array, ""], q: Any, n: int, **options: Any
+        self, key: Key[Array, ""], q: MixtureParams | MixtureMoments, n: int, **options: Any
     ) -> tuple[Any, Int[Array, "n"]]:
         """n independent rows from the predictive density, and the components they come from.
 
@@ -95,7 +95,7 @@ class Prediction:
             draws |= {"weights": both["sticks"], "concentration": both["concentration"]}
         return draws
 
-    def impute(self, q: Any, x: Any) -> tuple[Any, Any]:
+    def impute(self, q: MixtureParams | MixtureMoments, x: Any) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given the observed ones.
 
         Observed entries come back as they are, with standard deviation 0. `x` is a Batch with
@@ -121,9 +121,9 @@ class Prediction:
         prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
         return components.unseen(prior)
 
-    def _read(self, q: Any, x: Any) -> Batch:
+    def _read(self, q: MixtureParams | MixtureMoments, x: Any) -> Batch:
         """Rows in the dtype of q, without the names of columns: those are not in the program."""
-        batch = self.read(x)
+        batch = self.as_batch(x)
         self.components.check(batch)
         check_labels(batch, self.active)
         dtype = jax.tree.leaves(q)[0].dtype
@@ -135,24 +135,30 @@ class Prediction:
 
 
 @jax.jit
-def _responsibilities(model: Any, q: Any, batch: Batch) -> Float[Array, "n k"]:
+def _responsibilities(
+    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
+) -> Float[Array, "n k"]:
     return special.normalize(model.log_joint(_moments(model, q), batch))[0]
 
 
 @jax.jit
-def _predict(model: Any, q: Any, batch: Batch) -> Int[Array, "n"]:
+def _predict(model: Any, q: MixtureParams | MixtureMoments, batch: Batch) -> Int[Array, "n"]:
     return jnp.argmax(model.log_joint(_moments(model, q), batch), -1)
 
 
 @jax.jit
-def _log_likelihood(model: Any, q: Any, batch: Batch) -> Float[Array, "n"]:
+def _log_likelihood(
+    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
+) -> Float[Array, "n"]:
     moments = q.point() if isinstance(q, MixtureParams) else q
-    log_lik = moments.components.local(batch)[0]
+    log_lik = moments.components.likelihood(batch)[0]
     return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
 
 
 @jax.jit
-def _log_predictive(model: Any, q: Any, batch: Batch) -> Float[Array, "n"]:
+def _log_predictive(
+    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
+) -> Float[Array, "n"]:
     weight, each = q.weights.mean, q.components.log_predictive(batch)
     if q.weights.rest is not None:
         weight = jnp.append(weight, q.weights.rest)
@@ -162,7 +168,7 @@ def _log_predictive(model: Any, q: Any, batch: Batch) -> Float[Array, "n"]:
     return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + each, -1)
 
 
-def _moments(model: Any, q: Any) -> MixtureMoments:
+def _moments(model: Any, q: MixtureParams | MixtureMoments) -> MixtureMoments:
     if not isinstance(q, MixtureParams):
         return q
     return q.point() if model.improper else q.moments()
@@ -174,12 +180,12 @@ def _imputed(
     """Means and sds of the mixture of the components' conditionals, where entries are missing."""
     if mask is None:
         return x, jnp.zeros_like(x)
-    center = jnp.sum(resp[:, :, None] * mean, 1)
-    spread = jnp.sum(resp[:, :, None] * (variance + (mean - center[:, None]) ** 2), 1)
-    return jnp.where(mask, x, center), jnp.where(mask, 0.0, jnp.sqrt(spread))
+    centre = jnp.sum(resp[:, :, None] * mean, 1)
+    spread = jnp.sum(resp[:, :, None] * (variance + (mean - centre[:, None]) ** 2), 1)
+    return jnp.where(mask, x, centre), jnp.where(mask, 0.0, jnp.sqrt(spread))
 
 
-def _check_posterior(q: Any) -> None:
+def _check_posterior(q: MixtureParams | MixtureMoments) -> None:
     if not isinstance(q, MixtureParams):
         raise TypeError(
             f"q: expected a posterior, such as `fit.q`, got {type(q).__name__}; the density at a "

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from .._host import as_floats, check_bound
 from .._pytree import pytree
 from .._text import estimates
-from ..batch import Batch
+from ..data.batch import Batch
+from ..data.host import as_floats, check_bound
+from ..exponential_family import Product, natural_step
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
 from ..families.normal_gamma import NormalGamma, NormalGammaMoments
-from ..model import Conjugate, Expected
-from ..natural import Product
+from ..model import ConditionalModel, Conjugate, EStep
 from ..numerics import special
 
 
@@ -59,11 +60,11 @@ class NormalGammaExact(Conjugate):
         """Four floats."""
         return 4
 
-    def local(self, moments: NormalGammaMoments, batch: Batch) -> Expected:
+    def local(self, moments: NormalGammaMoments, batch: Batch) -> EStep:
         """Sufficient statistics; there is nothing latent."""
         origin = moments.origin + moments.shift
         stats = NormalGamma.observe(batch.x, batch.weight, origin)
-        return Expected(stats, moments.log_lik(batch.x))
+        return EStep(stats, moments.log_lik(batch.x))
 
 
 @pytree
@@ -82,13 +83,13 @@ class FactorisedParams(Product):
     mu: Normal
     tau: Gamma
 
-    def summary(self) -> str:
+    def summary(self, *, point: bool = False, **options: Any) -> str:
         """mu and tau, each with its standard deviation."""
         return estimates(mean=(self.mu.mean, self.mu.sd), precision=(self.tau.mean, self.tau.sd))
 
 
 @pytree
-class FactorisedGaussian:
+class FactorisedGaussian(ConditionalModel):
     """The same model with q(mu, tau) = q(mu) q(tau): the textbook case of mean field.
 
     The two blocks are coupled, so `update` is a sweep, q(mu) first. q(tau) gains
@@ -124,31 +125,35 @@ class FactorisedGaussian:
         """Four floats."""
         return 4
 
-    def local(self, moments: FactorisedMoments, batch: Batch) -> Expected:
+    def local(self, moments: FactorisedMoments, batch: Batch) -> EStep:
         """Sufficient statistics; there is nothing latent."""
         mu, tau = moments.mu, moments.tau
         joint = NormalGammaMoments(
             mu.mean, jnp.zeros_like(mu.mean), tau.mean, tau.e_log, tau.mean * mu.variance
         )
         stats = NormalGamma.observe(batch.x, batch.weight, mu.mean)
-        return Expected(stats, joint.log_lik(batch.x))
+        return EStep(stats, joint.log_lik(batch.x))
 
-    def update(self, q: FactorisedParams, stats: NormalGamma) -> FactorisedParams:
+    def update(
+        self, q: FactorisedParams, stats: NormalGamma, rate: ArrayLike = 1.0
+    ) -> FactorisedParams:
         """q(mu) given E[tau], then q(tau) given q(mu) (Bishop 2006, eq. 10.26-10.30)."""
         exact = stats + self.prior
+        offset = exact.shift / exact.kappa
         precision = exact.kappa * q.tau.mean
-        mu = Normal(precision, precision * (exact.mean - exact.origin), exact.origin)
-        rate = exact.rate + 0.5 * exact.kappa * mu.variance
-        return FactorisedParams(mu, Gamma(exact.shape + 0.5, rate))
+        mu = natural_step(q.mu, Normal(precision, precision * offset, exact.origin), rate)
+        distance = (mu.origin - exact.origin) + (mu.shift / mu.precision - offset)
+        decay = exact.rate + 0.5 * exact.kappa * (mu.variance + distance**2)
+        return FactorisedParams(mu, natural_step(q.tau, Gamma(exact.shape + 0.5, decay), rate))
 
     def expected_log_lik(self, q: FactorisedParams, stats: NormalGamma) -> Float[Array, ""]:
-        """E_q[log p(x | mu, tau)] of rows with these statistics, less what no theta changes."""
+        """E_q[log p(x | mu, tau)] of rows with these statistics, up to terms constant in theta."""
         move = (q.mu.origin - stats.origin) + q.mu.shift / q.mu.precision
         square = stats.square - stats.shift * move + 0.5 * stats.kappa * move**2
         square = square + 0.5 * stats.kappa * q.mu.variance
         return stats.shape * q.tau.moments().e_log - q.tau.mean * square
 
-    def penalty(self, q: FactorisedParams) -> Float[Array, ""]:
+    def kl(self, q: FactorisedParams) -> Float[Array, ""]:
         """KL(q(mu) q(tau) || p(mu, tau)) in nats, as a sum of non-negative terms."""
         tau, prior = q.tau.mean, self.prior
         spread = special.excess(prior.kappa * tau * q.mu.variance)
@@ -181,5 +186,5 @@ def _check_vector(batch: Batch) -> None:
 
 def _statistics(batch: Batch) -> NormalGamma:
     x, weight = batch.x, batch.weight
-    center = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
-    return NormalGamma.observe(x, weight, center)
+    centre = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
+    return NormalGamma.observe(x, weight, centre)

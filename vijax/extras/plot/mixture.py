@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.scipy import stats
 
-from ..._host import column_names
-from ...batch import Batch
+from ...data.batch import Batch
+from ...data.host import column_names
 from ...models.mixture_params import MixtureMoments, MixtureParams
 from . import style
 

@@ -1,0 +1,1 @@
+"""From the user's hands to arrays: reading, checking, placing, storing."""

@@ -1,0 +1,247 @@
+"""Where rows come from that stay on the host: files, arrays and factories, block by block."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .batch import Batch
+from .host import as_floats, column_names
+
+Part = dict[str, Any]  # what Batch.of takes, all NumPy: x, weight, mask, noise, label
+_OPTIONAL = ("weight", "mask", "noise", "label")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """`blocks(rows)` reads from the first row, at every call, in blocks of about so many rows.
+
+    `num_rows` is None where only reading tells. `names` are those of the columns, if any.
+    """
+
+    blocks: Callable[[int], Iterator[Part]]
+    num_rows: int | None = None
+    names: tuple[str, ...] | None = None
+
+
+def open_source(source: Any, weight: Any, columns: Any) -> Source:
+    """From a path, an array that is cut into rows, an iterable of blocks, or a function of one.
+
+    Raises TypeError or ValueError that name the argument.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _of_path(os.fsdecode(source), weight, columns)
+    if columns is not None:
+        raise ValueError("columns: only of a .parquet or .npz file")
+    if hasattr(source, "shape") and hasattr(source, "__getitem__"):
+        return _of_array(source, weight)
+    if weight is not None:
+        raise ValueError("weight: blocks bring their own; yield Batch.of(x, weight)")
+    if isinstance(source, Iterator):
+        raise TypeError(
+            "source: a generator can be read once only, and a fit reads it once per pass; give "
+            "the function that makes it: Chunks.of(make), not Chunks.of(make())"
+        )
+    if isinstance(source, Mapping) or not (callable(source) or isinstance(source, Iterable)):
+        raise TypeError(
+            f"source: expected a path, an array, or a function without arguments that yields "
+            f"blocks of rows, got {type(source).__name__}"
+        )
+    return _of_blocks(source if callable(source) else lambda: source)
+
+
+def _of_array(x: Any, weight: Any) -> Source:
+    n = int(x.shape[0]) if len(x.shape) else 0
+    return Source(_with_weight(_slices(x, n), _checked_weight(weight, n)), n, column_names(x))
+
+
+def _slices(x: Any, n: int) -> Callable[[int], Iterator[Part]]:
+    get = x.iloc if hasattr(x, "iloc") else x
+
+    def blocks(rows: int) -> Iterator[Part]:
+        for first in range(0, n, rows):
+            yield {"x": get[first : first + rows]}
+
+    return blocks
+
+
+def _checked_weight(weight: Any, n: int | None) -> Any:
+    if isinstance(weight, str | os.PathLike):
+        weight = np.load(weight, mmap_mode="r", allow_pickle=False)
+    weight = weight if weight is None or hasattr(weight, "shape") else np.asarray(weight)
+    if weight is not None and n is not None and weight.shape != (n,):
+        raise ValueError(f"weight: expected one per row, shape ({n},), got {weight.shape}")
+    return weight
+
+
+def _with_weight(blocks: Callable[[int], Iterator[Part]], weight: Any) -> Any:
+    def weighted(rows: int) -> Iterator[Part]:
+        first = 0
+        for part in blocks(rows):
+            last = first + length(part)
+            yield part | {"weight": weight[first:last]}
+            first = last
+
+    return blocks if weight is None else weighted
+
+
+def _of_blocks(make: Any) -> Source:
+    def blocks(rows: int) -> Iterator[Part]:
+        for block in make():
+            yield _part_of(block)
+
+    names = None
+    for block in make():
+        names = block.names if isinstance(block, Batch) else column_names(block)
+        break
+    return Source(blocks, None, names)
+
+
+def _part_of(block: Any) -> Part:
+    if isinstance(block, Batch):
+        part = {"x": block.x} | {name: getattr(block, name) for name in _OPTIONAL}
+        return {name: jax.tree.map(np.asarray, v) for name, v in part.items() if v is not None}
+    if isinstance(block, Mapping):
+        return {"x": {name: _own(column) for name, column in block.items()}}
+    if not hasattr(block, "shape"):
+        raise TypeError(
+            "source: expected blocks that are arrays, frames, dicts of columns or Batches, got "
+            f"{type(block).__name__}"
+        )
+    return {"x": _own(block)}
+
+
+def _own(block: Any) -> Any:
+    """A copy: whoever yields blocks may fill the same array again."""
+    return np.array(block) if isinstance(block, np.ndarray) else block
+
+
+def length(part: Part) -> int:
+    """Rows of a block."""
+    x = part["x"]
+    return (next(iter(x.values())) if isinstance(x, dict) else x).shape[0]
+
+
+def as_numbers(x: Any) -> Any:
+    """The rows of a block as floats in NumPy."""
+    if isinstance(x, dict):
+        return {name: np.asarray(as_floats(f"x[{name!r}]", v)) for name, v in x.items()}
+    return np.asarray(as_floats("x", x))
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def _of_path(path: str, weight: Any, columns: Any) -> Source:
+    kind = os.path.splitext(path)[1].lower()
+    if kind == ".npy":
+        if columns is not None:
+            raise ValueError("columns: only of a .parquet or .npz file")
+        return _of_array(np.load(path, mmap_mode="r", allow_pickle=False), weight)
+    if kind == ".npz":
+        return _of_npz(path, weight, columns)
+    if kind in (".parquet", ".pq"):
+        return _of_parquet(path, weight, columns)
+    raise ValueError(f"source: expected a .npy, .npz or .parquet file, got {path!r}")
+
+
+def _of_npz(path: str, weight: Any, columns: Any) -> Source:
+    with zipfile.ZipFile(path) as archive:
+        members = [name.removesuffix(".npy") for name in archive.namelist()]
+    given = weight if isinstance(weight, str) and weight in members else None
+    rest = [name for name in members if name != given]
+    if columns is None and len(rest) != 1:
+        raise ValueError(f"columns: name one array of {path!r}, which holds {rest}")
+    name = rest[0] if columns is None else columns
+    if name not in members:
+        raise ValueError(f"columns: expected one of {members}, got {name!r}")
+    shape = _member_header(path, name)[0]
+    n = int(shape[0]) if shape else 0
+    if given is not None:
+        with np.load(path, allow_pickle=False) as archive:
+            weight = archive[given]
+
+    def blocks(rows: int) -> Iterator[Part]:
+        for block in _member_rows(path, name, rows):
+            yield {"x": block}
+
+    return Source(_with_weight(blocks, _checked_weight(weight, n)), n)
+
+
+def _member_header(path: str, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        return _header(file, path, name)
+
+
+def _header(file: Any, path: str, name: str) -> tuple[Any, bool, np.dtype]:
+    """Shape, whether columns come first, and dtype."""
+    version = np.lib.format.read_magic(file)
+    early = np.lib.format.read_array_header_1_0
+    read = early if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError(f"source: {name!r} in {path!r} holds objects, no numbers")
+    return shape, fortran, dtype
+
+
+def _member_rows(path: str, name: str, rows: int) -> Iterator[np.ndarray]:
+    """The member as a stream; one that is stored by columns is loaded whole."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        shape, fortran, dtype = _header(file, path, name)
+        if fortran and len(shape) > 1:
+            data = file.read()
+            whole = np.frombuffer(data, dtype).reshape(shape[::-1]).T
+            yield from (whole[i : i + rows] for i in range(0, shape[0], rows))
+            return
+        for first in range(0, shape[0], rows):
+            count = min(rows, shape[0] - first)
+            size = dtype.itemsize * count * int(np.prod(shape[1:]))
+            data = file.read(size)
+            if len(data) < size:
+                raise ValueError(f"source: {path!r} ends within {name!r}")
+            yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+
+
+def _of_parquet(path: str, weight: Any, columns: Any) -> Source:
+    try:
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "source: .parquet files need pyarrow: pip install pyarrow, or give a function that "
+            "yields blocks of rows"
+        ) from error
+    with parquet.ParquetFile(path) as file:
+        n, known = int(file.metadata.num_rows), list(file.schema_arrow.names)
+    given = weight if isinstance(weight, str) and weight in known else None
+    names = _column_list(columns, known, given)
+
+    def blocks(rows: int) -> Iterator[Part]:
+        wanted = names if given is None else [*names, given]
+        with parquet.ParquetFile(path) as file:
+            for found in file.iter_batches(batch_size=rows, columns=wanted):
+                part: Part = {"x": np.column_stack([_column(found, name) for name in names])}
+                yield part if given is None else part | {"weight": _column(found, given)}
+
+    kept = None if given is not None else _checked_weight(weight, n)
+    return Source(_with_weight(blocks, kept), n, tuple(names))
+
+
+def _column_list(columns: Any, known: Sequence[str], weight: str | None) -> list[str]:
+    if columns is None:
+        return [name for name in known if name != weight]
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"columns: expected some of {list(known)}, got {columns!r}")
+    return names
+
+
+def _column(found: Any, name: str) -> np.ndarray:
+    """One column of a record batch; what is null becomes NaN."""
+    return found.column(found.schema.get_field_index(name)).to_numpy(zero_copy_only=False)

@@ -1,0 +1,294 @@
+"""Results and models on disk: one .npz file of plain arrays, and JSON that says what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import re
+import secrets
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._pytree import REGISTRY, full_name
+from .._version import __version__
+from .host import is_concrete, to_device
+
+FORMAT = 1
+_HEADER = "__vijax__"
+_PLAIN = (bool, int, float, str, type(None))
+_RESERVED = {"", "file", "allow_pickle", _HEADER}  # arguments of numpy.savez, and the header
+
+
+def save(path: str | os.PathLike[str], tree: Any) -> None:
+    """Write a Result, a model, a q, a Batch or any other vijax container to the file `path`.
+
+    An .npz file that NumPy alone can read: every array under its dotted path, such as
+    `q.weights.conc`, and in `__vijax__` a JSON text with the classes and all that is no array.
+    Containers may be nested in dicts with strings for keys, tuples and lists. The name is taken
+    as it is, no suffix is added. The file appears complete or not at all: it is written beside
+    `path` and then takes its place.
+
+    Raises TypeError naming the field for what is not stored: keys, tracers, strings and objects
+    in place of arrays, classes that `@pytree` did not decorate, static values other than numbers,
+    strings, None and tuples of these.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    node = _pack(tree, (), arrays)
+    header = {"format": FORMAT, "vijax": __version__, "tree": node}
+    arrays[_HEADER] = np.asarray(json.dumps(header, allow_nan=False))
+    _write(os.fsdecode(path), arrays)
+
+
+def load(path: str | os.PathLike[str], dtype: Any = None) -> Any:
+    """Read what `save` wrote: the same classes and structure, the same bits, as JAX arrays.
+
+    No code is run from the file: a class is found only if it is defined already, as all of
+    vijax's are; import your own before. Fields that a class has gained since take their default.
+
+    `dtype` (float32 or float64) converts every float array; without it arrays keep their own.
+    Integers of 64 bits become 32 along with it where JAX has 64 bits disabled.
+
+    Raises OSError if the file cannot be opened; ValueError naming it and the reason if it is no
+    vijax file, damaged, of a newer format, of a class unknown here, or holds float64 where JAX
+    has it disabled.
+    """
+    kind = None if dtype is None else _float_of(dtype)
+    name = os.fsdecode(path)
+    header, arrays = _read(name)
+    written = header.get("format") if isinstance(header, dict) else None
+    if not isinstance(written, int) or written < 1:
+        raise ValueError(f"{name}: damaged: its header has no format number")
+    if written > FORMAT:
+        raise ValueError(
+            f"{name}: written in format {written} by vijax {header.get('vijax')}; this "
+            f"version reads formats up to {FORMAT}, so upgrade vijax"
+        )
+    return _Unpacker(name, arrays, kind).node(header.get("tree"), ())
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
+    """The node that describes `value`; its arrays are added to `arrays`."""
+
+    def inside(name: Any, child: Any) -> Any:
+        return _pack(child, (*path, str(name)), arrays)
+
+    if value is None or type(value) in (bool, int, float):
+        return {"value": _pack_plain(value, path)}
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [inside(i, child) for i, child in enumerate(value)]}
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"{_where(path)}: keys of a dict must be strings, got {key!r:.80}")
+        return {"dict": {key: inside(key, child) for key, child in value.items()}}
+    if type(value) is np.ndarray or isinstance(value, np.generic | jax.Array):
+        array = _host_array(value, path)
+        name = _array_name(path, arrays)
+        arrays[name] = array
+        return {"array": name, "dtype": array.dtype.name}
+    name = full_name(type(value))
+    if REGISTRY.get(name) is not type(value):
+        later = " (another class of that name was defined later)" if name in REGISTRY else ""
+        raise TypeError(
+            f"{_where(path)}: cannot be stored: a {name}{later}; expected a class decorated with "
+            "vijax.pytree, a dict, tuple, list, array, number or None"
+        )
+    fields = {}
+    for field in dataclasses.fields(value):
+        child = getattr(value, field.name)
+        if field.metadata.get("static"):
+            fields[field.name] = {"static": _pack_plain(child, (*path, field.name))}
+        else:
+            fields[field.name] = inside(field.name, child)
+    return {"type": name, "fields": fields}
+
+
+def _pack_plain(value: Any, path: tuple[str, ...]) -> Any:
+    """Numbers, strings, None and tuples of these as strict JSON."""
+    if type(value) is tuple:
+        return {"tuple": [_pack_plain(v, (*path, str(i))) for i, v in enumerate(value)]}
+    if type(value) not in _PLAIN:
+        raise TypeError(
+            f"{_where(path)}: cannot be stored: a {full_name(type(value))}; static values must be "
+            "numbers of Python, strings, None, or tuples of these"
+        )
+    if type(value) is float and not np.isfinite(value):
+        return {"float": repr(value)}  # JSON has no inf and nan
+    return value
+
+
+def _host_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
+    if not is_concrete(value):
+        raise TypeError(f"{_where(path)}: a tracer has no values to store; save outside of jit")
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"{_where(path)}: random keys are not stored; keep the seed instead")
+    host = np.asarray(value)
+    if host.dtype.kind not in "biuf" or host.dtype.itemsize > 8:
+        raise TypeError(f"{_where(path)}: arrays of dtype {value.dtype} cannot be stored")
+    return host.astype(host.dtype.newbyteorder("="))
+
+
+def _array_name(path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> str:
+    """The dotted path, changed only where the archive could not hold it or has it already."""
+    name = re.sub(r"[^\w.+\- ]", "_", ".".join(path) or "array")
+    while name in _RESERVED or name in arrays or name.endswith(".npy"):
+        name += "_"
+    return name
+
+
+def _where(path: tuple[str, ...]) -> str:
+    return ".".join(path) or "tree"
+
+
+def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
+    """To a new file in the same folder, which then takes the place of `path`."""
+    target = os.path.realpath(path)  # a link stays one
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for it", path)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", path)
+    new = os.path.join(folder, f".vijax-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(new, "xb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def _read(name: str) -> tuple[Any, dict[str, np.ndarray]]:
+    """Header and arrays."""
+    with open(name, "rb") as file:
+        try:
+            archive = np.load(file, allow_pickle=False)
+            members = archive.files if isinstance(archive, np.lib.npyio.NpzFile) else []
+        except Exception as error:
+            raise ValueError(f"{name}: not a vijax file: no .npz archive ({error})") from None
+        if _HEADER not in members:
+            raise ValueError(
+                f"{name}: not a vijax file: it has no {_HEADER}, which vijax.save writes"
+            )
+        try:
+            arrays = {member: archive[member] for member in members}
+            header = json.loads(str(arrays.pop(_HEADER)))
+        except Exception as error:  # zipfile, zlib, NumPy and json each have their own
+            raise ValueError(f"{name}: damaged: {type(error).__name__}: {error}") from None
+    return header, arrays
+
+
+class _Unpacker:
+    """Nodes back to values; `kind` is the dtype of floats, or None for their own."""
+
+    def __init__(self, name: str, arrays: dict[str, np.ndarray], kind: Any):
+        self.name, self.arrays, self.kind = name, arrays, kind
+
+    def fail(self, path: tuple[str, ...], reason: str) -> ValueError:
+        return ValueError(f"{self.name}: {_where(path)}: {reason}")
+
+    def node(self, node: Any, path: tuple[str, ...]) -> Any:
+        kind = next(iter(node), None) if isinstance(node, dict) else None
+        if kind == "value":
+            return self.plain(node["value"], path)
+        if kind == "array":
+            return self.array(node, path)
+        if kind == "type":
+            return self.instance(node, path)
+        if kind in ("tuple", "list") and isinstance(node[kind], list):
+            found = [self.node(child, (*path, str(i))) for i, child in enumerate(node[kind])]
+            return found if kind == "list" else tuple(found)
+        if kind == "dict" and isinstance(node["dict"], dict):
+            return {key: self.node(child, (*path, key)) for key, child in node["dict"].items()}
+        raise self.fail(path, f"damaged: {node!r:.80} describes nothing")
+
+    def plain(self, value: Any, path: tuple[str, ...]) -> Any:
+        if type(value) in _PLAIN:
+            return value
+        if isinstance(value, dict) and isinstance(value.get("tuple"), list):
+            return tuple(self.plain(child, path) for child in value["tuple"])
+        if isinstance(value, dict) and value.get("float") in ("nan", "inf", "-inf"):
+            return float(value["float"])
+        raise self.fail(path, f"damaged: {value!r:.80} is no plain value")
+
+    def array(self, node: dict[str, Any], path: tuple[str, ...]) -> jax.Array:
+        name = node["array"]
+        if not isinstance(name, str) or name not in self.arrays:
+            raise self.fail(path, f"damaged: there is no array {name!r:.80}")
+        host = self.arrays[name]
+        if host.dtype.name != node.get("dtype") or host.dtype.kind not in "biuf":
+            raise self.fail(path, f"damaged: {host.dtype}, but announced as {node.get('dtype')!r}")
+        if self.kind is not None and host.dtype.kind == "f":
+            host = self.converted(host, self.kind, path)
+        stored = jax.dtypes.canonicalize_dtype(host.dtype)
+        if stored != host.dtype:
+            if self.kind is None or host.dtype.kind == "f":
+                raise self.fail(
+                    path,
+                    f"is {host.dtype}, and JAX has 64 bits disabled: enable jax_enable_x64, or "
+                    'convert with load(path, dtype="float32")',
+                )
+            host = self.converted(host, stored, path)
+        return to_device(host)
+
+    def converted(self, host: np.ndarray, dtype: Any, path: tuple[str, ...]) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            new = host.astype(dtype)
+        fits = np.isfinite(new) | ~np.isfinite(host) if host.dtype.kind == "f" else new == host
+        if not fits.all():
+            raise self.fail(path, f"has values too large for {np.dtype(dtype).name}")
+        return new
+
+    def instance(self, node: dict[str, Any], path: tuple[str, ...]) -> Any:
+        kind, given = node["type"], node.get("fields")
+        if not isinstance(kind, str) or not isinstance(given, dict):
+            raise self.fail(path, f"damaged: {node!r:.80} describes nothing")
+        cls = REGISTRY.get(kind)
+        if cls is None:
+            raise self.fail(path, f"is a {kind}, a class not known here; import its module first")
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(given.keys() - fields.keys())
+        if unknown:
+            raise self.fail(path, f"has a field {unknown[0]!r}, which {kind} has not")
+        new = object.__new__(cls)  # as JAX rebuilds it
+        for name, field in fields.items():
+            value = self.field(field, given.get(name), (*path, name))
+            object.__setattr__(new, name, value)
+        return new
+
+    def field(self, field: dataclasses.Field, node: Any, path: tuple[str, ...]) -> Any:
+        if node is None:
+            if field.default is dataclasses.MISSING:
+                raise self.fail(path, "is not in the file")
+            return field.default
+        static = isinstance(node, dict) and "static" in node
+        if static != bool(field.metadata.get("static")):
+            raise self.fail(path, "is static either in the file or in its class, but not in both")
+        return self.plain(node["static"], path) if static else self.node(node, path)
+
+
+def _float_of(dtype: Any) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found.name not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+    if found != jax.dtypes.canonicalize_dtype(found):
+        raise ValueError("dtype: float64 needs jax_enable_x64")
+    return found

@@ -1,0 +1,1 @@
+"""Families around others: noise, Student-t rows, tables of columns."""

@@ -1,0 +1,1 @@
+"""Gaussian components: four covariance structures, their likelihood and its kernels."""

@@ -1,0 +1,133 @@
+"""What Gaussian components have in common, whatever the structure of their covariance."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, TypeVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from ...data.batch import Batch
+from ...kernel import Kernel
+from ...numerics import linalg
+from ..column_scale import check_matrix, standardize
+from ..describe import mean_and_sd
+from ..emission import Emission
+from . import kernels, likelihood, predictive
+from .features import FeatureMoments, FullFeatures
+from .predictive import Student
+from .sums import GaussianLikelihood, GaussianSums, Scale
+
+_G = TypeVar("_G", bound="Gaussian")
+
+
+class Gaussian(Emission):
+    """Means and precisions of k components, written about `origin` (k, d).
+
+    `observe`, `log_predictive` and `draw` take a `scale`, by which the precision of a row is
+    multiplied given its component: what Student-t components are made with.
+    """
+
+    kappa: Any
+    origin: Any
+    _offset: Any
+    covariance: Any
+    correlated: ClassVar[bool] = True  # whether columns are, given the component
+    feature_moments: ClassVar[type[FeatureMoments]] = FullFeatures
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """d."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_sums(cls: type[_G], sums: GaussianSums) -> _G:
+        """Sufficient statistics of these sums, written about their origins."""
+
+    def observe(
+        self: _G,
+        rows: Batch,
+        soft_counts: Float[Array, "n k"],
+        moments: GaussianLikelihood,
+        row_posterior: Any,
+        scale: Scale = 1.0,
+    ) -> _G:
+        """Expected sufficient statistics of what was observed, next to the means of `moments`.
+
+        `scale` multiplies the precision of each row.
+        """
+        return self.from_sums(moments.sums(rows, soft_counts, row_posterior, scale))
+
+    def e_step(
+        self: _G,
+        rows: Batch,
+        moments: GaussianLikelihood,
+        log_weight: Float[Array, "m"],
+        background: Float[Array, "n b"] | None = None,
+    ) -> tuple[_G, Float[Array, "m"], Float[Array, "n"]]:
+        """By the kernel that serves these rows."""
+        sums, count, log_z = moments.e_step(rows, log_weight, background)
+        return self.from_sums(sums), count, log_z
+
+    def kernels(self, rows: Batch, moments: Any) -> tuple[Kernel, ...]:
+        """Features first where they serve these rows."""
+        exact = super().kernels(rows, moments)
+        if "features" not in kernels.choose(rows, self.origin.shape[-2], full=self.correlated):
+            return exact
+        return (self.feature_moments.of(moments, rows), *exact)
+
+    @abc.abstractmethod
+    def predictive(self) -> Student:
+        """The predictive density of whole rows."""
+
+    @property
+    def mean(self) -> Float[Array, "*b d"]:
+        """E[mu] = m."""
+        return self.origin + self._offset
+
+    @property
+    def _on(self) -> Any:
+        return self.kappa > 0
+
+    @property
+    def _safe_kappa(self) -> Any:
+        """kappa, and 1 where there is no mass, real or prior, and so no weight."""
+        return jnp.where(self._on, self.kappa, 1.0)
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Posterior mean and expected standard deviation of every column."""
+        return mean_and_sd(self.mean, linalg.diagonal(self.covariance), names)
+
+    def check(self, rows: Batch) -> None:
+        """Raise ValueError unless rows are (n, d) with the prior's d."""
+        check_matrix(rows, self.dim)
+
+    def embed(self, rows: Batch) -> Float[Array, "n f"]:
+        """Rows in standard deviations of the columns."""
+        return standardize(rows)
+
+    def log_predictive(
+        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+    ) -> Float[Array, "n k"]:
+        """log density of the predictive Student-t, of the observed entries.
+
+        `scale` multiplies the precision of the row given theta.
+        """
+        return self.predictive().log_prob(rows, predictive.inflation(self._safe_kappa, scale))
+
+    def draw(
+        self,
+        key: Key[Array, ""],
+        index: Int[Array, "n"],
+        scale: Float[Array, "n"] | None = None,
+    ) -> Float[Array, "n d"]:
+        """Rows from the predictive density; `scale` as in `log_predictive`."""
+        return self.predictive().sample(
+            key, index, predictive.inflation(self._safe_kappa[index], scale)
+        )
+
+    def row_size(self, rows: Batch) -> int:
+        """Whitened differences, log-densities and responsibilities."""
+        return likelihood.row_size(rows, *self.origin.shape[-2:])

@@ -1,0 +1,69 @@
+"""The E-step of whole Gaussian rows in one sweep, for few rows of few columns.
+
+From log-densities to sums in the order (k, n), each column an array of its own: rows are next to
+each other, and nothing is larger than (k, n). As exact as row by row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ...data.batch import Batch
+from ...numerics import linalg, special
+from .sums import GaussianSums
+
+
+def e_step(
+    moments: Any,
+    rows: Batch,
+    log_weight: Float[Array, "m"],
+    background: Float[Array, "n b"] | None,
+) -> tuple[GaussianSums, Float[Array, "m"], Float[Array, "n"]]:
+    """Sums, soft counts and log-normalisers of the GaussianMoments `moments`; no labels."""
+    d, origin, present = rows.x.shape[1], moments.centre, rows.weight > 0
+    k = origin.shape[0]
+    # rows of weight 0 may hold anything; in a loop, these columns are made once
+    x = jnp.where(present, rows.x.T, 0.0)
+    constant, root = _coefficients(moments, log_weight[:k], d)
+    z = [(x[i] - moments.origin[:, i, None]) - moments.shift[:, i, None] for i in range(d)]
+    square = jnp.zeros_like(z[0])
+    for row in root:
+        square = square + sum(a[:, None] * z[j] for j, a in enumerate(row)) ** 2
+    log_p = constant[:, None] - 0.5 * square
+    if background is not None:
+        log_p = jnp.concatenate([log_p, log_weight[k:, None] + background.T])
+    p, total, log_z = special.exponentials(log_p, 0)
+    counts = p * jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
+    own = counts[:k]
+    z = [x[i] - origin[:, i, None] for i in range(d)]
+    first, second = np.triu_indices(d)
+    weighted = [own * column for column in z]
+    square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]
+    # a product for each: all that one for all needs would have to be written down first
+    sums = jnp.stack([linalg.sum_by_product(a) for a in (own, *weighted, *square)], 1)
+    place = np.zeros((d, d), int)
+    place[first, second] = place[second, first] = 1 + d + np.arange(len(first))
+    count, shift = sums[:, 0], sums[:, 1 : 1 + d]
+    found = GaussianSums(count, count, shift, sums[:, place], origin)
+    if background is None:
+        return found, count, log_z
+    return found, jnp.concatenate([count, linalg.sum_by_product(counts[k:])]), log_z
+
+
+def _coefficients(
+    moments: Any, log_weight: Float[Array, "k"], d: int
+) -> tuple[Float[Array, "k"], list[list[Float[Array, "k"]]]]:
+    """Constants of the log-densities, and the lower triangles of roots of the precisions."""
+    constant = log_weight + 0.5 * (moments.e_logdet - moments.spread - d * special.LOG_2PI)
+    root = jnp.sqrt(moments.scale)[:, None, None] * linalg.tri_inverse(moments.chol)
+    lower = np.tril_indices(d)
+    # by a product, which XLA does not compute anew for every row as it does what leads to it
+    lowest = 0.25 * jnp.finfo(constant.dtype).min
+    columns = jnp.concatenate([jnp.maximum(constant, lowest)[:, None], root[:, *lower]], 1)
+    columns = linalg.matmul(columns, jnp.eye(columns.shape[1], dtype=columns.dtype))
+    found = iter(columns.T[1:])
+    return columns[:, 0], [[next(found) for _ in range(i + 1)] for i in range(d)]

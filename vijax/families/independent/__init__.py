@@ -1,0 +1,1 @@
+"""Components whose columns are independent: counts, waiting times, flags, codes."""

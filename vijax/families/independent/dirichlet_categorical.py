@@ -1,0 +1,243 @@
+"""Dirichlet on the probabilities of categorical rows: codes of unordered classes."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from ..._pytree import pytree, replace, static
+from ...data.batch import Batch
+from ...data.host import as_floats, fetched, is_concrete, namespace, to_device
+from ...numerics import linalg
+from ..dirichlet import CategoricalMoments, Dirichlet
+from ..emission import EmissionMoments
+from .base import Independent, impute, share_seen, whole
+
+_C = TypeVar("_C", bound="Categories")
+
+
+def log_lik_of_counts(
+    count: Float[Array, "n c"], log_p: Float[Array, "k c"]
+) -> Float[Array, "n k"]:
+    """sum_c count log_p, with 0 * (-inf) = 0; counts are 0 or at least 1."""
+    never = jnp.finfo(count.dtype).max ** 0.5
+    found = linalg.matmul(count, jnp.where(jnp.isneginf(log_p), -never, log_p).T)
+    return jnp.where(found < -0.5 * never, -jnp.inf, found)
+
+
+class CategoriesMoments(EmissionMoments):
+    """Moments of `Categories`: log-probabilities under q, or at a point."""
+
+    each: CategoricalMoments
+
+    @property
+    def p(self) -> Float[Array, "*b d c"]:
+        """Probabilities where this is a point; their geometric means under a q."""
+        return self.each.mean
+
+    @abc.abstractmethod
+    def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
+        """1 for the category of each entry; 0 for the others, and where it is missing."""
+
+    def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """E[log p(x_n)] in nats, summed over the columns; -inf where it is impossible."""
+        return self.likelihood(Batch(x, jnp.ones_like(x[:, 0])))[0]
+
+    def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
+        """`log_lik` of the observed entries."""
+        seen, log_p = self.indicators(rows), self.each.log_p
+        n, k = seen.shape[0], log_p.shape[0]
+        return log_lik_of_counts(seen.reshape(n, -1), log_p.reshape(k, -1)), None
+
+
+class Categories(Independent):
+    """Columns that are in one of c categories each: `each` is a Dirichlet over (*b, d)."""
+
+    each: Dirichlet
+
+    @abc.abstractmethod
+    def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
+        """1 for the category of each entry; 0 for the others, and where it is missing."""
+
+    @property
+    @abc.abstractmethod
+    def _possible(self) -> Any:
+        """Which categories a column has, (d, c)."""
+
+    @property
+    def _known(self) -> Dirichlet:
+        # without any mass, real or prior, a component must stay finite: its weight is zero
+        some = self.each.total[..., None] > 0
+        return Dirichlet(
+            jnp.where(some, self.each.conc, jnp.asarray(self._possible, self.each.conc.dtype))
+        )
+
+    def observe(
+        self: _C,
+        rows: Batch,
+        soft_counts: Float[Array, "n k"],
+        moments: Any = None,
+        row_posterior: Any = None,
+    ) -> _C:
+        """How often each category was seen."""
+        seen = self.indicators(rows)
+        count = linalg.matmul(soft_counts.T, seen.reshape(seen.shape[0], -1))
+        each = Dirichlet(count.reshape(soft_counts.shape[1], *seen.shape[1:]))
+        return replace(self, each=each)  # type: ignore[type-var]
+
+    def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
+        """log of the expected probabilities, of the observed entries."""
+        return self.point().likelihood(rows)[0]
+
+    def row_size(self, rows: Batch) -> int:
+        """Indicators, log-densities and responsibilities."""
+        k, d, c = self.each.conc.shape
+        return 2 * d * c + 3 * k
+
+
+@pytree
+class CategoricalRowsMoments(CategoriesMoments):
+    """E[log p] of every category of every column, or log p at a point."""
+
+    each: CategoricalMoments
+    sizes: tuple[int, ...] = static()
+
+    def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
+        """1 for the category of each entry; 0 for the others, and where it is missing."""
+        return one_hot(rows, self.each.log_p.shape[-1])
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """The probability of every category of every column."""
+        return _describe(self.p, self.sizes, names)
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """Mean and variance of the code: of use where categories are ordered."""
+        code = jnp.arange(self.p.shape[-1], dtype=self.p.dtype)
+        mean = jnp.sum(self.p * code, -1)
+        return impute(rows, mean, jnp.sum(self.p * (code - mean[..., None]) ** 2, -1))
+
+
+@pytree
+class DirichletCategorical(Categories):
+    """x_nd ~ Categorical(p_kd), p ~ Dirichlet(conc): codes 0, 1, ..., as floats, by column.
+
+    `sizes` are the columns' numbers of categories; beyond its own, a column's conc is 0.
+    T and h are those of Dirichlet.
+    """
+
+    each: Dirichlet
+    sizes: tuple[int, ...] = static()
+    takes = "codes 0, 1, ..., below its number of categories"
+
+    @classmethod
+    def from_standard(cls, conc: Any) -> DirichletCategorical:
+        """From pseudo-counts (*b, d, c), > 0 for a column's own categories and 0 beyond.
+
+        Raises ValueError where a column's numbers of categories differ between components.
+        """
+        each = Dirichlet.from_standard(conc)
+        d, c = each.conc.shape[-2:]
+        if not is_concrete(conc):
+            return cls(each, (c,) * d)
+        on = np.asarray(each.conc).reshape(-1, d, c) > 0
+        sizes = on[0].sum(-1)
+        if (on != (np.arange(c) < sizes[:, None])).any() or (sizes == 0).any():
+            raise ValueError(
+                "conc: must be > 0 for the first categories of a column and 0 for those beyond "
+                "its number, the same in every component"
+            )
+        return cls(each, tuple(int(size) for size in sizes))
+
+    @classmethod
+    def flat(cls, k: int, sizes: tuple[int, ...], dtype: Any) -> DirichletCategorical:
+        """No prior at all, for columns of so many categories."""
+        return cls(Dirichlet(to_device(np.zeros((k, len(sizes), max(sizes))), dtype)), sizes)
+
+    @property
+    def _possible(self) -> Any:
+        return np.arange(self.each.size) < np.asarray(self.sizes)[:, None]
+
+    @property
+    def num_columns(self) -> int:
+        """d."""
+        return len(self.sizes)
+
+    @property
+    def p(self) -> Float[Array, "*b d c"]:
+        """Expected probability of each category."""
+        return self.each.mean
+
+    @property
+    def p_sd(self) -> Float[Array, "*b d c"]:
+        """Posterior standard deviation of each probability."""
+        return self.each.sd
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Expected probability of every category of every column."""
+        return _describe(self.p, self.sizes, names)
+
+    def valid(self, x: Any) -> Any:
+        """Whole numbers from 0 to below the column's number of categories."""
+        return whole(x) & (x < np.asarray(self.sizes, x.dtype))
+
+    def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
+        """1 for the category of each entry; 0 for the others, and where it is missing."""
+        return one_hot(rows, self.each.size)
+
+    def moments(self) -> CategoricalRowsMoments:
+        """Under q."""
+        return CategoricalRowsMoments(self._known.moments(), self.sizes)
+
+    def point(self) -> CategoricalRowsMoments:
+        """p = conc over its sum."""
+        return CategoricalRowsMoments(self._known.point(), self.sizes)
+
+    def embed(self, rows: Batch) -> Float[Array, "n f"]:
+        """Indicators, scaled so that every column has variance one in all."""
+        seen = self.indicators(rows)
+        share = share_seen(rows)
+        mean = jnp.sum(share[:, :, None] * seen, 0)
+        variance = jnp.sum(mean * (1.0 - mean), -1)
+        scale = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))[:, None]
+        z = (seen - mean) / scale
+        z = z if rows.mask is None else jnp.where(rows.mask[:, :, None], z, 0.0)
+        return z.reshape(z.shape[0], -1)
+
+    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Float[Array, "n d"]:
+        """Rows of expected probabilities."""
+        log_p = self.point().each.log_p[index]
+        return jax.random.categorical(key, log_p).astype(log_p.dtype)
+
+    def num_parameters(self) -> tuple[int, int]:
+        """One less than the categories, for each column."""
+        return sum(self.sizes) - len(self.sizes), 0
+
+
+def one_hot(rows: Batch, c: int) -> Float[Array, "n d c"]:
+    """1 for the code of each entry; 0 for the others, and where it is missing."""
+    hot = rows.x[:, :, None] == jnp.arange(c, dtype=rows.x.dtype)
+    hot = hot if rows.mask is None else hot & rows.mask[:, :, None]
+    return hot.astype(rows.x.dtype)
+
+
+def number_of_codes(rows: Batch) -> tuple[int, ...]:
+    """Each column's largest observed code plus one; ValueError if it cannot be looked at."""
+    if not is_concrete(rows.x, rows.weight, rows.mask):
+        raise ValueError("num_categories: must be given where x is traced")
+    x = fetched(as_floats("x", rows.x))
+    seen = (fetched(rows.weight) > 0)[:, None]
+    seen = seen if rows.mask is None else seen & fetched(rows.mask)
+    return tuple(int(top) + 1 for top in np.asarray(namespace(x).where(seen, x, 0.0).max(0)))
+
+
+def _describe(p: Array, sizes: tuple[int, ...], names: list[str] | None) -> dict[str, Any]:
+    names = names or [f"x{j}" for j in range(len(sizes))]
+    columns = zip(names, sizes, strict=True)
+    return {
+        f"p {name}={c}": p[..., j, c] for j, (name, size) in enumerate(columns) for c in range(size)
+    }

@@ -1,0 +1,116 @@
+"""Gamma on the rates of exponential rows: waiting times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from ..._pytree import pytree
+from ...data.batch import Batch
+from ...numerics import linalg
+from ..describe import label
+from ..emission import EmissionMoments
+from ..gamma import Gamma, GammaMoments
+from .base import impute, known, mass_seen, per_seen, share_seen
+from .gamma_poisson import GammaRates
+
+
+@pytree
+class ExponentialMoments(EmissionMoments):
+    """E[rate] and E[log rate], or both at a point."""
+
+    each: GammaMoments
+
+    @property
+    def mean(self) -> Float[Array, "*b d"]:
+        """E[rate]."""
+        return self.each.mean
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """The rate of every column."""
+        return label("rate", self.mean, names)
+
+    def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """E[log Exponential(x_n | rate_k)] in nats, summed over the columns."""
+        return jnp.sum(self.each.e_log, -1) - linalg.matmul(x, self.mean.T)
+
+    def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
+        """`log_lik` of the observed entries."""
+        return per_seen(rows, self.each.e_log) - linalg.matmul(known(rows), self.mean.T), None
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """Mean 1 / rate, variance 1 / rate^2."""
+        return impute(rows, 1.0 / self.mean, self.mean**-2)
+
+
+@pytree
+class GammaExponential(GammaRates):
+    """x_nd ~ Exponential(rate_kd), rate ~ Gamma(shape a, rate b): columns independent.
+
+    T and h are those of Gamma; b is in units of x.
+    """
+
+    each: Gamma
+    takes = "numbers >= 0"
+
+    def valid(self, x: Any) -> Any:
+        """Numbers >= 0."""
+        return x >= 0
+
+    def observe(
+        self,
+        rows: Batch,
+        soft_counts: Float[Array, "n k"],
+        moments: Any = None,
+        row_posterior: Any = None,
+    ) -> GammaExponential:
+        """How many waiting times, and their sums."""
+        total = linalg.matmul(soft_counts.T, known(rows))
+        return GammaExponential(Gamma(mass_seen(rows, soft_counts), total))
+
+    def moments(self) -> ExponentialMoments:
+        """Under q."""
+        return ExponentialMoments(self._known.moments())
+
+    def point(self) -> ExponentialMoments:
+        """rate = a / b."""
+        return ExponentialMoments(self._known.point())
+
+    def embed(self, rows: Batch) -> Float[Array, "n d"]:
+        """log of x over the column's mean; a wait of 0 counts as the shortest other one."""
+        share = share_seen(rows)
+        mean = jnp.sum(share * rows.x, 0)
+        some = (share > 0) & (rows.x > 0)
+        least = jnp.min(jnp.where(some, rows.x, jnp.inf), 0)
+        least = jnp.where(jnp.isfinite(least), least, 1.0)
+        z = jnp.log(jnp.maximum(rows.x, least) / jnp.where(mean > 0, mean, 1.0))
+        return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
+
+    def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
+        """log density of Lomax distributions, of the observed entries."""
+        shape, rate = self.each.shape, self.each.rate
+        away = (shape + 1.0) * jnp.log1p(rows.x[:, None] / rate)
+        away = away if rows.mask is None else jnp.where(rows.mask[:, None], away, 0.0)
+        return per_seen(rows, jnp.log(shape / rate)) - jnp.sum(away, -1)
+
+    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Float[Array, "n d"]:
+        """Rows from the Lomax distributions."""
+        k_rate, k_wait = jax.random.split(key)
+        rate = Gamma(self.each.shape[index], self.each.rate[index]).sample(k_rate)
+        return jax.random.exponential(k_wait, rate.shape, rate.dtype) / rate
+
+    def row_size(self, rows: Batch) -> int:
+        """Log-densities and responsibilities."""
+        k, d = self.each.shape.shape
+        return d + 3 * k
+
+    def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
+        """Waiting times of 0 alone, down to eps^2 of the column's mean over all the data."""
+        shape, rate = self.each.shape, self.each.rate
+        number = jnp.sum(shape, 0)
+        mean = jnp.sum(rate, 0) / jnp.where(number > 0, number, 1.0)
+        least = jnp.finfo(count.dtype).eps ** 2 * mean
+        return jnp.any((shape > 0) & ~(rate > least * shape), -1)

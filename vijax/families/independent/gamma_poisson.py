@@ -1,0 +1,232 @@
+"""Gamma on the rates of Poisson rows: counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from ..._pytree import pytree, replace
+from ...data.batch import Batch
+from ...data.host import to_device
+from ...numerics import linalg, special
+from ..column_scale import standardize
+from ..describe import label
+from ..emission import EmissionMoments
+from ..gamma import Gamma, GammaMoments
+from .base import Independent, impute, known, mass_seen, whole
+
+_G = TypeVar("_G", bound="GammaRates")
+
+
+@pytree
+class GammaRates(Independent):
+    """Rates of k components and d columns, rate ~ Gamma(shape, rate parameter)."""
+
+    each: Gamma
+
+    @classmethod
+    def from_standard(cls: type[_G], shape: Any, rate: Any) -> _G:
+        """From shape > 0 and rate parameter > 0 (*b, d) of the prior on each rate."""
+        return cls(Gamma.from_standard(shape, rate))
+
+    @classmethod
+    def flat(cls: type[_G], k: int, d: int, dtype: Any) -> _G:
+        """No prior at all."""
+        zero = to_device(np.zeros((k, d)), dtype)
+        return cls(Gamma(zero, zero))
+
+    @property
+    def _proper(self) -> Any:
+        return (self.each.shape > 0) & (self.each.rate > 0)
+
+    @property
+    def _known(self) -> Gamma:
+        # without any mass, real or prior, a component must stay finite: its weight is zero
+        on = self._proper
+        return Gamma(jnp.where(on, self.each.shape, 1.0), jnp.where(on, self.each.rate, 1.0))
+
+    @property
+    def rate(self) -> Float[Array, "*b d"]:
+        """E[rate]."""
+        return self.each.mean
+
+    @property
+    def rate_sd(self) -> Float[Array, "*b d"]:
+        """Posterior standard deviation of each rate."""
+        return self.each.sd
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Posterior mean of the rate of every column."""
+        return label("rate", self.rate, names)
+
+    def kernel_gap(self, moments: Any) -> Float[Array, "*b"]:
+        """Sum over the columns of shape excess(rate / E[rate]), in nats."""
+        gap = self._known.kernel_gap(moments.each)
+        # a flat prior and no count at all: the maximum is at rate 0
+        return self._total(jnp.where(self._proper, gap, self.each.rate * moments.each.mean))
+
+
+@pytree
+class PoissonMoments(EmissionMoments):
+    """E[rate], E[log rate], and `gap` = log E[rate] - E[log rate] (0 at a point)."""
+
+    each: GammaMoments
+    gap: Float[Array, "*b d"]
+
+    @property
+    def mean(self) -> Float[Array, "*b d"]:
+        """E[rate]."""
+        return self.each.mean
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """The rate of every column."""
+        return label("rate", self.mean, names)
+
+    def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """E[log Poisson(x_n | rate_k)] in nats, summed over the columns; -log x! included."""
+        return expected_log_poisson(x, jnp.ones((1, 1), x.dtype), self.mean, self.gap)
+
+    def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
+        """`log_lik` of the observed entries."""
+        if rows.mask is None:
+            return self.log_lik(rows.x), None
+        seen = rows.mask.astype(rows.x.dtype)
+        return expected_log_poisson(known(rows), seen, self.mean, self.gap), None
+
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
+        """Mean and variance are the rate."""
+        return impute(rows, self.mean, self.mean)
+
+
+@pytree
+class GammaPoisson(GammaRates):
+    """x_nd ~ Poisson(rate_kd), rate ~ Gamma(shape a, rate b): counts, columns independent.
+
+    T and h are those of Gamma.
+    """
+
+    each: Gamma
+    takes = "counts 0, 1, 2, ..."
+
+    def valid(self, x: Any) -> Any:
+        """Whole numbers from 0 on."""
+        return whole(x)
+
+    def observe(
+        self,
+        rows: Batch,
+        soft_counts: Float[Array, "n k"],
+        moments: Any = None,
+        row_posterior: Any = None,
+    ) -> GammaPoisson:
+        """Sums of the counts, and how many rows they were counted in."""
+        total = linalg.matmul(soft_counts.T, known(rows))
+        return GammaPoisson(Gamma(total, mass_seen(rows, soft_counts)))
+
+    def moments(self) -> PoissonMoments:
+        """Under q."""
+        return PoissonMoments(self._known.moments(), special.digamma_gap(self._known.shape))
+
+    def point(self) -> PoissonMoments:
+        """rate = a / b; 0 where a column has been seen, and nothing counted, without a prior."""
+        mean = jnp.where((self.each.shape > 0) | (self.each.rate <= 0), self._known.mean, 0.0)
+        e_log = jnp.where(mean > 0, jnp.log(jnp.where(mean > 0, mean, 1.0)), -jnp.inf)
+        return PoissonMoments(GammaMoments(mean, e_log), jnp.zeros_like(mean))
+
+    def embed(self, rows: Batch) -> Float[Array, "n d"]:
+        """Square roots, whose variance does not depend on the rate, standardised."""
+        return standardize(replace(rows, x=jnp.sqrt(jnp.maximum(rows.x, 0.0))))
+
+    def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
+        """log density of negative binomials, of the observed entries."""
+        each = log_negative_binomial(rows.x[:, None], self.each.shape, self.each.rate)
+        each = each if rows.mask is None else jnp.where(rows.mask[:, None], each, 0.0)
+        return jnp.sum(each, -1)
+
+    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Float[Array, "n d"]:
+        """Rows from the negative binomials."""
+        k_rate, k_count = jax.random.split(key)
+        rate = Gamma(self.each.shape[index], self.each.rate[index]).sample(k_rate)
+        return jax.random.poisson(k_count, rate).astype(rate.dtype)
+
+    def row_size(self, rows: Batch) -> int:
+        """Counts about their reference, and log-densities."""
+        k, d = self.each.shape.shape
+        return 4 * d + 3 * k
+
+
+# -- Poisson densities without large terms that cancel --------------------------------------------
+
+_TABLE = 16
+# log Poisson(x | x) of small counts
+_PEAKS = (0.0, *(x * math.log(x) - x - math.lgamma(x + 1.0) for x in range(1, _TABLE)))
+# B_2j / (2j (2j - 1)): Stirling's series, exact to float64 from 16 on
+_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+
+
+def log_poisson_peak(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log Poisson(x | x) = x log(x) - x - log(x!) in nats, for counts x."""
+    low = jnp.take(jnp.asarray(_PEAKS, x.dtype), x.astype(jnp.int32), mode="clip")
+    top = jnp.maximum(x, float(_TABLE))
+    step, error = 1.0 / top, jnp.zeros_like(top)
+    for c in _SERIES[::-1]:
+        error = error * step**2 + c
+    high = -0.5 * (jnp.log(top) + special.LOG_2PI) - error * step
+    return jnp.where(x < _TABLE, low, high)
+
+
+def log_poisson(x: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log Poisson(x | mean) in nats: the peak, and the deviance from it (Loader 2000)."""
+    some = x > 0
+    count = jnp.where(some, x, 1.0)
+    away = count * special.excess(jnp.where(some, mean, 1.0) / count)
+    return log_poisson_peak(x) - jnp.where(some, away, mean)
+
+
+def log_negative_binomial(
+    x: Float[Array, "..."], shape: Float[Array, "..."], rate: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """log E[Poisson(x | rate)] in nats over Gamma(shape, rate), in the same way."""
+    some = x > 0
+    count = jnp.where(some, x, 1.0)
+    top = shape + count
+    stay, move = rate / (1.0 + rate), 1.0 / (1.0 + rate)
+    away = shape * special.excess(top * stay / shape) + count * special.excess(top * move / count)
+    errors = special.stirling_error(top) - special.stirling_error(shape)
+    peak = 0.5 * jnp.log(shape / top) + errors + log_poisson_peak(x)
+    return jnp.where(some, peak - away, -shape * jnp.log1p(1.0 / rate))
+
+
+def expected_log_poisson(
+    x: Float[Array, "n d"],
+    exposure: Float[Array, "#n #d"],
+    mean: Float[Array, "k d"],
+    gap: Float[Array, "k d"],
+) -> Float[Array, "n k"]:
+    """Sum over columns of E[log Poisson(x_nd | exposure_nd rate_kd)] in nats.
+
+    `gap` = log E[rate] - E[log rate]. All is taken from the geometric mean of the components'
+    rates, so that in float32 only differences between components are left to round, and in
+    matrix products. x is 0 where the exposure is; a positive x at rate 0 gives -inf.
+    """
+    none = mean <= 0
+    log_mean = jnp.log(jnp.where(none, 1.0, mean))
+    some = jnp.maximum(jnp.sum(~none, 0), 1).astype(x.dtype)
+    middle = lax.stop_gradient(jnp.exp(jnp.sum(log_mean, 0) / some))
+    safe = jnp.where(none, middle, mean)
+    ratio = special.log_ratio(safe, jnp.broadcast_to(middle, safe.shape))
+    cost = jnp.where(none, -middle, middle * special.excess(safe / middle))
+    never = jnp.finfo(x.dtype).max ** 0.5
+    row = jnp.sum(log_poisson(x, exposure * middle), -1, keepdims=True)
+    spent = (
+        exposure * jnp.sum(cost, -1) if exposure.shape[1] == 1 else linalg.matmul(exposure, cost.T)
+    )
+    loss = spent + linalg.matmul(x, jnp.where(none, never, gap).T)
+    found = row + linalg.matmul(x - exposure * middle, ratio.T) - loss
+    return jnp.where(loss > 0.5 * never, -jnp.inf, found)

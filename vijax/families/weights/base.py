@@ -1,0 +1,110 @@
+"""What a mixture asks of the prior on its weights."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from ...exponential_family import ExponentialFamily, divergences, natural_step
+from ...numerics.kl_terms import KLTerms
+
+_W = TypeVar("_W", bound="Weights")
+
+
+class Weights(ExponentialFamily):
+    """A Natural over the probabilities of k components; its moments have `log_p` (k,).
+
+    `ordered` says that components are not exchangeable under it, so that their order matters; a
+    family that leaves it to the user has a static field of that name. `has_point` says that EM has
+    a point to climb to; `closed` that a posterior is of the form of the prior.
+    """
+
+    ordered: bool = False
+    has_point: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """k."""
+
+    @property
+    @abc.abstractmethod
+    def on(self) -> Bool[Array, "*b k"]:
+        """Which components are switched on under a proper prior."""
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, "*b k"]:
+        """E[pi_k]."""
+
+    @property
+    @abc.abstractmethod
+    def sd(self) -> Float[Array, "*b k"]:
+        """Standard deviation of pi_k."""
+
+    @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components; None where they have all of it."""
+        return None
+
+    @abc.abstractmethod
+    def observe(self, count: Float[Array, "*b k"]) -> Any:
+        """Statistics of rows counted by component; linear in the counts."""
+
+    @abc.abstractmethod
+    def counts(self, stats: Any) -> Float[Array, "*b k"]:
+        """The counts that `stats` were made of."""
+
+    @abc.abstractmethod
+    def take(self, order: Any) -> Any:
+        """The weights of the components of these indices (m,), for reading."""
+
+    @abc.abstractmethod
+    def pad(self: _W, size: int) -> _W:
+        """The same with room for `size` components, the new ones at the end and switched off."""
+
+    def astype(self: _W, dtype: Any) -> _W:
+        """The same in another float type."""
+        return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
+
+    def update(self: _W, q: _W, stats: Any, rate: ArrayLike = 1.0) -> _W:
+        """Optimal q given statistics, or a step of `rate` towards it: called on the prior."""
+        return natural_step(q, stats + self, rate)
+
+    def kl_from(self: _W, q: _W) -> Float[Array, ""]:
+        """KL(q || prior) in nats, called on the prior."""
+        return jnp.sum(q.kl(self))
+
+    def kl_and_move_terms(self: _W, q: _W, last: _W) -> KLTerms:
+        """`kl_from`, and KL(q || last): a row for each, called on the prior."""
+        return divergences(q, self, last)
+
+    def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
+        """E[log p(z)] in nats of rows with these statistics, called on q."""
+        count = self.counts(stats)
+        some = count > 0
+        return jnp.sum(jnp.where(some, count * jnp.where(some, self.moments().log_p, 0.0), 0.0))
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
+        return jnp.sum(self.log_kernel(moments))
+
+    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
+        """Whether the components `which` have the same law in any order."""
+        return jnp.zeros((), bool)
+
+    def arrange(self: _W, q: _W, stats: Any) -> Int[Array, "k"]:
+        """An order of the components that does not lower the bound."""
+        return jnp.arange(self.size)
+
+
+def pad_zeros(a: Float[Array, "*b k"], size: int) -> Float[Array, "*b m"]:
+    """Zeros appended to the last axis, up to `size` entries."""
+    rest = size - a.shape[-1]
+    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, rest)]) if rest else a

@@ -1,0 +1,402 @@
+"""Stick-breaking weights, conjugate to categorical rows: Dirichlet and Pitman-Yor processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from ..._pytree import pytree, replace, static
+from ...data.host import as_floats, check_bound, check_integer, common_dtype, is_concrete, standard
+from ...exponential_family import Q, natural_step
+from ...numerics import special
+from ..dirichlet import CategoricalMoments, Dirichlet
+from .base import Weights, pad_zeros
+from .permuted import PermutedWeights
+
+
+@pytree
+class StickMoments:
+    """E[log v_t] and E[log(1 - v_t)] of each stick, or both at a point.
+
+    A stick that is off has its proportion, 1 or 0, in them.
+    """
+
+    e_log_v: Float[Array, "*b k"]
+    e_log_rest: Float[Array, "*b k"]
+
+    @property
+    def log_p(self) -> Float[Array, "*b k"]:
+        """E[log pi_t], or log pi_t at a point; -inf for a component that is off."""
+        return self.e_log_v + _before(jnp.cumsum(self.e_log_rest, -1), 0.0)
+
+    @property
+    def mean(self) -> Float[Array, "*b k"]:
+        """pi_t where this is a point; the geometric means under a q."""
+        return jnp.exp(self.log_p)
+
+
+@pytree
+class StickBreaking(Weights):
+    """pi_t = v_t prod_{j<t} (1 - v_j), with v_t ~ Beta(a_t, b_t) independent.
+
+    T(v) = (log v_t, log(1 - v_t)), h = prod_t 1 / (v_t (1 - v_t)). A stick with a = b = 0 is
+    off: it has no term in any result. What it leaves to the components depends on `truncated`:
+
+    - True: the first stick that is off takes all that is left, v = 1. This is the finite model
+      of k components (Ishwaran & James 2001), whose weights sum to one: k - 1 sticks are on.
+    - False: no stick takes the rest. This is the infinite model, of whose posterior only the
+      first k components depart from the prior (Blei & Jordan 2006, with the truncation of
+      scikit-learn): k sticks are on and the weights sum to less than one.
+
+    Bounds of the infinite model rise with k, and can be compared with each other; those of the
+    truncated one belong to different models. `ordered=False` keeps the mixture from sorting the
+    components by size, which costs some of the bound but leaves labels where they are.
+
+    Values are weights pi (k,), with the density of the generalised Dirichlet (Connor & Mosimann
+    1969): that of v_t = pi_t / (1 - sum_{j<t} pi_j), over the Jacobian
+    prod_t (1 - sum_{j<t} pi_j); t runs over the sticks that are on.
+    """
+
+    a: Float[Array, "*b k"]
+    b: Float[Array, "*b k"]
+    truncated: bool = static(default=True)
+    ordered: bool = static(default=True)
+
+    # -- constructors ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_standard(
+        cls, a: Any, b: Any, *, truncated: bool = True, ordered: bool = True
+    ) -> StickBreaking:
+        """From the Beta parameters a_t, b_t > 0 (*b, k) in pseudo-counts; both 0: the stick is off.
+
+        Raises ValueError where only one of them is 0, where a stick is on after one that is off,
+        and where all are on although `truncated`.
+        """
+        check_bound("a", a, least=0.0)
+        check_bound("b", b, least=0.0)
+        a, b = standard(a=(a, 1), b=(b, 1))
+        if is_concrete(a, b):
+            _check_sticks(np.asarray(a), np.asarray(b), truncated)
+        return cls(a, b, truncated, ordered)
+
+    @classmethod
+    def dirichlet_process(
+        cls,
+        concentration: Any,
+        num_components: int,
+        *,
+        truncated: bool = True,
+        ordered: bool = True,
+    ) -> StickBreaking:
+        """v_t ~ Beta(1, concentration), concentration > 0 (*b) (Sethuraman 1994).
+
+        n rows have about concentration * log(1 + n / concentration) components a priori.
+        """
+        check_bound("concentration", concentration, above=0.0)
+        return cls._process(concentration, 0.0, num_components, truncated, ordered)
+
+    @classmethod
+    def pitman_yor(
+        cls,
+        concentration: Any,
+        discount: Any,
+        num_components: int,
+        *,
+        truncated: bool = True,
+        ordered: bool = True,
+    ) -> StickBreaking:
+        """v_t ~ Beta(1 - discount, concentration + t discount), t = 1 .. (Pitman & Yor 1997).
+
+        0 <= discount < 1 and concentration > -discount, both (*b). Sizes of components follow a
+        power law; discount = 0 is the Dirichlet process.
+        """
+        check_bound("discount", discount, least=0.0)
+        check_bound("concentration", concentration)
+        if is_concrete(concentration, discount):
+            d, alpha = (np.asarray(v) for v in (discount, concentration))
+            if (d >= 1).any():
+                raise ValueError(f"discount: must be < 1, got {d.max():g}")
+            if (alpha + d <= 0).any():
+                raise ValueError(
+                    f"concentration: must be > -discount = {-d.min():g}, got {alpha.min():g}"
+                )
+        return cls._process(concentration, discount, num_components, truncated, ordered)
+
+    @classmethod
+    def _process(
+        cls, concentration: Any, discount: Any, num_components: int, truncated: bool, ordered: bool
+    ) -> StickBreaking:
+        check_integer("num_components", num_components)
+        if num_components < 1:
+            raise ValueError(f"num_components: must be at least 1, got {num_components}")
+        dtype = common_dtype(concentration, discount)
+        alpha = as_floats("concentration", concentration).astype(dtype)[..., None]
+        d = as_floats("discount", discount).astype(dtype)[..., None]
+        t = np.arange(1, num_components + 1, dtype=dtype)
+        drawn = (t <= num_components - truncated).astype(dtype)
+        a, b = standard(a=(drawn * (1.0 - d), 1), b=(drawn * (alpha + d * t), 1))
+        return cls(a, b, truncated, ordered)
+
+    # -- as weights -----------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """k."""
+        return self.a.shape[-1]
+
+    @property
+    def drawn(self) -> Bool[Array, "*b k"]:
+        """Which sticks are on: have a proportion that is not fixed."""
+        return (self.a > 0) | (self.b > 0)
+
+    @property
+    def on(self) -> Bool[Array, "*b k"]:
+        """Which components can have rows: if truncated, also the one that takes the rest."""
+        return self.drawn | self._takes_rest
+
+    @property
+    def _takes_rest(self) -> Bool[Array, "*b k"]:
+        """The first stick that is off."""
+        off = ~self.drawn
+        first = off & (jnp.cumsum(off, -1, dtype=jnp.int32) == 1)
+        return first if self.truncated else jnp.zeros_like(off)
+
+    def observe(self, count: Float[Array, "*b k"]) -> StickBreaking:
+        """a: rows in component t; b: rows in later ones. Of every stick, also of those off."""
+        return replace(self, a=count, b=_after(count, 0.0))
+
+    def counts(self, stats: StickBreaking) -> Float[Array, "*b k"]:
+        """Rows in component t; in a q, of sticks that are on, and with the prior's."""
+        return stats.a
+
+    def update(
+        self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0
+    ) -> StickBreaking:
+        """Prior + statistics where the prior's stick is on, or a step of `rate` towards it."""
+        a = jnp.where(self.drawn, stats.a + self.a, 0.0)
+        b = jnp.where(self.drawn, stats.b + self.b, 0.0)
+        return natural_step(q, replace(self, a=a, b=b), rate)
+
+    def arrange(self, q: Q, stats: StickBreaking) -> Int[Array, "k"]:
+        """Components by size, largest first, if that raises the bound of CAVI and that of EM.
+
+        (Kurihara, Welling & Teh 2007.) It always does under a process, unless the component that
+        takes the rest of a truncated one has many rows. Components that are off stay at the end.
+        """
+        count = self.counts(stats)
+        order = jnp.argsort(jnp.where(self.on, -count, jnp.inf), stable=True)
+        better = self._gains(count, order, special.log_gamma_ratio)
+        better = better & self._gains(count, order, _entropy_ratio)
+        return jnp.where(better, order, jnp.arange(self.size))
+
+    def _gains(
+        self,
+        count: Float[Array, "k"],
+        order: Int[Array, "k"],
+        ratio: Callable[[Array, Array], Array],
+    ) -> Bool[Array, ""]:
+        """Whether the new order raises sum_t [f(A_t) + f(B_t) - f(A_t + B_t)] by more than rounding
+
+        where A, B are the posterior of stick t, and `ratio(x, s)` = f(x + s) - f(x). With
+        f = log Gamma it is the log evidence of the counts. The sum telescopes into differences
+        over the prior's counts, for rows before a stick are rows at or after the one before it,
+        and sum_t f(a_1 + N_t) is the same in all orders: no two large values are subtracted.
+        """
+        on, both = self.drawn, self.a + self.b
+        one = jnp.where(on[0], self.a[0], 1.0)
+        a, b = jnp.where(on, self.a, one), jnp.where(on, self.b, one)
+        following = _next(jnp.where(on, both, one), one)
+
+        def terms(count: Array) -> Array:
+            return jnp.where(
+                on, ratio(one + count, a - one) - ratio(b + _after(count, 0.0), following - b), 0.0
+            )
+
+        old, new = terms(count), terms(count[order])
+        rounding = 8.0 * jnp.finfo(count.dtype).eps * jnp.sum(jnp.abs(old))
+        return jnp.sum(new - old) > rounding
+
+    def take(self, order: Any) -> PermutedWeights:
+        """The weights of these components, for reading."""
+        return PermutedWeights(self, jnp.asarray(order))
+
+    def pad(self, size: int) -> StickBreaking:
+        """Sticks that are off, appended."""
+        return replace(self, a=pad_zeros(self.a, size), b=pad_zeros(self.b, size))
+
+    # -- standard parameters and posterior summaries --------------------------------------------
+
+    @property
+    def _betas(self) -> Dirichlet:
+        """(v_t, 1 - v_t) of every stick; uniform where it is off."""
+        pair = jnp.stack([self.a, self.b], -1)
+        return Dirichlet(jnp.where(self.drawn[..., None], pair, 1.0))
+
+    def _sum(self, terms: Float[Array, "*b k"]) -> Float[Array, "*b"]:
+        return jnp.sum(jnp.where(self.drawn, terms, 0.0), -1)
+
+    def _proportions(
+        self, v: Float[Array, "*s k"], rest: Float[Array, "*s k"], one: float, none: float
+    ) -> tuple[Float[Array, "*s k"], Float[Array, "*s k"]]:
+        """v_t and 1 - v_t, or functions of them, with those of sticks that are off."""
+        fixed = (one, none) if self.truncated else (none, one)
+        return jnp.where(self.drawn, v, fixed[0]), jnp.where(self.drawn, rest, fixed[1])
+
+    def _weights(self, v: Float[Array, "*s k"], rest: Float[Array, "*s k"]) -> Array:
+        v, rest = self._proportions(v, rest, 1.0, 0.0)
+        return v * _before(jnp.cumprod(rest, -1), 1.0)
+
+    def _moments(self, log_pair: Float[Array, "*b k 2"]) -> StickMoments:
+        return StickMoments(*self._proportions(log_pair[..., 0], log_pair[..., 1], 0.0, -jnp.inf))
+
+    def _pair(self, moments: StickMoments) -> CategoricalMoments:
+        """Of every stick, with any finite values where it is off."""
+        pair = jnp.stack([moments.e_log_v, moments.e_log_rest], -1)
+        return CategoricalMoments(jnp.where(self.drawn[..., None], pair, -1.0))
+
+    @property
+    def mean(self) -> Float[Array, "*b k"]:
+        """E[pi_t]; sums to one if truncated."""
+        mean = self._betas.mean
+        return self._weights(mean[..., 0], mean[..., 1])
+
+    @property
+    def rest(self) -> Float[Array, "*b"] | None:
+        """E of the weight beyond the k components, in the infinite model; None if truncated."""
+        if self.truncated:
+            return None
+        return jnp.prod(jnp.where(self.drawn, self._betas.mean[..., 1], 1.0), -1)
+
+    @property
+    def variance(self) -> Float[Array, "*b k"]:
+        """Var[pi_t]."""
+        return self.sd**2
+
+    @property
+    def sd(self) -> Float[Array, "*b k"]:
+        """Posterior standard deviation of each pi_t."""
+        # of independent factors: 1 + Var / mean^2 multiply
+        conc = self._betas.conc
+        spread = jnp.log1p(conc[..., ::-1] / (conc * (self._betas.total[..., None] + 1.0)))
+        spread = jnp.where(self.drawn[..., None], spread, 0.0)
+        relative = spread[..., 0] + _before(jnp.cumsum(spread[..., 1], -1), 0.0)
+        varies = self.on & (relative > 0)
+        return jnp.where(
+            varies, self.mean * jnp.sqrt(jnp.expm1(jnp.where(varies, relative, 1.0))), 0.0
+        )
+
+    # -- the family -----------------------------------------------------------------------------
+
+    @property
+    def _later(self) -> Float[Array, "*b k"]:
+        """Sticks on after each: its factor 1 - v_t is so often in the Jacobian of the weights."""
+        return _after(self.drawn.astype(self.a.dtype), 0.0)
+
+    def log_normalizer(self) -> Float[Array, "*b"]:
+        """sum_t log B(a_t, b_t), in nats."""
+        # NaN below zero, where there is no density
+        proper = jnp.all((self.a >= 0) & (self.b >= 0), -1)
+        return jnp.where(proper, self._sum(self._betas.log_normalizer()), jnp.nan)
+
+    def expectation(self) -> StickBreaking:
+        """E[log v_t] and E[log(1 - v_t)]; 0 for a stick that is off."""
+        log_pair = jnp.where(self.drawn[..., None], self._betas.expectation().conc, 0.0)
+        return replace(self, a=log_pair[..., 0], b=log_pair[..., 1])
+
+    def moments(self) -> StickMoments:
+        """E[log v_t] and E[log(1 - v_t)]."""
+        return self._moments(self._betas.expectation().conc)
+
+    def point(self) -> StickMoments:
+        """log of v_t = a_t / (a_t + b_t)."""
+        return self._moments(self._betas.point().log_p)
+
+    def mode(self) -> Float[Array, "*b k"]:
+        """The weights of highest density; NaN where there are none.
+
+        v_t = (a_t - 1) / (a_t + b_t - 2 - m_t), m_t the number of later sticks that are on;
+        needs a_t >= 1 and b_t >= 1 + m_t.
+        """
+        a, b = self.a - 1.0, self.b - 1.0 - self._later
+        exists = jnp.all((~self.drawn | (a >= 0)) & (~self.drawn | (b >= 0)), -1, keepdims=True)
+        total = jnp.where(self.drawn, a + b, 1.0)
+        return jnp.where(exists, self._weights(a / total, b / total), jnp.nan)
+
+    def log_kernel(self, moments: StickMoments) -> Float[Array, "*b"]:
+        """log of prod_t Beta(v_t | a_t, b_t) v_t (1 - v_t), in nats."""
+        return self._sum(self._betas.log_kernel(self._pair(moments)))
+
+    def kernel_gap(self, moments: StickMoments) -> Float[Array, "*b"]:
+        """sum_t [a_t log(mean_t / v_t) + b_t log((1 - mean_t) / (1 - v_t))], in nats."""
+        return self._sum(self._betas.kernel_gap(self._pair(moments)))
+
+    def expected_log_prob(self, moments: StickMoments) -> Float[Array, "*b"]:
+        """E[log p(pi)] in nats."""
+        pair = self._pair(moments)
+        jacobian = self._later * pair.log_p[..., 1]
+        return self._sum(self._betas.expected_log_prob(pair) - jacobian)
+
+    def kl(self, prior: StickBreaking) -> Float[Array, "*b"]:
+        """KL in nats, stick by stick; both must have the same sticks on."""
+        return self._sum(self._betas.kl(prior._betas))
+
+    def entropy(self) -> Float[Array, "*b"]:
+        """Differential entropy of the weights, in nats."""
+        jacobian = self._later * self.expectation().b
+        return self._sum(self._betas.entropy() + jacobian)
+
+    def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
+        """log p(value) in nats, for weights that sum to one if truncated, to less otherwise."""
+        total = jnp.sum(value, -1, keepdims=True)
+        left = jnp.zeros_like(total) if self.truncated else jnp.maximum(1.0 - total, 0.0)
+        rest = _after(value, 0.0) + left
+        pair = jnp.stack([value, rest], -1)
+        pair = jnp.where(self.drawn[..., None], pair, 1.0)
+        log_pair = jnp.log(pair) - jnp.log(jnp.sum(pair, -1, keepdims=True))
+        return self.expected_log_prob(self._moments(log_pair))
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
+        """Weights; they sum to one if truncated, and to less otherwise."""
+        pair = self._betas.sample(key, shape)
+        return self._weights(pair[..., 0], pair[..., 1])
+
+
+def _before(totals: Float[Array, "*b k"], first: float) -> Float[Array, "*b k"]:
+    """Totals up to t as totals before t."""
+    return jnp.concatenate([jnp.full_like(totals[..., :1], first), totals[..., :-1]], -1)
+
+
+def _next(values: Float[Array, "*b k"], last: Any) -> Float[Array, "*b k"]:
+    """The entry after each."""
+    end = jnp.broadcast_to(jnp.asarray(last, values.dtype), values[..., :1].shape)
+    return jnp.concatenate([values[..., 1:], end], -1)
+
+
+def _after(values: Float[Array, "*b k"], last: float) -> Float[Array, "*b k"]:
+    """Sums over the entries after each."""
+    return _next(lax.cumsum(values, values.ndim - 1, reverse=True), last)
+
+
+def _entropy_ratio(x: Float[Array, "*b"], step: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """f(x + step) - f(x) for f(x) = x log x, exact at large x too."""
+    return x * jnp.log1p(step / x) + step * jnp.log(x + step)
+
+
+def _check_sticks(a: np.ndarray, b: np.ndarray, truncated: bool) -> None:
+    drawn = (a > 0) & (b > 0)
+    if ((a > 0) != (b > 0)).any():
+        raise ValueError("b: a and b must both be > 0, or both 0 for a stick that is off")
+    if (drawn[..., 1:] & ~drawn[..., :-1]).any():
+        raise ValueError("a: sticks that are off (a = b = 0) must come last")
+    if truncated and drawn[..., -1:].any():
+        raise ValueError(
+            "a: with truncated=True the last component takes the rest of the stick, so that its "
+            "a and b must be 0; truncated=False leaves the rest to components beyond"
+        )

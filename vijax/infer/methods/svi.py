@@ -1,0 +1,166 @@
+"""Stochastic natural gradient: q moves a little after every few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from ..._pytree import pytree, replace, static
+from ...data.batch import Batch
+from ...data.host import check_bound, check_integer
+from ...model import ConditionalModel, Model, Q
+from ..method import Method
+from ..result import State
+from ..run.loop import unevaluated
+from ..run.passes import expect
+from ..run.random_order import shuffled
+from .cavi import CAVI, need_conditional
+
+
+@pytree
+class RobbinsMonro:
+    """rate = (t + delay)^-forgetting at update t = 0, 1, ..: converges for 0.5 < forgetting <= 1.
+
+    A larger `delay` > 0 trusts the first minibatches less (Robbins & Monro 1951).
+    """
+
+    delay: float | Float[Array, ""] = 1.0
+    forgetting: float | Float[Array, ""] = 0.7
+
+    def __call__(self, t: Int[Array, ""]) -> Float[Array, ""]:
+        """The rate of update t, not above 1."""
+        delay = jnp.asarray(self.delay)
+        return jnp.minimum((t.astype(delay.dtype) + delay) ** -self.forgetting, 1.0)
+
+
+@pytree
+class _Function:
+    """A schedule that is code, and so part of the program."""
+
+    fn: Callable[[Any], Any] = static()
+
+    def __call__(self, t: Int[Array, ""]) -> Any:
+        return self.fn(t)
+
+
+@pytree
+class SVI(Method[ConditionalModel]):
+    """Stochastic variational inference (Hoffman, Blei, Wang & Paisley 2013).
+
+    Each update takes `batch_size` rows, scales their statistics to all rows, and moves q in natural
+    coordinates by `rate` towards the q that these imply. `rate` is a number in (0, 1], a
+    `RobbinsMonro`, or any function of the number of updates so far, such as an optax schedule: a
+    function is part of the program, numbers are traced.
+
+    A step is one pass, so that `Stop.max_iter` and `n_iter` count passes, as everywhere. In it the
+    rows come in a new random order, each once; the last minibatches may have one row less. Rows
+    of weight 0 are left out. The scale is the number of rows over that of the minibatch, whatever
+    the weights: then the scaled statistics are unbiased, and their mean over a pass, at the same
+    q, is exactly those of all rows, where a ratio of weights would be biased.
+
+    `elbo` of a state, and `elbo_trace`, is in nats the sum over the pass of each row's part of the
+    bound, at the q it met, less the mean KL(q || prior) of these q: an estimate, free of sampling
+    noise but behind q, and exact where one minibatch is all rows. `Result.elbo` is the exact bound
+    of the q returned, for which `fit` makes one more pass, so restarts are compared by exact
+    bounds. The improvement of a step is twice the KL of the pass's move: CONVERGED says that q
+    moves no more, by rates that fall too. To make a set number of passes give
+    `Stop(max_iter=...)`, which ends as MAX_ITER.
+
+    Components stay where they start, also under weights that CAVI keeps in order of size: means
+    of two q need the same components. `chunk` is the number of rows held at once; None chooses.
+    """
+
+    batch_size: int = static(default=1024)
+    rate: Any = RobbinsMonro()
+    chunk: int | None = static(default=None)
+    draws: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if callable(self.rate) and jax.tree_util.all_leaves([self.rate]):
+            object.__setattr__(self, "rate", _Function(self.rate))
+
+    def check(self, model: Model) -> None:
+        """Raise TypeError or ValueError for settings or a model that make no sense."""
+        need_conditional(self, model)
+        check_integer("batch_size", self.batch_size)
+        check_bound("batch_size", self.batch_size, least=1.0)
+        if isinstance(self.rate, RobbinsMonro):
+            check_bound("rate: delay", self.rate.delay, above=0.0)
+            check_bound("rate: forgetting", self.rate.forgetting, least=0.0)
+        elif not callable(self.rate):
+            check_bound("rate", self.rate, above=0.0, most=1.0)
+
+    def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
+        """A state whose `next_q` is `q`, before the first update."""
+        return unevaluated(q, batch, memory=jnp.asarray(0, jnp.int32))
+
+    def step(
+        self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
+    ) -> State:
+        """One pass: `q` is where the last minibatch was evaluated, `next_q` the update there."""
+        assert key is not None  # `draws` tells the drivers so
+        epoch = Epoch.draw(key, batch, self.batch_size)
+
+        def visit(i: Array, carry: Any) -> Any:
+            _, q, t, log_zs, kls = carry
+            part, share = epoch.minibatch(batch, i)
+            stats, log_z, _ = expect(model, q.moments(), part, self.chunk)
+            rate = self.rate(t) if callable(self.rate) else self.rate
+            rate = jnp.clip(jnp.asarray(rate).astype(share.dtype), 0.0, 1.0)
+            new = model.combine(q, (1.0 / share) * stats, rate)
+            kls = kls + share * model.kl(q)
+            return q, new, t + 1, log_zs + log_z, kls
+
+        zero = jnp.zeros_like(state.elbo)
+        carry = (state.next_q, state.next_q, state.memory, zero, zero)
+        carry = lax.fori_loop(jnp.zeros_like(state.memory), epoch.num_batches, visit, carry)
+        q, next_q, t, log_zs, kls = carry
+        improvement = 2.0 * jnp.sum(q.kl(state.q))
+        return State(q, next_q, log_zs - kls, improvement, jnp.zeros_like(state.failure), memory=t)
+
+    def evaluate(self, model: ConditionalModel, q: Q, batch: Batch) -> Float[Array, ""]:
+        """The exact bound of q in nats, by one pass."""
+        whole = CAVI(self.chunk)
+        return whole.step(model, whole.init(model, q, batch), batch, None).elbo
+
+
+@pytree
+class Epoch:
+    """One pass over the rows in minibatches: each row that is present once, in random order.
+
+    Minibatches differ by one row at most, so that none is too small to be scaled up.
+    """
+
+    rows: Int[Array, "n"]
+    num_rows: Int[Array, ""]
+    num_batches: Int[Array, ""]
+    key: Key[Array, ""]
+    size: int = static()
+
+    @classmethod
+    def draw(cls, key: Key[Array, ""], batch: Batch, batch_size: int) -> Epoch:
+        """A pass over the rows whose weight is not 0, `batch_size` or fewer at a time."""
+        n = batch.weight.shape[0]
+        size = min(batch_size, n)
+        present = batch.weight > 0
+        rows = jnp.nonzero(present, size=n, fill_value=0)[0].astype(jnp.int32)
+        num_rows = jnp.maximum(jnp.sum(present, dtype=jnp.int32), 1)
+        return cls(rows, num_rows, (num_rows + (size - 1)) // size, key, size)
+
+    def minibatch(self, batch: Batch, i: Any) -> tuple[Batch, Float[Array, ""]]:
+        """The rows of minibatch i, padded with weight 0, and their share of all rows."""
+        least, more = self.num_rows // self.num_batches, self.num_rows % self.num_batches
+        first = i * least + jnp.minimum(i, more)
+        size = least + (i < more).astype(jnp.int32)
+        place = jnp.arange(self.size, dtype=jnp.int32)
+        order = jnp.minimum(first + place, self.num_rows - 1)
+        part = batch.take(self.rows[shuffled(self.key, order, self.num_rows)])
+        dtype = part.weight.dtype
+        part = replace(part, weight=jnp.where(place < size, part.weight, 0.0))
+        return part, size.astype(dtype) / self.num_rows.astype(dtype)

@@ -1,0 +1,1 @@
+"""How runs are driven: the loop, the pass over the rows, lanes, restarts, devices."""

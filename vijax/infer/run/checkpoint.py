@@ -1,0 +1,87 @@
+"""An out-of-core fit on disk, between two passes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..._pytree import pytree, replace
+from ...data import storage
+from ...model import ConditionalModel
+from ..method import FullPassMethod
+from ..result import Status, Stop
+from .loop import Run
+
+
+@pytree
+class Checkpoint:
+    """All that a fit over Chunks carries from pass to pass; a file of it is `save`d and `load`ed.
+
+    `run` has a leading axis of restarts. `num_rows` and `total`, the weight of all rows, are what
+    the rows are known by.
+    """
+
+    model: Any
+    method: Any
+    run: Run
+    num_rows: int
+    total: float
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """To a file, which appears complete or not at all."""
+        storage.save(path, self)
+
+
+def read(
+    path: str | os.PathLike[str],
+    model: ConditionalModel,
+    method: FullPassMethod,
+    stop: Stop,
+    num_restarts: int,
+) -> Checkpoint:
+    """The checkpoint in the file, if it is one of this very fit.
+
+    A new `stop` holds from now on: lanes that ended at the iteration limit go on if it is higher.
+    Raises OSError if the file cannot be opened; ValueError naming the argument that differs.
+    """
+    saved = storage.load(path)
+    name = os.fsdecode(path)
+    if not isinstance(saved, Checkpoint):
+        raise ValueError(f"resume: {name} holds a {type(saved).__name__}, no checkpoint of a fit")
+    _check_same("model", name, model, saved.model)
+    _check_same("method", name, method, saved.method)
+    run = saved.run
+    if run.status.shape != (num_restarts,):
+        raise ValueError(
+            f"num_restarts: {name} has {run.status.shape[0]} of them, got {num_restarts}"
+        )
+    if run.elbo_trace.shape[-1] != stop.trace:
+        raise ValueError(
+            f"stop: trace: {name} has room for {run.elbo_trace.shape[-1]} iterations, "
+            f"got {stop.trace}"
+        )
+    more = (run.status == int(Status.MAX_ITER)) & (run.n_iter < stop.max_iter)
+    status = jnp.where(more, jnp.asarray(int(Status.RUNNING), run.status.dtype), run.status)
+    return replace(saved, run=replace(run, status=status))
+
+
+def _check_same(what: str, name: str, own: Any, stored: Any) -> None:
+    if jax.tree.structure(own) != jax.tree.structure(stored):
+        raise ValueError(
+            f"{what}: {name} is of a fit of another {what}: {type(stored).__name__} there, "
+            f"{type(own).__name__} here, or other parts or settings of it"
+        )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(own), jax.tree.leaves(stored), strict=True)
+    for (path, a), b in pairs:
+        field = jax.tree_util.keystr(path, simple=True, separator=".")
+        if jnp.shape(a) != jnp.shape(b) or jnp.result_type(a) != jnp.result_type(b):
+            raise ValueError(
+                f"{what}: {field} is {jnp.result_type(b)} of shape {jnp.shape(b)} in {name}, "
+                f"{jnp.result_type(a)} of shape {jnp.shape(a)} here"
+            )
+        if not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True):
+            raise ValueError(f"{what}: {field} has other values in {name} than here")

@@ -1,0 +1,134 @@
+"""Data sets of any sizes as few stacks of equal size: powers of two, padded with weight 0."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ...data.batch import Batch
+from ...data.host import as_floats, common_dtype, is_concrete
+
+_LEAST = 16  # rows of the smallest bucket
+
+
+class Stack(NamedTuple):
+    """Data sets of equal size, leading axis m, with their place in the order of the user.
+
+    `parts` are the fields of their Batch, on the host where they were. `rows` says where each
+    padded row is among all rows of all data sets, (m, n); None where the stack is the whole, as
+    it was given.
+    """
+
+    parts: dict[str, Any]
+    number: np.ndarray
+    rows: np.ndarray | None
+
+
+def stacks(datasets: Any) -> tuple[list[Stack], int]:
+    """The data sets by size, and how many there are; raises as `Batch.of`, but not for values."""
+    if isinstance(datasets, list | tuple):
+        return _ragged(list(datasets))
+    parts = _stacked(datasets)
+    m = parts["weight"].shape[0]
+    return [Stack(parts, np.arange(m), None)], m
+
+
+def _stacked(datasets: Any) -> dict[str, Any]:
+    if isinstance(datasets, Batch):
+        if datasets.weight.ndim != 2:
+            raise ValueError(
+                "datasets: a Batch of several data sets has weight (m, n); for data sets of "
+                f"their own, give a list; got weight of shape {datasets.weight.shape}"
+            )
+        return _fields(datasets)
+    if isinstance(datasets, Mapping):
+        x = {name: _floats(f"datasets[{name!r}]", value) for name, value in datasets.items()}
+    else:
+        x = _floats("datasets", datasets)
+    leaves = jax.tree.leaves(x)
+    if any(a.ndim < 2 or a.size == 0 for a in leaves) or len({a.shape[:2] for a in leaves}) != 1:
+        shapes = ", ".join(str(a.shape) for a in leaves)
+        raise ValueError(
+            f"datasets: expected data sets, then rows, then columns, (m, n, d), got {shapes}; for "
+            "data sets of different size, give a list"
+        )
+    dtype = common_dtype(*leaves)
+    x = jax.tree.map(lambda a: a.astype(dtype), x)
+    return {"x": x, "weight": np.ones(leaves[0].shape[:2], dtype)}
+
+
+def _fields(batch: Batch) -> dict[str, Any]:
+    arrays = [f.name for f in dataclasses.fields(batch) if not f.metadata.get("static")]
+    given = {name: getattr(batch, name) for name in arrays}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _floats(name: str, value: Any) -> Any:
+    """As `as_floats`, the rows of all data sets together."""
+    value = value if isinstance(value, jax.Array | np.ndarray) else np.asarray(value)
+    flat = value.reshape(-1, *value.shape[2:]) if value.ndim > 1 else value
+    return as_floats(name, flat).reshape(value.shape)
+
+
+def _ragged(items: list[Any]) -> tuple[list[Stack], int]:
+    if not items:
+        raise ValueError("datasets: an empty list")
+    if not is_concrete(*jax.tree.leaves(items)):
+        raise TypeError("datasets: under jit or vmap, give stacked arrays, not a list")
+    flat, sizes = _all_rows(items)
+    first = np.cumsum(sizes) - sizes
+    top = int(sizes.max())
+    if (sizes == top).all():
+        buckets = {top: np.arange(len(items))}
+    else:
+        width = np.maximum(_LEAST, 1 << np.ceil(np.log2(sizes)).astype(int))
+        buckets = {int(b): np.flatnonzero(width == b) for b in np.unique(width)}
+    found = []
+    for width, number in buckets.items():
+        place = np.arange(width)
+        real = place < sizes[number][:, None]
+        # a row that is there, in place of those that are not
+        rows = first[number][:, None] + np.where(real, place, 0)
+        parts = jax.tree.map(lambda a, rows=rows: a[rows], flat)
+        parts["weight"] = np.where(real, parts["weight"], 0).astype(parts["weight"].dtype)
+        found.append(Stack(parts, number, rows))
+    return found, len(items)
+
+
+def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
+    """The fields of one Batch of the rows of all items, and the number of rows of each."""
+    if any(isinstance(item, Batch) for item in items):
+        batches = [_fields(item if isinstance(item, Batch) else Batch.of(item)) for item in items]
+        for batch in batches:  # what depends on all rows of a data set together
+            batch.pop("group", None)
+            batch.pop("patterns", None)
+        kinds = {jax.tree.structure(batch) for batch in batches}
+        if len(kinds) > 1:
+            raise ValueError("datasets: all need the same parts (mask, noise, label), or none")
+        sizes = np.array([batch["weight"].shape[0] for batch in batches])
+        try:
+            flat = jax.tree.map(lambda *a: np.concatenate([np.asarray(v) for v in a]), *batches)
+        except ValueError as error:
+            raise ValueError(f"datasets: of different columns: {error}") from None
+        return flat, sizes
+    if any(isinstance(item, Mapping) for item in items):
+        names = {tuple(item) for item in items}
+        if len(names) > 1:
+            raise ValueError(f"datasets: of different columns: {sorted(names)}")
+        columns = {name: [np.asarray(item[name]) for item in items] for name in items[0]}
+        sizes = np.array([len(a) for a in next(iter(columns.values()))])
+        x = {name: as_floats(f"x[{name!r}]", np.concatenate(a)) for name, a in columns.items()}
+        dtype = common_dtype(*x.values())
+        x = {name: a.astype(dtype) for name, a in x.items()}
+        return {"x": x, "weight": np.ones(int(sizes.sum()), dtype)}, sizes
+    arrays = [np.asarray(item) for item in items]
+    shapes = {a.shape[1:] for a in arrays}
+    if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
+        given = ", ".join(str(a.shape) for a in arrays[:5])
+        raise ValueError(f"datasets: each needs rows, and the same columns; got shapes {given}")
+    x = as_floats("datasets", np.concatenate(arrays))
+    return {"x": x, "weight": np.ones(len(x), x.dtype)}, np.array([len(a) for a in arrays])

@@ -1,0 +1,1 @@
+"""The public mixtures: a prior on the weights beside a prior of components each."""

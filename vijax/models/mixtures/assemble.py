@@ -1,0 +1,42 @@
+"""Mixtures put together from components and a prior on their weights."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from ...data.host import common_dtype, to_device
+from ...data.types import ArrayLike
+from ...families.emission import Emission
+from ...families.weights.base import Weights
+from ..mixture import Mixture
+from ..priors import weights as weights_prior
+from ..priors.arguments import check_size
+
+_M = TypeVar("_M", bound=Mixture)
+
+
+def proper(
+    cls: type[_M],
+    components: Emission,
+    conc: ArrayLike | None,
+    weights: Weights | None,
+    num_components: int,
+    k_max: int | None,
+) -> _M:
+    """Build a mixture of components and a prior on their weights, all of one float type."""
+    size, background = check_size(num_components, k_max), components.num_background
+    dtype = common_dtype(*jax.tree.leaves(components), conc)
+    prior = weights_prior.from_conc_or_given(conc, weights, num_components, size, dtype, background)
+    components = jax.tree.map(lambda a: to_device(a, dtype), components)
+    return cls(prior, components, weights_prior.switched_on(num_components, size, background))
+
+
+def flat(cls: type[_M], components: Emission, num_components: int, k_max: int | None) -> _M:
+    """Build a mixture without any prior, of components that have none either."""
+    size = check_size(num_components, k_max)
+    prior = weights_prior.flat(size, jnp.result_type(float))
+    on = weights_prior.switched_on(num_components, size)
+    return cls(prior, components, on, improper=True)

@@ -1,0 +1,1 @@
+"""Priors built from data or from hyper-parameters, for any model."""

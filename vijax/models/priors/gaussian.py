@@ -1,0 +1,311 @@
+"""Priors of Gaussian components: one conjugate family for each covariance structure."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from ...data import weighted_means
+from ...data.batch import Batch
+from ...data.chunks import Chunks
+from ...data.host import (
+    as_floats,
+    check_bound,
+    common_dtype,
+    host_mask,
+    is_concrete,
+    namespace,
+    to_device,
+)
+from ...data.types import AnyArray, ArrayLike, Data
+from ...families.compound.noise import WithNoise
+from ...families.gaussian.base import Gaussian
+from ...families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
+from ...families.gaussian.normal_wishart import NormalWishart
+from ...families.gaussian.spherical_normal_gamma import SphericalNormalGamma
+from ...families.gaussian.tied_normal_wishart import TiedNormalWishart
+from ...families.normal_gamma import NormalGamma
+from .arguments import as_matrix, check_count, check_size, per_component
+
+COVARIANCES = ("full", "tied", "diag", "spherical")
+_LEAST_SHRINKAGE = 1e-3  # of the correlations in the default prior
+
+
+def from_data(
+    x: Data | Chunks,
+    num_components: int,
+    *,
+    covariance: str = "full",
+    kappa: ArrayLike = 0.01,
+    df: ArrayLike | None = None,
+    mean: ArrayLike | None = None,
+    scatter: ArrayLike | None = None,
+    noise: bool = False,
+    k_max: int | None = None,
+    like: ArrayLike | None = None,
+) -> Gaussian | WithNoise:
+    """Build components with a weak prior at the location and scale of the data.
+
+    Its mean is that of the data, and E[Sigma_k] is their covariance, counted as about one row.
+    `x` is array-like (n, d), a Batch or Chunks. `noise` adds a component that is uniform over the
+    smallest box with all rows; other arguments are those of `with_prior`.
+    """
+    check_size(num_components, k_max)
+    if isinstance(x, Chunks) and noise:
+        raise ValueError("noise: the box of Chunks is not known; give noise_box to with_prior")
+    batch = as_matrix(x.sample() if isinstance(x, Chunks) else x)
+    own_mean, own_df, own_scatter = _default(batch, covariance)
+    return with_prior(
+        num_components,
+        mean=own_mean if mean is None else mean,
+        kappa=kappa,
+        df=own_df if df is None else df,
+        scatter=own_scatter if scatter is None else scatter,
+        covariance=covariance,
+        noise_box=_smallest_box(batch) if noise else None,
+        k_max=k_max,
+        like=like,
+    )
+
+
+def with_prior(
+    num_components: int,
+    *,
+    mean: ArrayLike,
+    kappa: ArrayLike,
+    df: ArrayLike,
+    scatter: ArrayLike,
+    covariance: str = "full",
+    noise_box: ArrayLike | None = None,
+    k_max: int | None = None,
+    like: ArrayLike | None = None,
+) -> Gaussian | WithNoise:
+    """Build components with the prior that `GaussianMixture.with_prior` describes.
+
+    `like` is an array beside these whose dtype counts too, such as the concentrations of the
+    weights. Components beyond `num_components` have the prior of the last one.
+    """
+    size = check_size(num_components, k_max)
+    sides = [] if noise_box is None else _sides(noise_box)
+    dtype = common_dtype(mean, kappa, df, scatter, like, *sides)
+    given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter}
+    components = _family(covariance, **_full(covariance, given, num_components, size, dtype))
+    return _with_noise(components, sides[0], sides[1], dtype) if sides else components
+
+
+def flat(
+    num_components: int, num_features: int, *, covariance: str = "full", k_max: int | None = None
+) -> Gaussian:
+    """Build components without a prior, every natural parameter zero, for maximum likelihood."""
+    size, d = check_size(num_components, k_max), check_count("num_features", num_features)
+    check_covariance(covariance)
+    zeros = {
+        name: np.zeros(event if _is_shared(name, covariance) else (size, *event))
+        for name, event in _events(covariance, d).items()
+    }
+    dtype = jnp.result_type(float)
+    return _family(covariance, **{name: value.astype(dtype) for name, value in zeros.items()})
+
+
+def check_covariance(covariance: str) -> None:
+    """Raise ValueError unless it is one of the four structures."""
+    if covariance not in COVARIANCES:
+        raise ValueError(
+            f"covariance: expected one of {', '.join(COVARIANCES)}, got {covariance!r}"
+        )
+
+
+# -- hyper-parameters as arrays -------------------------------------------------------------------
+
+
+def _events(covariance: str, d: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the hyper-parameters of one component."""
+    scatter = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance]
+    return {"mean": (d,), "kappa": (), "df": (), "scatter": scatter}
+
+
+def _is_shared(name: str, covariance: str) -> bool:
+    return covariance == "tied" and name in ("df", "scatter")
+
+
+def _full(
+    covariance: str, given: dict[str, ArrayLike], num_components: int, size: int, dtype: DTypeLike
+) -> dict[str, AnyArray]:
+    """Check the hyper-parameters, and give each component its own."""
+    check_covariance(covariance)
+    full = {name: as_floats(name, value) for name, value in given.items()}
+    d = _num_features(covariance, full["mean"], full["scatter"])
+    events, matrix = _events(covariance, d), covariance in ("full", "tied")
+    unit = {"mean": np.ones(d), "scatter": np.eye(d) if matrix else np.ones(events["scatter"])}
+    for name, one in unit.items():
+        if full[name].ndim == 0:
+            full[name] = full[name] * one.astype(full[name].dtype)
+    for name, event in events.items():
+        if _is_shared(name, covariance):
+            _check_shared(name, full[name], event)
+        else:
+            full[name] = per_component(name, full[name], event, num_components, size)
+        full[name] = full[name].astype(dtype)
+    check_bound("mean", full["mean"])
+    check_bound("kappa", full["kappa"], above=0.0)
+    if matrix:
+        check_bound("df", full["df"], above=d - 1.0, note=" (d - 1)")
+        _check_positive_definite("scatter", full["scatter"])
+    else:
+        check_bound("df", full["df"], above=0.0)
+        check_bound("scatter", full["scatter"], above=0.0)
+    if covariance == "tied":  # a component that is off has no mean
+        on = np.arange(size) < num_components
+        full["kappa"] = namespace(full["kappa"]).where(on, full["kappa"], 0.0).astype(dtype)
+    return full
+
+
+def _family(
+    covariance: str, mean: AnyArray, kappa: AnyArray, df: AnyArray, scatter: AnyArray
+) -> Gaussian:
+    """Put a prior on the device, written about its own means."""
+    shift = np.zeros(mean.shape, mean.dtype)
+    if covariance in ("full", "tied"):
+        family = NormalWishart if covariance == "full" else TiedNormalWishart
+        return family(*map(to_device, (kappa, shift, scatter, df, mean)))
+
+    def in_columns(value: AnyArray) -> AnyArray:
+        return namespace(value).repeat(value[:, None], mean.shape[1], 1)
+
+    shape, rate = 0.5 * df, 0.5 * scatter
+    if covariance == "diag":
+        parts = (in_columns(kappa), shift, in_columns(shape), rate, mean)
+        return DiagonalNormalGamma(NormalGamma(*map(to_device, parts)))
+    return SphericalNormalGamma(*map(to_device, (in_columns(kappa), shift, shape, rate, mean)))
+
+
+def _num_features(covariance: str, mean: AnyArray, scatter: AnyArray) -> int:
+    if covariance in ("full", "tied"):
+        if scatter.ndim in (2, 3) and scatter.shape[-1] == scatter.shape[-2]:
+            return scatter.shape[-1]
+        if scatter.ndim:
+            raise ValueError(
+                f"scatter: expected a scalar, (d, d) or (k, d, d), got shape {scatter.shape}; "
+                "a diagonal is jnp.diag(scatter)"
+            )
+    elif covariance == "diag" and scatter.ndim:
+        return scatter.shape[-1]
+    return mean.shape[-1] if mean.ndim else 1
+
+
+def _check_shared(name: str, value: AnyArray, event: tuple[int, ...]) -> None:
+    if value.shape != event:
+        raise ValueError(
+            f"{name}: all components share it when covariance='tied'; expected "
+            f"{'a scalar' if event == () else f'shape {event}'}, got shape {value.shape}"
+        )
+
+
+def _check_positive_definite(name: str, value: AnyArray) -> None:
+    if not is_concrete(value):
+        return
+    host = np.asarray(value, np.float64)
+    size = np.abs(host).max((-2, -1), keepdims=True)
+    if not np.isfinite(host).all():
+        raise ValueError(f"{name}: must be finite")
+    if (np.abs(host - np.swapaxes(host, -2, -1)) > 1e-4 * size).any():
+        raise ValueError(f"{name}: must be symmetric")
+    lowest = np.linalg.eigvalsh(host).min()
+    if not lowest > 0:
+        raise ValueError(f"{name}: must be positive definite, smallest eigenvalue {lowest:g}")
+
+
+# -- what the data say ----------------------------------------------------------------------------
+
+
+def _default(batch: Batch, covariance: str) -> tuple[AnyArray, float, AnyArray]:
+    """Mean, df and scatter of the default prior: the location and scale of all the data."""
+    check_covariance(covariance)
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    mean, scatter = _mean_and_covariance(x, weight, batch.mask)
+    if covariance in ("full", "tied"):
+        return mean, x.shape[1] + 2.0, scatter
+    variance = namespace(scatter).diagonal(scatter)
+    return mean, 3.0, variance if covariance == "diag" else variance.mean()
+
+
+def _mean_and_covariance(
+    x: AnyArray, weight: AnyArray, mask: AnyArray | None
+) -> tuple[AnyArray, AnyArray]:
+    """Mean and shrunken covariance of the observed entries, on the host or traced."""
+    xp, d = namespace(x, weight), x.shape[1]
+    mask = host_mask(mask, x, weight)
+    share = weighted_means.shares(x, weight, mask)
+    mean = weighted_means.means(x, share, mask)
+    seen = xp.ones(x.shape, bool) if mask is None else mask
+    z = xp.where(seen, x - mean, 0.0)
+    # where entries are missing: correlations of what is there, and each column's own variance
+    root = xp.sqrt(share)
+    precise = {"precision": "highest"} if xp is jnp else {}
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        product = xp.matmul((root * z).T, root * z, **precise)
+        variance = (share * z**2).sum(0)
+    _, _, varies = _range(x, mask)
+    if is_concrete(variance, varies):
+        _check_squares(np.asarray(variance), np.asarray(varies))
+    variance = xp.where(varies, variance, 0.0)
+    average = variance.sum() / xp.maximum(varies.sum(), 1).astype(x.dtype)
+    diagonal = xp.where(varies, variance, xp.where(average > 0, average, 1.0))
+    shrink = xp.maximum(d / (weight.sum() + d), _LEAST_SHRINKAGE)
+    off = xp.where(varies[:, None] & varies[None, :], (1.0 - shrink) * product, 0.0)
+    return mean, xp.where(np.eye(d, dtype=bool), xp.diag(diagonal), off).astype(x.dtype)
+
+
+def _check_squares(variance: np.ndarray, varies: np.ndarray) -> None:
+    known = np.isfinite(variance) & ((variance >= np.finfo(variance.dtype).tiny) | ~varies)
+    if not known.all():
+        raise ValueError(
+            f"x: the squares of column {int(np.argmin(known))} leave the range of "
+            f"{variance.dtype}; take another unit, or enable jax_enable_x64"
+        )
+
+
+def _range(x: AnyArray, mask: AnyArray | None) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Least and largest observed entry of every column, and whether they differ."""
+    xp = namespace(x, mask)
+    low = (x if mask is None else xp.where(mask, x, xp.inf)).min(0)
+    high = (x if mask is None else xp.where(mask, x, -xp.inf)).max(0)
+    return low, high, high > low
+
+
+# -- noise ----------------------------------------------------------------------------------------
+
+
+def _smallest_box(batch: Batch) -> tuple[AnyArray, AnyArray]:
+    """The smallest box that holds the observed entries, in data units.
+
+    A constant column has the side of a uniform density with the prior's variance.
+    """
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    mean, _, variance = _default(batch, "diag")
+    low, high, varies = _range(x, host_mask(batch.mask, x, weight))
+    xp = namespace(x, mean)
+    half = xp.sqrt(3.0 * variance)
+    return xp.where(varies, low, mean - half), xp.where(varies, high, mean + half)
+
+
+def _sides(noise_box: ArrayLike) -> list[AnyArray]:
+    """Low and high; ValueError for anything but two."""
+    if not isinstance(noise_box, tuple | list) or len(noise_box) != 2:
+        raise ValueError(f"noise_box: expected a pair (low, high), got {noise_box!r:.80}")
+    return [as_floats("noise_box", side) for side in noise_box]
+
+
+def _with_noise(components: Gaussian, low: AnyArray, high: AnyArray, dtype: DTypeLike) -> WithNoise:
+    """`components` and a last one, uniform over the box from `low` to `high`."""
+    low, high, d = low.astype(dtype), high.astype(dtype), components.dim
+    if low.shape != (d,) or high.shape != (d,):
+        raise ValueError(
+            f"noise_box: expected low and high of shape ({d},), got {low.shape} and {high.shape}"
+        )
+    check_bound("noise_box", low)
+    check_bound("noise_box", high)
+    if is_concrete(low, high) and not (np.asarray(low) < np.asarray(high)).all():
+        raise ValueError(f"noise_box: low must be below high, got {low} and {high}")
+    return WithNoise(components, to_device(low), to_device(high))

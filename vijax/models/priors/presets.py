@@ -1,0 +1,126 @@
+"""Priors of other tools and textbooks, as arguments of `GaussianMixture.with_prior`.
+
+`GaussianMixture.with_prior(k, **presets.mclust(x, k, "diag"))`. `x` is array-like (n, d) or a
+Batch; integer weights count repetitions. All follow the units and the offset of the data. Each
+raises ValueError naming the argument: for missing entries, for fewer than two rows, for a
+covariance structure other than "full", "tied", "diag" or "spherical".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...data import weighted_means
+from ...data.host import as_floats, is_concrete, namespace
+from ...data.types import AnyArray, Data
+from .arguments import as_matrix, check_size
+from .gaussian import check_covariance
+
+_NO_PRIOR = 1e-6  # pseudo-rows for each weight: maximum likelihood, but for a tie at zero
+
+
+def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
+    """Return the default prior of scikit-learn's `BayesianGaussianMixture`, Dirichlet on weights.
+
+    conc = 1 / k, kappa = 1, the mean of the data, df = d, and for `scatter` the sample covariance
+    ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical").
+
+    With "full" it is the same model, and the fixed points agree. With the others scikit-learn 1.9
+    takes other steps than those of its own prior: "tied" divides the statistics by k (given the
+    responsibilities, its estimates are those of k times `df` and `scatter`), "spherical" counts a
+    row once and not once for each of its d columns (those of d times `df` and `scatter`), and the
+    responsibilities of all three use another E[log|Lambda|]. Its `reg_covar` is part of no prior.
+    """
+    centre, scatter = _location_and_scatter(x, num_components, covariance)
+    d = centre.shape[0]
+    return dict(
+        covariance=covariance,
+        conc=1.0 / num_components,
+        mean=centre,
+        kappa=1.0,
+        df=float(d),
+        scatter=_structured(scatter, covariance),
+    )
+
+
+def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
+    """Return the sparse prior of Bishop (2006), section 10.2 and figure 10.6, in units of the data.
+
+    conc = 1e-3, kappa = 1, the mean of the data, df = d, and for `scatter` the variances of the
+    columns as a diagonal matrix, so that on standardised data W is the identity. With so small a
+    `conc`, components that the data do not need lose their weight.
+    """
+    centre, scatter = _location_and_scatter(x, num_components, covariance, divisor=0)
+    xp, d = namespace(scatter), centre.shape[0]
+    variances = xp.diagonal(scatter)
+    return dict(
+        covariance=covariance,
+        conc=1e-3,
+        mean=centre,
+        kappa=1.0,
+        df=float(d),
+        scatter=_structured(xp.diag(variances), covariance),
+    )
+
+
+def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
+    """Return the default prior of R's mclust (Fraley & Raftery 2007, J. Classification 24:155-181).
+
+    For `EM`, whose estimates are then the mode of the textbook density in (mu, Sigma), as theirs:
+    kappa = 0.01, the mean of the data, nu = d + 2, and scale = S / k^(2 / d), with S the sample
+    covariance ("full", "tied": models VVV, EEE), or the mean variance of the columns ("diag",
+    "spherical": VVI, VII). Weights are those of maximum likelihood. From the paper's formulas;
+    with no more rows than columns S is singular, and so no prior.
+
+    EM here takes the mode with respect to another base measure, which lacks the powers of |Sigma|
+    that come with the density in (mu, Sigma); `df` makes up for them: nu + d + 2 ("full",
+    "spherical"), nu + k + d + 1 ("tied"), nu + 3 ("diag"). So the objective of EM is their
+    log-posterior up to a constant, and for `CAVI` the prior is tighter than nu says.
+    """
+    centre, scatter = _location_and_scatter(x, num_components, covariance)
+    k, d = num_components, centre.shape[0]
+    xp = namespace(scatter)
+    matrix = covariance in ("full", "tied")
+    scale = _structured(scatter, covariance if matrix else "spherical") * k ** (-2.0 / d)
+    if covariance == "diag":
+        scale = xp.full((d,), scale, scale.dtype)
+    powers = {"full": d + 2, "tied": k + d + 1, "diag": 3, "spherical": d + 2}[covariance]
+    return dict(
+        covariance=covariance,
+        conc=_NO_PRIOR,
+        mean=centre,
+        kappa=0.01,
+        df=float(d + 2 + powers),
+        scatter=scale,
+    )
+
+
+def _structured(scatter: AnyArray, covariance: str) -> AnyArray:
+    """The matrix, its diagonal, or the mean of that."""
+    if covariance in ("full", "tied"):
+        return scatter
+    variances = namespace(scatter).diagonal(scatter)
+    return variances if covariance == "diag" else variances.mean()
+
+
+def _location_and_scatter(
+    x: Data, num_components: int, covariance: str, divisor: int = 1
+) -> tuple[AnyArray, AnyArray]:
+    """Weighted mean (d,), and covariance (d, d) with n - divisor in the denominator."""
+    check_size(num_components, None)
+    check_covariance(covariance)
+    batch = as_matrix(x)
+    if batch.mask is not None and not (is_concrete(batch.mask) and bool(batch.mask.all())):
+        raise ValueError("x: has missing entries, which this prior is not defined for")
+    rows, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    dtype, xp, precise = rows.dtype, namespace(rows, weight), {"precision": "highest"}
+    if xp is np:
+        rows, weight, precise = rows.astype(np.float64), weight.astype(np.float64), {}
+    total = weight.sum()
+    if is_concrete(total) and not total > 1:
+        raise ValueError(f"x: needs at least two rows for a covariance, got weight {total:g}")
+    centre = weighted_means.means(rows, weighted_means.shares(rows, weight))
+    root = xp.sqrt(weight / (total - divisor))[:, None] * (rows - centre)
+    return centre.astype(dtype), xp.matmul(root.T, root, **precise).astype(dtype)

@@ -1,0 +1,54 @@
+"""Priors of tables of mixed type: one component family for each column or block of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ...data.batch import Batch
+from ...data.types import Data
+from ...families.compound.columns import Columns
+from ...families.emission import Emission
+from ...families.independent.beta_bernoulli import BetaBernoulli
+from ...families.independent.gamma_exponential import GammaExponential
+from ...families.independent.gamma_poisson import GammaPoisson
+from . import categories, gaussian, rates
+
+KINDS: dict[str, Callable[..., Emission]] = {
+    "gaussian": gaussian.from_data,
+    "poisson": partial(rates.from_data, GammaPoisson),
+    "exponential": partial(rates.from_data, GammaExponential),
+    "bernoulli": partial(categories.beta_from_data, BetaBernoulli),
+    "categorical": categories.categorical_from_data,
+    "multinomial": categories.multinomial_from_data,
+}
+
+
+def from_data(
+    x: Data,
+    num_components: int,
+    kinds: Mapping[str, str],
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    k_max: int | None = None,
+) -> Columns:
+    """Build components with the default prior of every column.
+
+    Arguments are those of `MixedMixture.from_data`. Raises ValueError for unknown kinds, and
+    columns without one.
+    """
+    batch = Batch.of(x).by_name()
+    if not isinstance(batch.x, dict) or set(batch.x) != set(kinds):
+        given = ", ".join(batch.x) if isinstance(batch.x, dict) else "an array"
+        raise ValueError(f"kinds: give one for each column; x has {given}, kinds {[*kinds]}")
+    parts = {}
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise ValueError(f"kinds: {name!r} is {kind!r}; expected one of {known}")
+        own = dict((options or {}).get(name, {}))
+        parts[name] = KINDS[kind](batch.column(name), num_components, k_max=k_max, **own)
+        if parts[name].num_background:
+            raise ValueError(f"options: noise in {name!r}: not for one column of a table")
+    return Columns(parts)

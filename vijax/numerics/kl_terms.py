@@ -1,0 +1,74 @@
+"""Divergences that are not added up yet: those of many families then take one loop together."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._pytree import map_fields, pytree
+from . import linalg, special
+
+
+@pytree
+class KLTerms:
+    """sum(weight excess(ratio)) + sum(sign shape_gap(shape, other)) + sum(rest) in nats.
+
+    Sums are over the last axis. The divergences of Gamma, Wishart, Dirichlet and what is made of
+    them need no other function than these two.
+    """
+
+    ratio: Float[Array, "*b r"]
+    weight: Float[Array, "*b r"]
+    shape: Float[Array, "*b s"]
+    other: Float[Array, "*b s"]
+    sign: Float[Array, "*b s"]
+    rest: Float[Array, "*b t"]
+
+    @classmethod
+    def known(cls, value: Float[Array, "*b"]) -> KLTerms:
+        """A divergence that is a number already."""
+        none = jnp.zeros((*value.shape, 0), value.dtype)
+        return cls(none, none, none, none, none, value[..., None])
+
+    @classmethod
+    def normal(cls, ratio: Float[Array, "*b"], d: int, square: Float[Array, "*b"]) -> KLTerms:
+        """Of Gaussians in d dimensions: the ratio of the precisions, and half the squared distance
+
+        of the means, in sds of the second.
+        """
+        ratio, rest = ratio[..., None], square[..., None]
+        none = ratio[..., :0]
+        return cls(ratio, jnp.full_like(ratio, 0.5 * d), none, none, none, rest)
+
+    @classmethod
+    def join(cls, *parts: KLTerms) -> KLTerms:
+        """Their sum."""
+        return map_fields(
+            parts[0],
+            lambda field, _: jnp.concatenate([getattr(part, field.name) for part in parts], -1),
+        )
+
+    def merged(self) -> KLTerms:
+        """The sum over the last batch axis."""
+        return map_fields(self, lambda field, value: value.reshape(*value.shape[:-2], -1))
+
+    def flat(self) -> KLTerms:
+        """The sum over all batch axes."""
+        return map_fields(self, lambda field, value: value.reshape(-1))
+
+    def total(self) -> Float[Array, "*b"]:
+        """The divergences."""
+        return _add([linalg.sum_last(each) for each in self._each()])
+
+    def total_by_product(self) -> Float[Array, "*b"]:
+        """The same for long rows: XLA then vectorises what leads to the sums."""
+        return _add([linalg.sum_by_product(each) for each in self._each()])
+
+    def _each(self) -> list[Float[Array, "*b m"]]:
+        gaps = self.sign * special.shape_gap(self.shape, self.other)
+        each = [self.weight * special.excess(self.ratio), gaps, self.rest]
+        return [a for a in each if a.shape[-1]]
+
+
+def _add(parts: list[Array]) -> Array:
+    return sum(parts[1:], start=parts[0])
