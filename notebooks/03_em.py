@@ -79,7 +79,7 @@ print(f"rows of a component that come from one cluster, mean of the three: {agre
 
 # %%
 states = vx.trajectory(model, x, num_iters=45, key=jax.random.key(0), method=vx.EM(), init="random")
-rows = model.read(x)
+rows = model.as_batch(x)
 log_joint = jax.jit(jax.vmap(lambda q: model.log_joint(q.point(), rows)))(states.q)
 log_joint = np.asarray(log_joint, np.float64)  # (45, 1000, 3): ln pi_c N(x_i | mu_c, Sigma_c)
 

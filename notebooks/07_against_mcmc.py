@@ -49,7 +49,7 @@ print(fit.summary())
 
 # %%
 def gibbs(model, x, key, sweeps):
-    batch, k = model.read(x), model.num_components
+    batch, k = model.as_batch(x), model.num_components
 
     def posterior(q, labels):  # q only says about which point statistics are summed
         return model.update(q, model.assign(q, batch, jax.nn.one_hot(labels, k)))
@@ -102,7 +102,7 @@ apart = vx.GaussianMixture.with_prior(
 
 @jax.jit
 def labelled(responsibilities):
-    q = apart.update(apart.prior, apart.assign(apart.prior, apart.read(few), responsibilities))
+    q = apart.update(apart.prior, apart.assign(apart.prior, apart.as_batch(few), responsibilities))
     mean = jnp.append(q.weights.mean, q.components.mean)
     variance = jnp.append(q.weights.variance, q.components.mean_sd**2)
     return apart.elbo(q, few, responsibilities), mean, variance

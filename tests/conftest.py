@@ -19,6 +19,7 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = xla_flags()
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -74,3 +75,11 @@ def rng(request):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def unchecked():
+    """Without jaxtyping's checks, so that arguments of a wrong type meet the library's own."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -13,6 +13,7 @@ from vijax.models.mixtures.columns import (
     BernoulliMixture,
     CategoricalMixture,
     ExponentialMixture,
+    GeometricMixture,
     MultinomialMixture,
     PoissonMixture,
 )
@@ -106,6 +107,17 @@ KINDS = [
         lambda x, w: (_mean(x, w), lambda q: q.point().mean),
         _grid(*[[0, 1]] * 5),
         (2.0, 0.5, -1.0),
+    ),
+    Kind(
+        "geometric",
+        GeometricMixture,
+        lambda rng, n, level: rng.geometric([[0.5, 0.02], [0.02, 0.4]][level], (n, 2)) - 1.0,
+        lambda rng, k: {"a": gammas(rng, k, 2), "b": gammas(rng, k, 2)},
+        oracle.geometric,
+        (2,),
+        lambda x, w: (1 / (1 + _mean(x, w)), lambda q: q.point().mean),
+        _grid(range(20_000), [3]),
+        (-1.0, 0.5),
     ),
     Kind(
         "categorical",

@@ -17,7 +17,9 @@ class Family:
     `make(rng)` builds a batch of shape (3,). `standard` names the arguments of `from_standard`,
     each with how to read it back. `log_prob(value, index, instance)` is SciPy's density of one
     member. `log_base(value)` is log h. `summaries` maps accessors to functions of a draw whose
-    mean they are. `mode_axis` says along which value the mode is stationary.
+    mean they are. `on_simplex` says whether a value sums to 1, of a product for each of its
+    factors: then the mode is stationary along the simplex only. `from_standard` is given where the
+    class has none. `total` says that results are sums over the batch: of products.
     """
 
     name: str
@@ -27,7 +29,9 @@ class Family:
     log_base: Callable[[Any], Any]
     summaries: dict[str, Callable[[Any], Any]]
     point: Callable[[Any], Any]
-    on_simplex: bool = False
+    on_simplex: bool | dict[str, bool] = False
+    from_standard: Callable[..., Any] | None = None
+    total: bool = False
 
 
 def spd(rng: np.random.Generator, batch: int, d: int) -> Any:

@@ -20,20 +20,8 @@ from .oracles import gaussian_mixture as gmm
 from .oracles import normal_gamma as ng
 from .oracles import weights as weights_oracle
 from .rows import Family, gammas, normals, spd
-from .tables import discrete, gaussian, weights
-from .tables.emissions import CATEGORICAL, DIAG, POISSON, SPHERICAL, STUDENT, TIED
-
-
-def _normal_wishart_log_prob(value: Any, i: int, q: Any) -> float:
-    prior = {"mean": q.mean, "kappa": q.kappa, "df": q.df, "scatter": q.scatter}
-    prior = {name: np.asarray(v)[i : i + 1] for name, v in prior.items()}
-    return gmm.log_prior(
-        np.ones(1),
-        np.asarray(value.mean)[i : i + 1],
-        np.asarray(value.precision)[i : i + 1],
-        prior | {"conc": np.ones(1)},
-    )
-
+from .tables import discrete, gaussian, products, weights
+from .tables.emissions import CATEGORICAL, DIAG, GEOMETRIC, POISSON, SPHERICAL, STUDENT, TIED
 
 FAMILIES = [
     Family(
@@ -108,22 +96,18 @@ FAMILIES = [
             "df": lambda q: q.df,
             "scatter": lambda q: q.scatter,
         },
-        _normal_wishart_log_prob,
+        products.normal_wishart_log_prob,
         lambda v: -0.5 * v.mean.shape[-1] * jnp.linalg.slogdet(v.precision)[1],
         {
             "mean": lambda v: v.mean,
             "precision": lambda v: v.precision,
             "covariance": lambda v: jnp.linalg.inv(v.precision),
         },
-        lambda moments: vx.MeanPrecision(
-            moments.mean,
-            moments.scale[:, None, None]
-            * jnp.linalg.inv(moments.chol @ jnp.swapaxes(moments.chol, -1, -2)),
-        ),
+        products.normal_wishart_point,
     ),
 ]
 
-FAMILIES += gaussian.FAMILIES + discrete.FAMILIES + weights.FAMILIES
+FAMILIES += gaussian.FAMILIES + discrete.FAMILIES + weights.FAMILIES + products.FAMILIES
 
 # accessor of a posterior standard deviation: whose draws' standard deviation it is
 SPREADS = {
@@ -144,7 +128,7 @@ SPREADS = {
 }
 
 
-SPREADS |= gaussian.SPREADS | discrete.SPREADS | weights.SPREADS
+SPREADS |= gaussian.SPREADS | discrete.SPREADS | weights.SPREADS | products.SPREADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +271,7 @@ CASES = [
         "GaussianMixture(k_max)", lambda rng, x: vx.GaussianMixture.from_data(x, 2, k_max=3)
     ),
     *(_emission_case(e, gaussian=True) for e in (TIED, DIAG, SPHERICAL)),
-    *(_emission_case(e) for e in (POISSON, CATEGORICAL, STUDENT)),
+    *(_emission_case(e) for e in (POISSON, GEOMETRIC, CATEGORICAL, STUDENT)),
     _univariate_case("NormalGammaExact", vx.NormalGammaExact, _exact_q, exact=True),
     _univariate_case("FactorisedGaussian", vx.FactorisedGaussian, _factorised_q, exact=False),
 ]

@@ -169,7 +169,7 @@ def test_switched_off_components_stay_off(rows, key):
 
 
 def test_coupled_blocks(key):
-    """q(mu) q(tau), and a learned concentration: q is any Natural."""
+    """q(mu) q(tau), and a learned concentration: q is any ExponentialFamily."""
     x = np.random.default_rng(0).normal(2.0, 3.0, 40)
     model = vx.FactorisedGaussian.with_prior(mean=0.0, kappa=0.1, shape=1.0, rate=1.0)
     plain = vx.fit(model, x, stop=TIGHT).check()
@@ -233,7 +233,7 @@ def test_vmap_equals_a_loop(rows, model, key):
         np.testing.assert_allclose(one.elbo, fits.elbos[i], rtol=1e-10)
 
 
-def test_what_cannot_be_accelerated_is_refused(rows, model, key):
+def test_what_cannot_be_accelerated_is_refused(rows, model, key, unchecked):
     with pytest.raises(TypeError, match=r"method: expected CAVI\(\) or EM\(\) to accelerate"):
         vx.fit(model, rows, key=key, method=vx.Accelerated(vx.Moves()))
 

@@ -39,7 +39,7 @@ def test_beta_one_is_cavi(rows, model):
 
 def test_responsibilities_are_tempered(rows, model):
     """One step, beside NumPy's softmax of the tempered log joint."""
-    batch, labels = model.read(rows), np.arange(150) % 4
+    batch, labels = model.as_batch(rows), np.arange(150) % 4
     q = jax.tree.map(lambda a: a[0], vx.trajectory(model, rows, init=labels, num_iters=1).q)
     resp = softmax(0.4 * np.asarray(model.log_joint(q.moments(), batch)), axis=1)
     expected = model.update(q, model.assign(q, batch, jnp.asarray(resp)))

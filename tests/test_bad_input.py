@@ -315,13 +315,13 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
-def test_options(name):
+def test_options(name, unchecked):
     options, error, match = BAD_CALLS[name]
     with pytest.raises(error, match=match):
         vx.fit(model(), GOOD, key=KEY, **options)
 
 
-def test_other_arguments():
+def test_other_arguments(unchecked):
     with pytest.raises(TypeError, match="model: expected a model such as GaussianMixture"):
         vx.fit(vx.GaussianMixture, GOOD, key=KEY)
     for q in (None, np.zeros(20, int)):

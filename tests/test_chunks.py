@@ -319,7 +319,7 @@ def test_a_table_is_read_as_its_model_reads_it(rows):
     frame = DataFrame(rows, columns=["width", "height"])
     batch = next(vx.Chunks.of(frame, chunk=84).batches())
     model = vx.MixedMixture.from_data(frame, 2, {"width": "gaussian", "height": "gaussian"})
-    got, expected = reader(model, batch)(batch), model.read(batch)
+    got, expected = reader(model, batch)(batch), model.as_batch(batch)
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     leaves_close(got, expected, rtol=0.0)
     own = reader(vx.GaussianMixture.from_data(rows, 2), batch)(batch)

@@ -272,7 +272,7 @@ def test_noise_is_uniform_between_two_corners():
     low, high = np.array([-1.0, 1.0]), np.array([1.0, 6.0])
     model = vx.GaussianMixture.with_prior(2, **prior, noise_box=(low, high))
     x = np.array([[0.0, 2.0], [-1.0, 6.0], [0.0, 0.0], [np.nan, 2.0], [5.0, np.nan]])
-    log_lik, _ = model.components.moments().local(vx.Batch.of(x, missing=True))
+    log_lik, _ = model.components.moments().likelihood(vx.Batch.of(x, missing=True))
     exact = [-np.log(10.0), -np.log(10.0), -np.inf, -np.log(5.0), -np.inf]
     np.testing.assert_allclose(log_lik[:, -1], exact, rtol=1e-6)
     rows, label = model.sample(jax.random.key(0), model.prior, 3000)

@@ -17,8 +17,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import vijax as vx
-from vijax.data import host as _host
+from vijax.data import host
 from vijax.infer import fit as driver
+from vijax.infer.arguments import Job, prepare
+from vijax.infer.initialise import Start
 
 from . import sharded_rows as given
 from .haste import xla_flags
@@ -80,11 +82,11 @@ def on_rows():
 def test_no_row_travels_while_a_fit_runs(on_rows):
     """The compiled program sums statistics over devices, and gathers nothing."""
     x = jax.device_put(given.rows(), on_rows)
-    batch, model, stop, method, _ = driver._prepare(given.full(x), x, METHOD, vx.Stop())
-    start = model.init(KEY, vx.Batch.of(given.rows()))
+    model, batch, method, stop, _ = prepare(given.full(x), x, METHOD, vx.Stop())
+    start = Start("q", model.init(KEY, vx.Batch.of(given.rows())))
+    job = Job(model, batch, None, start, method, stop)
     # neither moves, nor halving, nor a reporter
-    settings = (method, stop, None, None, None)
-    lowered = driver._fit.lower(model, batch, None, start, *settings, kind="q", num_restarts=1)
+    lowered = driver._fit.lower(job, None, None, None, num_restarts=1)
     text = lowered.compile().as_text()
     assert "all-reduce(" in text
     assert not re.findall(r"(?:all-gather|all-to-all|collective-permute)\(.*", text)
@@ -157,7 +159,7 @@ def test_values_that_cannot_be_fetched_are_checked_where_they_are(on_rows, monke
     def only_numbers(value):
         return not isinstance(value, jax.Array) or value.is_fully_replicated
 
-    monkeypatch.setattr(_host, "_addressable", only_numbers)
+    monkeypatch.setattr(host, "_addressable", only_numbers)
     x, n = jax.device_put(given.rows(), on_rows), 128
 
     def put(value):

@@ -99,7 +99,7 @@ def test_predictive_sums_to_one(kind, rng):
         q = vx.fit(model, x, init=rng.dirichlet(np.ones(2), 30)).q
         support = kind.support.astype(float)
         batch = vx.Batch.of(support)
-        if kind.name == "poisson":
+        if kind.name in ("poisson", "geometric"):
             # one column at a time: the other is missing
             batch = vx.Batch.of(support, mask=np.broadcast_to([True, False], support.shape))
         total = np.exp(call(model, "log_predictive", q, batch)).sum()
@@ -258,6 +258,8 @@ def test_float32_keeps_log_densities_of_large_counts(rng, size):
     q = PoissonMixture.with_prior(3, shape=20 * rate, rate=20.0, conc=1.0).components
     x = rng.poisson(rate[rng.integers(3, size=20)])
     _compare(q, x)
+    q = vx.GeometricMixture.with_prior(3, a=20.0, b=20 * rate, conc=1.0).components
+    _compare(q, rng.geometric(1 / rate[rng.integers(3, size=20)]) - 1)
     shape = {"category_conc": rate * 20}
     q = MultinomialMixture.with_prior(3, **shape, conc=1.0).components
     _compare(q, x)
@@ -287,6 +289,8 @@ def test_log_likelihoods_are_scipys(kind, rng):
         expected = stats.expon.logpdf(x[:, None], scale=1 / value).sum(-1)
     elif kind.name == "bernoulli":
         expected = stats.bernoulli.logpmf(x[:, None].astype(int), value[..., 0]).sum(-1)
+    elif kind.name == "geometric":
+        expected = stats.geom.logpmf(x[:, None].astype(int) + 1, value[..., 0]).sum(-1)
     elif kind.name == "categorical":
         index = np.arange(2)[None, None], x[:, None].astype(int)
         expected = np.log(value[np.arange(3)[None, :, None], *index]).sum(-1)

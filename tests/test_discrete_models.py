@@ -74,6 +74,8 @@ def test_default_priors(rng):
     each = PoissonMixture.from_data(vx.Batch.of(x, mask=x < 4), 2, rate=None).components.each
     np.testing.assert_allclose(each.rate, 1 / 2)
     np.testing.assert_allclose(PoissonMixture.from_data(0 * x, 2).components.each.rate, 1.0)
+    each = vx.GeometricMixture.from_data(x, 2).components.each
+    np.testing.assert_allclose(each.conc, [[[1.0, 3.0]] * 2] * 2)
     model = CategoricalMixture.from_data(x, 3, k_max=4)
     assert model.components.sizes == (5, 1)
     assert model.components.num_parameters() == (4, 0)
@@ -121,6 +123,16 @@ def test_whole_fits_can_be_traced(kind, rng, key):
 
     together = jax.vmap(bound)(jnp.asarray(x))
     np.testing.assert_allclose(together, [bound(rows) for rows in x], rtol=1e-6)
+
+
+def test_many_tables_of_one_column_are_the_fits_of_that_column(kind, rng, key):
+    x = [rows_of(kind, rng, 30)[0] for _ in range(2)]
+    tables = [{"a": rows} for rows in x]
+    models = [vx.MixedMixture.from_data(table, 2, {"a": kind.name}) for table in tables]
+    many = vx.fit_many(models, tables, key=key)
+    for i, rows in enumerate(x):
+        alone = vx.fit(kind.model.from_data(rows, 2), rows, key=jax.random.fold_in(key, i))
+        np.testing.assert_allclose(many.elbo[i], alone.elbo, rtol=1e-9)
 
 
 def test_gradients_are_finite(kind, rng):

@@ -8,7 +8,7 @@ from sklearn.datasets import load_iris, load_wine
 
 import vijax as vx
 from vijax import Status
-from vijax.infer.fit import _check_key
+from vijax.infer.arguments import check_key
 
 from .data import clusters
 from .table import leaves_close
@@ -168,7 +168,7 @@ def test_a_key_is_needed_exactly_when_something_is_drawn(rows, model):
 def test_a_key_is_one_typed_key(key, error, match):
     """Asked of the check itself: these tests run under a type checker that is faster."""
     with pytest.raises(error, match=match):
-        _check_key(key, True)
+        check_key(key, True, vx.CAVI())
 
 
 def test_restarts_of_one_start_are_refused(rows, model):
@@ -221,10 +221,10 @@ def test_an_objective_that_falls_is_caught(rows, model):
             new = super().step(model, state, batch, key)
             worse = jax.tree.map(lambda a: a, model.prior)
             late = new.improvement < 1.0
-            proposal = jax.tree.map(
+            next_q = jax.tree.map(
                 lambda a, b: jnp.where(late, a, b), worse, new.next_q.about(worse)
             )
-            return vx.State(new.q, proposal, new.elbo, new.improvement, new.failure)
+            return vx.State(new.q, next_q, new.elbo, new.improvement, new.failure)
 
     broken = Broken()
     batch = vx.Batch.of(rows)

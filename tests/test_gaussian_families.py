@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vijax import Batch, NormalGamma, NormalWishart
+from vijax import Batch, Dirichlet, NormalGamma, NormalWishart
 from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
 from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
+from vijax.models.mixture_params import MixtureParams
 
 from .oracles import gaussian_mixture as gmm
 from .oracles import gaussian_structures as oracle
@@ -51,8 +52,8 @@ every_structure = pytest.mark.parametrize("structure", STRUCTURES)
 
 def posterior(prior, rows, mass):
     at = prior.moments()
-    _, latent = at.local(rows)
-    return prior.observe(rows, mass, at, latent) + prior
+    _, row_posterior = at.likelihood(rows)
+    return prior.observe(rows, mass, at, row_posterior) + prior
 
 
 def evidence(prior, rows, mass):
@@ -136,8 +137,8 @@ def test_structures_agree_in_one_dimension(rng):
 
     spread(lambda q, p, m: q.log_ratio(p))
     spread(lambda q, p, m: q.kl(p))
-    spread(lambda q, p, m: m.local(x)[0])
-    spread(lambda q, p, m: q.point().local(x)[0])
+    spread(lambda q, p, m: m.likelihood(x)[0])
+    spread(lambda q, p, m: q.point().likelihood(x)[0])
     spread(lambda q, p, m: q.log_predictive(x))
     for name in ("mean", "mean_sd", "covariance", "covariance_sd", "precision", "precision_sd"):
         spread(lambda q, p, m, name=name: getattr(q, name))
@@ -184,7 +185,7 @@ def test_what_stands_in_a_missing_entry_is_never_looked_at(rng, structure):
     other = dataclasses.replace(rows, x=jnp.where(rows.mask, rows.x, -77.0))
     mass, q = mass_of(rng, rows), prior.moments()
     for fn in (
-        lambda r: q.local(r)[0],
+        lambda r: q.likelihood(r)[0],
         prior.log_predictive,
         lambda r: jax.tree.leaves(prior.observe(r, mass, q, None)),
     ):
@@ -198,7 +199,7 @@ def test_a_mask_without_gaps_changes_nothing(rng, structure):
     whole = Batch.of(np.asarray(rows.x), np.asarray(rows.weight), mask=np.ones((N, D), bool))
     mass = mass_of(rng, rows)
     for q in (prior.moments(), prior.point()):
-        np.testing.assert_allclose(q.local(whole)[0], q.local(rows)[0], rtol=1e-10)
+        np.testing.assert_allclose(q.likelihood(whole)[0], q.likelihood(rows)[0], rtol=1e-10)
     np.testing.assert_allclose(prior.log_predictive(whole), prior.log_predictive(rows), rtol=1e-10)
     pairs = zip(*(jax.tree.leaves(posterior(prior, r, mass)) for r in (rows, whole)), strict=True)
     for a, b in pairs:
@@ -408,11 +409,11 @@ def test_nothing_observed_under_a_flat_prior_stays_finite(rng, structure):
     for q in (prior, post):
         for moments in (q.moments(), q.point()):
             assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(moments))
-            assert jnp.isfinite(moments.local(rows)[0]).all()
+            assert jnp.isfinite(moments.likelihood(rows)[0]).all()
         assert jnp.isfinite(q.mean).all()
 
     def objective(q):
-        return jnp.sum(q.point().local(rows)[0])
+        return jnp.sum(q.point().likelihood(rows)[0])
 
     gradient = jax.grad(objective)(post)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
@@ -478,7 +479,7 @@ def test_float32_far_from_the_origin(rng, structure):
         q = prior.seed(rows, jnp.arange(K), jnp.full(K, N / K, dtype)) + prior
         for _ in range(2):
             q = prior.observe(rows, jnp.asarray(resp, dtype), q.point(), None) + prior
-        return q.point(), q.point().local(rows)[0]
+        return q.point(), q.point().likelihood(rows)[0]
 
     point, log_lik = fit(np.float32)
     exact = np.asarray(x, np.float64)
@@ -503,3 +504,29 @@ def test_full_covariance_posterior_has_not_moved(rng):
     expected = gmm.update(np.asarray(rows.x), np.asarray(mass), given | {"conc": np.ones(K)})
     for name in given:
         np.testing.assert_allclose(getattr(post, name), expected[name], rtol=1e-10)
+
+
+# -- in products -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_a_product_takes_statistics_about_any_origin(rng, structure, offset):
+    """<E[T], stats> is the sum over the factors, and against the log-densities of the rows."""
+    rows, prior = rows_of(rng), make(structure, rng)
+    rows = dataclasses.replace(rows, x=rows.x + offset)
+    mass = mass_of(rng, rows)
+    weights = Dirichlet.from_standard(rng.gamma(2.0, size=K))
+    count = jnp.sum(mass, 0)
+    q = MixtureParams(weights + weights.observe(count), posterior(prior, rows, mass))
+    moments = q.components.moments()
+    log_lik, _ = moments.likelihood(rows)
+    exact = jnp.sum(mass * (log_lik + q.weights.moments().log_p))
+    exact = exact + 0.5 * jnp.sum(mass) * D * jnp.log(2 * jnp.pi)
+    near = prior.observe(rows, mass, moments, None)
+    assert np.abs(near.origin - prior.origin).max() > 1
+    for components in (near, near.about(prior), near.about(q.components)):
+        stats = MixtureParams(weights.observe(count), components)
+        parts = q.weights.dot(stats.weights) + q.components.dot(stats.components)
+        np.testing.assert_allclose(q.dot(stats), parts, rtol=1e-12)
+        np.testing.assert_allclose(q.dot(stats), exact, rtol=1e-9)

@@ -8,8 +8,8 @@ import pytest
 import vijax as vx
 from vijax import Status
 from vijax.infer.many import _models
-from vijax.infer.run.device_shards import places
-from vijax.infer.run.padding import stacks
+from vijax.infer.run.devices import deal
+from vijax.infer.run.padding import stack_by_size
 from vijax.infer.run.restarts import choose_layout
 
 from .data import clusters
@@ -118,10 +118,10 @@ def test_a_model_for_each(rows):
 
 def test_as_many_models_as_components_are_told_apart(rows, model):
     """Three data sets and three components: the leading axis alone does not say."""
-    found, m = stacks(rows[:3])
+    stacks, m = stack_by_size(rows[:3])
     pile = jax.tree.map(lambda a: jnp.stack([a] * 3), model)
-    assert _models(model, found, m, np.float64)[1]
-    assert not _models(pile, found, m, np.float64)[1]
+    assert _models(model, stacks, m, np.float64)[1]
+    assert not _models(pile, stacks, m, np.float64)[1]
 
 
 def test_other_numbers_of_data_sets_compile_nothing(rows, model):
@@ -178,20 +178,24 @@ def test_starts_for_each(rows, model):
 
 
 def test_lanes_are_as_many_as_memory_allows():
-    assert choose_layout(1000, 200 * 30) == 16
-    assert choose_layout(1000, 2**20 // 8) == 8
-    assert choose_layout(1000, 2**20) == choose_layout(3, 100) == "map"
-    assert choose_layout(1000, 2**22, slots=True) == 1
+    assert choose_layout(1000, 200 * 30, "cpu") == 16
+    assert choose_layout(1000, 2**20 // 8, "cpu") == 8
+    assert choose_layout(1000, 2**20, "cpu") == choose_layout(3, 100, "cpu") == "map"
+    assert choose_layout(1000, 2**22, "cpu", slots=True) == 1
+    # an accelerator takes as many as fit, and steps them together
+    assert choose_layout(3, 100, "gpu") == choose_layout(1000, 200 * 30, "tpu") == "vmap"
+    assert choose_layout(1000, 2**22, "gpu") == 64
+    assert choose_layout(1000, 2**27, "gpu") == "map"
 
 
-def test_places_deal_data_sets_out_in_turn():
-    place, live, where = places(11, 2)
-    assert len(place) == 16
+def test_data_sets_are_dealt_out_in_turn():
+    members, live, slots = deal(11, 2)
+    assert len(members) == 16
     np.testing.assert_array_equal(live, [6, 5])
-    np.testing.assert_array_equal(place.reshape(2, 8)[0, :6], [0, 2, 4, 6, 8, 10])
-    np.testing.assert_array_equal(place.reshape(2, 8)[1, :5], [1, 3, 5, 7, 9])
-    np.testing.assert_array_equal(place[where], np.arange(11))
-    assert len(places(900, 1)[0]) == len(places(1000, 1)[0]) == 1024
+    np.testing.assert_array_equal(members.reshape(2, 8)[0, :6], [0, 2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(members.reshape(2, 8)[1, :5], [1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(members[slots], np.arange(11))
+    assert len(deal(900, 1).members) == len(deal(1000, 1).members) == 1024
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def test_places_deal_data_sets_out_in_turn():
         ({"models": 3}, TypeError, "model: expected a model"),
     ],
 )
-def test_arguments_are_named(rows, model, change, error, message):
+def test_arguments_are_named(rows, model, change, error, message, unchecked):
     given = {"models": model, "data": rows, **change}
     with pytest.raises(error, match=message):
         many(given.pop("models"), given.pop("data"), **given)

@@ -140,7 +140,7 @@ def test_one_block_is_cavi(rng):
     own = vx.trajectory(model, batch, init=start, num_iters=8, method=vx.Memoized(num_blocks=1))
     cavi = vx.trajectory(model, batch, init=start, num_iters=8)
     np.testing.assert_allclose(own.elbo, cavi.elbo, rtol=1e-12)
-    np.testing.assert_allclose(own.gain, cavi.gain, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(own.improvement, cavi.improvement, rtol=1e-6, atol=1e-9)
     leaves_close(own.next_q, cavi.next_q, rtol=1e-9, atol=1e-10)
 
 
@@ -148,7 +148,7 @@ def test_gain_bounds_what_a_pass_gained(rng):
     """Near the end; it is what the stopping rule lives on."""
     model, batch, start = problem(rng, "counts, infinite sticks")
     states = vx.trajectory(model, batch, init=start, num_iters=40, method=METHOD)
-    gained, reported = np.diff(states.elbo)[15:], np.asarray(states.gain)[16:]
+    gained, reported = np.diff(states.elbo)[15:], np.asarray(states.improvement)[16:]
     assert (gained <= reported * 1.2 + 1e-9).all()
 
 

@@ -37,7 +37,7 @@ def test_missing_entries_are_integrated_out_exactly(emission, rng):
     model = Mixture(vx.Dirichlet.from_standard([1.0, 2.0]), q)
     x = np.array([[0.3, np.nan], [np.nan, -1.2], [0.5, 0.1]])
     batch = vx.Batch.of(x, missing=True)
-    got = model.components.moments().local(batch)[0]
+    got = model.components.moments().likelihood(batch)[0]
     moments = q.moments()
 
     def density(row, k):
@@ -56,7 +56,7 @@ def test_noise_is_integrated_out_exactly(rng):
     root = rng.normal(size=(1, 2, 2))
     noise = root @ root.mT + 0.1 * np.eye(2)
     x = np.array([[0.4, -0.3]])
-    got = q.moments().local(vx.Batch.of(x, noise=noise))[0]
+    got = q.moments().likelihood(vx.Batch.of(x, noise=noise))[0]
     side, step = np.linspace(-12, 12, 601, retstep=True)
     y = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     weight = stats.multivariate_normal(x[0], noise[0]).pdf(y) * step**2
@@ -69,9 +69,9 @@ def test_noise_and_missing_entries_together(rng):
     q = FULL.prior(rng, 2)
     x = np.array([[0.4, np.nan], [0.1, 0.2]])
     noise = np.array([[0.3, 0.5], [0.2, 0.1]])
-    both = q.moments().local(vx.Batch.of(x, missing=True, noise=noise))[0]
+    both = q.moments().likelihood(vx.Batch.of(x, missing=True, noise=noise))[0]
     large = np.where(np.isnan(x), 1e9, noise)
-    alone = q.moments().local(vx.Batch.of(np.nan_to_num(x), noise=large))[0]
+    alone = q.moments().likelihood(vx.Batch.of(np.nan_to_num(x), noise=large))[0]
     lost = -0.5 * np.log(2 * np.pi * 1e9)
     np.testing.assert_allclose(both[0] + lost, alone[0], atol=1e-6)
     np.testing.assert_allclose(both[1], alone[1], rtol=1e-9)

@@ -115,7 +115,7 @@ def test_vmap_over_data_sets_is_the_loop(rng):
 
 def test_values_of_rows_by_chunks(rng):
     """Row by row results of a chunked pass are those of the whole."""
-    from vijax.infer import passes
+    from vijax.infer.run import passes
 
     x, _ = clusters(rng, n=70)
     batch = vx.Batch.of(x)
@@ -143,7 +143,7 @@ def test_the_split_separates_two_blobs(rng):
     assert half[0] != half[99]
 
 
-def test_bad_moves_are_named(rng):
+def test_bad_moves_are_named(rng, unchecked):
     x, _ = clusters(rng, n=30)
     model = vx.GaussianMixture.from_data(x, 3)
     key = jax.random.key(0)

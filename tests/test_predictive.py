@@ -30,7 +30,7 @@ def fitted(rng):
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_density_integrates_to_one_in_one_dimension(fitted, structure):
     model, q, x = fitted(structure, d=1)
-    # x = center + sinh(t): a grid that reaches far out
+    # x = centre + sinh(t): a grid that reaches far out
     t = np.linspace(-14, 14, 20001)
     at, width = x.mean() + np.sinh(t), np.cosh(t) * (t[1] - t[0])
     total = np.sum(np.exp(model.log_predictive(q, at[:, None])) * width)

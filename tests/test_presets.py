@@ -92,7 +92,7 @@ def covariances(q):
 
     def log_lik(k):
         at = q.components.mean[k] + jnp.asarray(steps)
-        return -2.0 * moments.local(vx.Batch.of(at))[0][:, k]
+        return -2.0 * moments.likelihood(vx.Batch.of(at))[0][:, k]
 
     out = []
     for k in range(len(q.components.mean)):

@@ -222,7 +222,7 @@ def test_progress_is_a_bar_or_lines(model, rows, monkeypatch, caplog):
 def test_lanes_without_a_finite_bound_are_left_out():
     heard = []
     listener = Listener(heard.append, 10)
-    listener.hear([np.nan] * 3, [2, 2, 1, 2])
+    listener.receive([np.nan] * 3, [2, 2, 1, 2])
     assert np.isnan(heard[0].best)
     assert str(heard[0]).startswith("iteration 1: nan")
 

@@ -6,16 +6,17 @@ import types
 import vijax as vx
 
 NAMES = """
-Accelerated Annealed Batch BernoulliMixture BetaBernoulli CAVI CategoricalMixture Chunks Columns
-Conjugate DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial DirichletProcess
-EM Emission Expected ExponentialMixture FactorisedGaussian FitError Gamma GammaExponential
-GammaPoisson GaussianMixture Halving MeanPrecision Memoized Method MixedMixture Mixture
-MixtureDensity Model Moves MultinomialMixture MultivariateNormal Natural Normal NormalGamma
-NormalGammaExact NormalWishart PoissonMixture Product Report Reporter Result RobbinsMonro SVI
-Selection SphericalNormalGamma State Status StickBreaking Stop Streaming StudentT StudentTMixture
-TiedNormalWishart Weights WithNoise align best datasets elbo fit fit_many gauge iterate load
-over_devices presets prune pytree relabel save search select_num_components shard_rows static
-trajectory
+Accelerated Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI CategoricalMixture
+Chunks Columns ConditionalModel Conjugate DiagonalNormalGamma Dirichlet DirichletCategorical
+DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments ExponentialFamily
+ExponentialMixture FactorisedGaussian FitError FullPassMethod Gamma GammaExponential GammaPoisson
+GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized Method
+MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
+NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter Result
+RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking Stop
+Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo fit
+fit_many gauge iterate load over_devices presets prune pytree relabel save search
+select_num_components shard_rows static trajectory
 """
 
 

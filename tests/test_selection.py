@@ -210,8 +210,6 @@ def test_frames_of_mixed_columns_by_maximum_likelihood(rng):
 
 def test_arguments_that_cannot_be_are_named(rng):
     x, key = clusters(rng, n=20)[0], jax.random.key(0)
-    with pytest.raises(TypeError, match="num_components: expected several integers, got 3"):
-        vx.select_num_components(x, 3, key=key)
     with pytest.raises(ValueError, match="conc: maximum likelihood has no prior"):
         vx.select_num_components(x, [1, 2], key=key, method=vx.EM(), conc=1.0)
     with pytest.raises(ValueError, match="weights: made for one number of components"):
@@ -221,6 +219,11 @@ def test_arguments_that_cannot_be_are_named(rng):
     found = vx.select_num_components(x, [1, 2], key=key, num_restarts=1)
     with pytest.raises(ValueError, match="num_components: 5 was not tried"):
         found.result(5)
+
+
+def test_a_single_number_is_refused_by_name(unchecked):
+    with pytest.raises(TypeError, match="num_components: expected several integers, got 3"):
+        vx.select_num_components(np.ones((4, 2)), 3, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("sizes", [[], [2, 2], [0, 1]])

@@ -88,7 +88,7 @@ def test_one_row_at_a_point_is_scipys_density(rng):
     q = vx.StudentTMixture.with_prior(
         1, dof=DOF, conc=1.0, mean=own.mean, kappa=1.0, df=5.0, scatter=own.scatter
     ).prior
-    got = q.components.point().local(vx.Batch.of(x))[0][:, 0]
+    got = q.components.point().likelihood(vx.Batch.of(x))[0][:, 0]
     shape = np.asarray(own.scatter[0]) / 5.0
     expected = stats.multivariate_t.logpdf(x, np.zeros(2), shape, df=DOF)
     np.testing.assert_allclose(got, expected, rtol=1e-9)

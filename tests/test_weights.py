@@ -1,4 +1,4 @@
-"""Stick-breaking weights, a Dirichlet process with unknown concentration, and reordered ones."""
+"""Stick-breaking weights, a Dirichlet process with unknown concentration, and permuted ones."""
 
 import functools
 import itertools
@@ -17,6 +17,7 @@ from vijax.families.weights.stick_breaking import StickBreaking
 
 from . import data
 from .oracles import weights as oracle
+from .table import leaves_close
 
 SHAPE, RATE = 2.0, 1.5
 PRIORS = {
@@ -268,7 +269,7 @@ def test_order_is_resolved_at_many_rows_and_ties_stay():
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_process_penalty_is_the_kl_divergence_at_any_q(name, key):
+def test_process_kl_is_the_divergence_at_any_q(name, key):
     prior = PRIORS[name](4)
     q = settled(prior, [6.0, 3.0, 2.0, 0.0], sweeps=1)
     q = type(q)(q.sticks + q.sticks * 0.7, q.concentration * 1.3, q.ordered)
@@ -284,7 +285,7 @@ def test_process_penalty_is_the_kl_divergence_at_any_q(name, key):
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_process_update_is_the_best_of_each_factor(name):
-    """The bound of known labels, E[log p(z | v)] - penalty, has no slope in either factor."""
+    """The bound of known labels, E[log p(z | v)] - KL, has no slope in either factor."""
     prior, counts = PRIORS[name](4), jnp.array([6.0, 3.0, 2.0, 1.0])
     start = settled(prior, counts[::-1], sweeps=1)
     q = prior.update(start, prior.observe(counts))
@@ -319,11 +320,11 @@ def test_certain_concentration_is_the_plain_process():
     np.testing.assert_allclose(sure.kl_from(q), plain.kl_from(p), rtol=1e-5)
 
 
-# -- reordered ------------------------------------------------------------------------------------
+# -- permuted -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", list(PRIORS))
-def test_reordered_reads_the_same_weights_elsewhere(name, key):
+def test_permuted_reads_the_same_weights_elsewhere(name, key):
     q = posterior(PRIORS[name](4), [6.0, 3.0, 2.0, 1.0])
     order = np.array([2, 0])
     r = q.take([3, 2, 0]).take([1, 2])
@@ -428,6 +429,64 @@ def test_unordered_leaves_components_where_they_are(key):
     np.testing.assert_array_equal(np.argsort(-found[True][0]), [0, 1, 2])
     np.testing.assert_array_equal(np.argsort(-found[False][0]), [1, 0, 2])
     assert found[True][1] > found[False][1]
+
+
+@jax.jit
+def _steps(model, q, stats, rate):
+    return model.update(q, stats), model.update(q, stats, rate), model.combine(q, stats, rate)
+
+
+def _statistics(name):
+    """Of three clusters, smallest first, in six components; a q about other means."""
+    x, labels = three_clusters()
+    model = vx.GaussianMixture.from_data(x, 6, weights=PRIORS[name](6))
+    batch = vx.Batch.of(x)
+    soft = jnp.asarray(0.7 * np.eye(6)[np.array([0, 2, 1])[labels]] + 0.05)
+
+    @jax.jit
+    def both(model, batch):
+        q = model.combine(model.prior, model.assign(model.prior, batch, soft[:, ::-1]))
+        return q, model.assign(q, batch, soft)
+
+    return model, *both(model, batch)
+
+
+def total_bound(model, q, stats):
+    """E_q[log p(x, z, theta) / q(theta)] of rows with these statistics, up to a constant."""
+    return model.expected_log_lik(q, stats) - model.kl(q)
+
+
+@pytest.mark.parametrize("name", list(PRIORS))
+def test_a_rate_leads_from_q_to_the_update(name):
+    """One is the update, zero is q, and between the two the bound of the statistics rises."""
+    model, q, stats = _statistics(name)
+    whole, one, combined = _steps(model, q, stats, jnp.asarray(1.0))
+    leaves_close(combined, model.combine(q, stats), rtol=1e-12)
+    leaves_close(one, combined, rtol=0.0)
+    leaves_close(model.update(q, stats, 1.0), whole, rtol=1e-12)
+    # the smallest cluster comes first, and only the whole update sorts
+    assert np.argmax(model.weights.counts(combined.weights)) == 2
+    assert np.argmax(model.weights.counts(whole.weights)) == 0
+    for none in _steps(model, q, stats, jnp.asarray(0.0))[1:]:
+        leaves_close(none.about(q), q, rtol=1e-9, atol=1e-9)
+    # of coupled blocks only a whole sweep, and a small step, must raise it
+    rates = [0.0, 0.02, 0.05, 0.1] + ([] if name in PROCESSES else [0.3, 0.7, 1.0])
+    steps = [_steps(model, q, stats, jnp.asarray(rate))[1] for rate in rates]
+    assert (np.diff([total_bound(model, step, stats) for step in steps]) > 0).all()
+
+
+def test_a_learned_concentration_by_minibatches(key):
+    """Ten rows of a thousand at a time for 60 passes: within 0.1 nats of CAVI, q(alpha) too."""
+    x, labels = data.clusters(np.random.default_rng(0), n=1000, k=3, separation=5.0)
+    weights = PRIORS["process"](5, ordered=False)
+    model = vx.GaussianMixture.from_data(x, 5, weights=weights)
+    exact = vx.fit(model, x, init=labels, stop=vx.Stop(tol=1e-9)).check()
+    method = vx.SVI(batch_size=10, rate=vx.RobbinsMonro(delay=10.0, forgetting=0.9))
+    stop = vx.Stop(tol=0.0, max_iter=60)
+    found = vx.fit(model, x, key=key, init=labels, method=method, stop=stop)
+    assert 0.0 <= exact.elbo - found.elbo < 0.1
+    own, other = (fit.q.weights.concentration.mean for fit in (exact, found))
+    np.testing.assert_allclose(other, own, rtol=0.01)
 
 
 def test_room_for_more_components_changes_nothing(key):

@@ -23,6 +23,7 @@ from .families.gaussian.normal_wishart import NormalWishart as NormalWishart
 from .families.gaussian.spherical_normal_gamma import SphericalNormalGamma as SphericalNormalGamma
 from .families.gaussian.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
 from .families.independent.beta_bernoulli import BetaBernoulli as BetaBernoulli
+from .families.independent.beta_geometric import BetaGeometric as BetaGeometric
 from .families.independent.dirichlet_categorical import DirichletCategorical as DirichletCategorical
 from .families.independent.dirichlet_multinomial import DirichletMultinomial as DirichletMultinomial
 from .families.independent.gamma_exponential import GammaExponential as GammaExponential
@@ -77,11 +78,12 @@ from .models.mixture import Mixture as Mixture
 from .models.mixtures.columns import BernoulliMixture as BernoulliMixture
 from .models.mixtures.columns import CategoricalMixture as CategoricalMixture
 from .models.mixtures.columns import ExponentialMixture as ExponentialMixture
+from .models.mixtures.columns import GeometricMixture as GeometricMixture
+from .models.mixtures.columns import MixedMixture as MixedMixture
 from .models.mixtures.columns import MultinomialMixture as MultinomialMixture
 from .models.mixtures.columns import PoissonMixture as PoissonMixture
 from .models.mixtures.gaussian import GaussianMixture as GaussianMixture
 from .models.mixtures.gaussian import StudentTMixture as StudentTMixture
-from .models.mixtures.table import MixedMixture as MixedMixture
 from .models.priors import presets as presets
 from .models.univariate import FactorisedGaussian as FactorisedGaussian
 from .models.univariate import NormalGammaExact as NormalGammaExact

@@ -12,16 +12,16 @@ _T = TypeVar("_T")
 
 replace = dataclasses.replace
 
-REGISTRY: dict[str, type] = {}  # every decorated class, by its full name: what a file may name
+REGISTRY: dict[str, type] = {}  # every decorated class by its full name, for reading files
 
 
 def static(**options: Any) -> Any:
-    """Declare a field that is part of the program: hashable; a new value compiles anew."""
+    """Declare a hashable field that is part of the program: a new value compiles a new one."""
     return dataclasses.field(metadata={"static": True}, **options)
 
 
 def gauge(**options: Any) -> Any:
-    """Declare a leaf that fixes how the others are written; vector operations leave it alone."""
+    """Declare a field, such as an origin, that other fields refer to; the algebra never adds it."""
     return dataclasses.field(metadata={"gauge": True}, **options)
 
 
@@ -29,14 +29,13 @@ def gauge(**options: Any) -> Any:
     frozen_default=True, eq_default=False, field_specifiers=(static, gauge, dataclasses.field)
 )
 def pytree(cls: type[_T]) -> type[_T]:
-    """Make a class a frozen dataclass whose non-static fields JAX sees as children.
+    """Make a class a frozen dataclass whose non-static fields are children of a pytree.
 
-    JAX rebuilds the object with tracers and batched leaves, without calling `__init__`; nothing
-    is validated there or in `__post_init__`: factories such as `from_standard` do that.
+    JAX rebuilds the object with tracers and batched leaves, without calling `__init__`. Nothing is
+    therefore validated there or in `__post_init__`; factories such as `from_standard` do that.
 
-    Not `jax.tree_util.register_dataclass`: since jaxlib 0.10 it takes two classes with
-    equal static values for the same structure, so that `jit` now and then runs the program of
-    another class.
+    `jax.tree_util.register_dataclass` is not used: since jaxlib 0.10 it treats two classes with
+    equal static values as one structure, so that `jit` sometimes runs the program of another class.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -47,10 +46,10 @@ def pytree(cls: type[_T]) -> type[_T]:
     children, values = _getter(names), _getter(fixed)
 
     def flatten(obj: Any) -> tuple[Any, Any]:
-        return children(obj), values(obj)
+        return children(obj), values(obj) if fixed else ()
 
     def flatten_with_keys(obj: Any) -> tuple[Any, Any]:
-        return tuple(zip(keys, children(obj), strict=True)), values(obj)
+        return tuple(zip(keys, children(obj), strict=True)), values(obj) if fixed else ()
 
     def unflatten(values: Any, children: Any) -> Any:
         obj = object.__new__(cls)
@@ -64,18 +63,21 @@ def pytree(cls: type[_T]) -> type[_T]:
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """A function of an object that gives its fields of these names."""
+    """A function from an object to the tuple of its fields `names`.
+
+    JAX flattens trees so often that one Python call per field would be most of all calls.
+    """
     if len(names) > 1:
-        return operator.attrgetter(*names)  # one call, where a loop would be one for each field
+        return operator.attrgetter(*names)
     if not names:
         return lambda obj: ()
     return lambda obj: (getattr(obj, names[0]),)
 
 
 def full_name(cls: type) -> str:
-    """`vijax.Result`, wherever in vijax it is; module and qualified name of other classes.
+    """`vijax.Result` for a class of vijax, module and qualified name for any other class.
 
-    A saved file names classes so, and must be readable when they have moved.
+    Saved files name classes in this way, so that a class of vijax may move between modules.
     """
     package = cls.__module__.partition(".")[0]
     module = package if package == __name__.partition(".")[0] else cls.__module__
@@ -83,7 +85,7 @@ def full_name(cls: type) -> str:
 
 
 def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
-    """Rebuild a dataclass from `leaf(field, value)`, static fields untouched."""
+    """The dataclass with `leaf(field, value)` in place of every field that is not static."""
     new = {}
     for field in dataclasses.fields(obj):  # type: ignore[arg-type]
         value = getattr(obj, field.name)
@@ -92,7 +94,7 @@ def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
 
 
 def arrays_by_path(tree: Any) -> dict[str, Any]:
-    """Every array of a pytree on the host, under its dotted path such as `q.weights.conc`."""
+    """Every array of a pytree, in NumPy, under its dotted path such as `q.weights.conc`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)

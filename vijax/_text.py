@@ -1,17 +1,17 @@
-"""How summaries are laid out."""
+"""Layout of the text of summaries."""
 
 from typing import Any
 
 
 def estimates(**rows: tuple[Any, Any]) -> str:
-    """A line for each parameter: its name, its mean and its standard deviation."""
+    """One line for each parameter: its name, its mean and its standard deviation."""
     width = max(len(name) for name in rows)
     lines = [f"{name:{width}}  {float(m):.4g} ± {float(sd):.4g}" for name, (m, sd) in rows.items()]
     return "\n".join(lines)
 
 
 def columns(head: list[str], rows: dict[str, list[str]], per_block: int = 6) -> list[str]:
-    """Lay out labelled rows under column heads, a few columns at a time."""
+    """Lines of a table with labelled rows, in blocks of at most `per_block` columns."""
     label_width = max(len(label) for label in ["component", *rows])
     width = max([len(h) for h in head] + [len(c) for row in rows.values() for c in row], default=1)
     lines = []

@@ -1,8 +1,22 @@
-"""Exponential-family algebra: a vector space of natural coordinates.
+"""Exponential families as vector spaces of natural coordinates.
 
-A member of a family is written in its natural coordinates eta, up to the constant that makes the
-conjugate update plain addition: p(theta) = h(theta) exp(<eta, T(theta)> - A(eta)). Sufficient
-statistics then have the type of the prior, and posterior = statistics + prior.
+A member is p(theta) = h(theta) exp(<eta, T(theta)> - A(eta)), stored as its natural coordinates
+eta. The base measure h is chosen so that sufficient statistics have the type of the prior and the
+conjugate update is plain addition: posterior = statistics + prior.
+
+The gauge. A family with a location mu is written about a point c, its `origin`: mu - c takes the
+place of mu in T. The origin is no parameter: `about` moves it and leaves the density as it is, and
+an operation on two members first moves the second to the origin of the first.
+
+It exists for digits. About c = 0, a scatter is the difference of two numbers of size n |mu|^2; in
+float32 it has no correct digit where |mu| is some thousand standard deviations. Next to the mean
+nothing large is subtracted.
+
+A prior is written about its mean. Statistics are written where the moments of the E-step say, and
+the posterior with them. With full or tied covariance that is `GaussianMoments.centre`: the old
+origin while the mean is next to it, otherwise the mean. A mean that moves at rounding level would
+perturb the statistics in every iteration, and a float32 fit would never converge. With diagonal or
+spherical covariance it is always the mean (`DiagonalMoments.sums`).
 """
 
 from __future__ import annotations
@@ -22,22 +36,24 @@ from jaxtyping import Array, Float, Key
 from ._pytree import map_fields
 from .numerics.kl_terms import KLTerms
 
-Q = Any  # a q: a pytree of any type, of conjugate models an ExponentialFamily
+Q = Any  # the type of a q: any pytree; in conjugate models an ExponentialFamily
 
 _N = TypeVar("_N", bound="ExponentialFamily")
+_C = TypeVar("_C", bound="Compound")
+_L = TypeVar("_L", bound="Lifted")
 _P = TypeVar("_P", bound="Product")
 
 
 class ExponentialFamily(abc.ABC):
     """A batch of members of one exponential family: immutable, a vector space, a pytree.
 
-    A new family writes the abstract methods below; the algebra is inherited. Every coordinate
-    has the batch axes `*b` in front, and every scalar result has shape `*b`.
+    A new family writes the abstract methods below and inherits the algebra. Every coordinate has
+    the batch axes `*b` first, and every scalar result has shape `*b`.
     """
 
     @abc.abstractmethod
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """A(eta) in nats, for the statistics about this gauge."""
+        """A(eta) in nats, for T written about the present origin."""
 
     @abc.abstractmethod
     def expectation(self: _N) -> _N:
@@ -45,15 +61,15 @@ class ExponentialFamily(abc.ABC):
 
     @abc.abstractmethod
     def moments(self) -> Any:
-        """What a likelihood needs to know of theta, in expectation."""
+        """The expectations under q that a likelihood needs."""
 
     @abc.abstractmethod
     def point(self) -> Any:
-        """The same container as `moments`, at the maximiser of <eta, T(theta)>.
+        """The same container as `moments`, for theta fixed at the maximiser of <eta, T(theta)>.
 
-        That is the mode with respect to the base measure h: it exists for every proper member,
-        does not depend on how theta is parametrised, and has the mean of theta for its value.
-        EM is CAVI with `point` in place of `moments`.
+        That is the mode of the density with respect to h. It exists for every proper member, does
+        not depend on how theta is parametrised, and its value is the mean of theta. EM is CAVI
+        with `point` in place of `moments`.
         """
 
     @abc.abstractmethod
@@ -62,22 +78,25 @@ class ExponentialFamily(abc.ABC):
 
     @abc.abstractmethod
     def log_kernel(self, moments: Any) -> Float[Array, "*b"]:
-        """<eta, E[T]> - A(eta) in nats: log density with respect to h, theta as in `moments`."""
+        """<eta, E[T]> - A(eta) in nats with E[T] from `moments`: the expected log of p / h."""
 
     @abc.abstractmethod
     def kernel_gap(self, moments: Any) -> Float[Array, "*b"]:
-        """log_kernel at `point()` minus at `moments`, a point, in nats: a non-negative form."""
+        """log_kernel(point()) - log_kernel(moments) in nats, for `moments` at a point.
+
+        Computed as a sum of non-negative terms, so that it keeps its digits at large counts.
+        """
 
     @abc.abstractmethod
     def expected_log_prob(self, moments: Any) -> Float[Array, "*b"]:
-        """E[log p(theta)] in nats, theta as in `moments`; log p(theta) where they are a point."""
+        """E[log p(theta)] in nats under `moments`; log p(theta) if they are at a point."""
 
     @abc.abstractmethod
     def kl(self, prior: Any) -> Float[Array, "*b"]:
-        """KL(self || prior) in nats, as a sum of non-negative terms: exact at large counts too."""
+        """KL(self || prior) in nats: a sum of non-negative terms, accurate at large counts."""
 
     def kl_terms(self, prior: Any) -> KLTerms:
-        """`kl`, not added up where the family can say what it is the sum of."""
+        """The terms of `kl` before they are summed, so that several families share one loop."""
         return KLTerms.known(self.kl(prior))
 
     @abc.abstractmethod
@@ -86,22 +105,22 @@ class ExponentialFamily(abc.ABC):
 
     @abc.abstractmethod
     def log_prob(self, value: Any) -> Float[Array, "..."]:
-        """log p(value) in nats; batch axes of `value` and of the family broadcast."""
+        """log p(value) in nats; the batch axes of `value` and of the family broadcast."""
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
         """Independent draws with leading axes `shape`, in the form that `log_prob` takes."""
 
     def about(self: _N, like: Any) -> _N:
-        """Write the same point in the gauge of `like`."""
+        """The same density, written about the origin of `like`."""
         return self
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What a table shows of each member: label to one number per member of the batch."""
+        """What a table shows: a dict from each label to one number per member of the batch."""
         return {}
 
     def summary(self, *, point: bool = False, **options: Any) -> str:
-        """A table of what q says, at its `point` or with standard deviations; empty by default."""
+        """A table of q with standard deviations, or of its `point`; empty by default."""
         return ""
 
     # -- the algebra: inherited, never overridden ----------------------------------------------
@@ -112,24 +131,27 @@ class ExponentialFamily(abc.ABC):
         *others: _N,
         gauge: Callable[[Array], Array] = lambda a: a,
     ) -> _N:
-        """Apply `op` to matching coordinates, all in the gauge of `self`; `gauge` to gauges."""
+        """Apply `op` to matching coordinates, after moving `others` to the origin of `self`.
+
+        `gauge` is applied to the origin, and to every other field declared with `gauge()`.
+        """
         return self._zip(op, [other.about(self) for other in others], gauge)
 
     def _zip(
         self: _N, op: Callable[..., Any], others: Sequence[_N], gauge: Callable[[Array], Array]
     ) -> _N:
-        """`map` over others that are in the gauge of `self` already."""
+        """As `map`, for `others` that are about the origin of `self` already."""
 
         def leaf(field: dataclasses.Field[Any], value: Any) -> Any:
-            rest = [getattr(other, field.name) for other in others]
+            values = [getattr(other, field.name) for other in others]
             if field.metadata.get("gauge"):
                 return gauge(value)
             if isinstance(value, ExponentialFamily):
-                return value._zip(op, rest, gauge)
+                return value._zip(op, values, gauge)
             if isinstance(value, dict):
-                parts = {name: [r[name] for r in rest] for name in value}
+                parts = {name: [v[name] for v in values] for name in value}
                 return {name: v._zip(op, parts[name], gauge) for name, v in value.items()}
-            return op(value, *rest)
+            return op(value, *values)
 
         return map_fields(self, leaf)
 
@@ -149,18 +171,17 @@ class ExponentialFamily(abc.ABC):
         return self.map(lambda a, b: a + rate * (b - a), other)
 
     def sum(self: _N) -> _N:
-        """Sum over a leading axis whose members share one gauge (chunks, blocks, shards)."""
+        """Sum over a leading axis (chunks, blocks, shards) whose members share one origin."""
         return self.map(lambda a: jnp.sum(a, 0), gauge=lambda a: a[0])
 
     def psum(self: _N, axis: str | tuple[str, ...]) -> _N:
-        """Sum over a mapped axis, or axes of a mesh, whose members share one gauge."""
+        """Sum over a mapped axis, or axes of a mesh, whose members share one origin."""
         return self.map(lambda a: lax.psum(a, axis))
 
     def dot(self, stats: Any) -> Float[Array, ""]:
-        """<E[T(theta)], stats>, summed over the batch: the expected log-likelihood of `stats`.
+        """<E[T(theta)], stats> in nats, summed over the batch.
 
-        Each coordinate is multiplied by its own expectation; constants of the likelihood that do
-        not depend on theta are not in it.
+        It is the expected log-likelihood of `stats` up to terms constant in theta.
         """
         pairs = zip(_coordinates(self.expectation()), _coordinates(stats.about(self)), strict=True)
         return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in pairs]))
@@ -168,125 +189,154 @@ class ExponentialFamily(abc.ABC):
     def log_ratio(self, prior: Any) -> Float[Array, ""]:
         """A(self) - A(prior) in nats, summed over the batch, without subtracting large values.
 
-        With `self = prior + stats` it is the log evidence of `stats`, short of the likelihood's
-        base measure. Uses A(q) - A(p) = <E_q[T], q - p> - KL(q || p).
+        With self = prior + stats it is the log evidence of `stats` up to the likelihood's base
+        measure. Computed as A(q) - A(p) = <E_q[T], q - p> - KL(q || p).
         """
         return self.dot(self - prior) - jnp.sum(self.kl(prior))
 
 
 def natural_step(q: _N, target: _N, rate: ArrayLike) -> _N:
-    """The natural-gradient step of length `rate` from `q` towards `target`, its end for rate 1."""
+    """Natural-gradient step of length `rate` from `q` towards `target`; rate 1 gives `target`."""
     if isinstance(rate, float) and rate == 1.0:
         return target
-    # from the target, whose gauge is next to the current means
+    # written from the target, whose origin is next to the current means
     return target.lerp(q, 1.0 - jnp.asarray(rate))
 
 
 def divergences(q: Q, *others: Q) -> KLTerms:
-    """KL(q || other), summed over the batch: a row for each of `others`, of q's own form.
+    """Terms of KL(q || other), summed over the batch, with one row for each of `others`.
 
-    All at once: a smaller program than one after another.
+    One vmap over `others`, which must have the structure of q, gives a smaller program than a
+    call for each.
     """
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
     return jax.vmap(lambda other: q.kl_terms(other).flat())(stacked)
 
 
 def _coordinates(tree: ExponentialFamily) -> list[Array]:
-    """The coordinates in order, gauges left out."""
-    found: list[Array] = []
+    """The coordinates in order, without origins."""
+    coordinates: list[Array] = []
 
     def leaf(field: Any, value: Any) -> Any:
         if isinstance(value, ExponentialFamily):
-            found.extend(_coordinates(value))
+            coordinates.extend(_coordinates(value))
         elif isinstance(value, dict):
             for part in value.values():
-                found.extend(_coordinates(part))
+                coordinates.extend(_coordinates(part))
         elif not field.metadata.get("gauge"):
-            found.append(value)
+            coordinates.append(value)
         return value
 
     map_fields(tree, leaf)
-    return found
+    return coordinates
 
 
-class Product(ExponentialFamily):
-    """Independent factors: list them as fields and name the container of their moments."""
+class Compound(ExponentialFamily):
+    """A family made of other families, its parts; scalar results are sums over the parts."""
+
+    @abc.abstractmethod
+    def _total(self, fn: Callable[..., Any], *others: Any) -> Float[Array, "..."]:
+        """Sum over the parts of fn(part, *counterparts in `others`)."""
+
+    @abc.abstractmethod
+    def _map_parts(self: _C, fn: Callable[..., Any], *others: Any) -> _C:
+        """The same family with fn(part, *counterparts in `others`) in place of every part."""
+
+    def log_normalizer(self) -> Float[Array, "..."]:
+        return self._total(lambda part: part.log_normalizer())
+
+    def expectation(self: _C) -> _C:
+        return self._map_parts(lambda part: part.expectation())
+
+    def log_kernel(self, moments: Any) -> Float[Array, "..."]:
+        return self._total(lambda part, m: part.log_kernel(m), moments)
+
+    def kernel_gap(self, moments: Any) -> Float[Array, "..."]:
+        return self._total(lambda part, m: part.kernel_gap(m), moments)
+
+    def expected_log_prob(self, moments: Any) -> Float[Array, "..."]:
+        return self._total(lambda part, m: part.expected_log_prob(m), moments)
+
+    def kl(self, prior: Any) -> Float[Array, "..."]:
+        return self._total(lambda part, p: part.kl(p), prior)
+
+    def entropy(self) -> Float[Array, "..."]:
+        return self._total(lambda part: part.entropy())
+
+    def about(self: _C, like: Any) -> _C:
+        return self._map_parts(lambda part, other: part.about(other), like)
+
+
+class Lifted(Compound):
+    """A family with a single part, the field that is named by `part`.
+
+    `_reduce` turns scalar results of the part into those of this family; by default they are the
+    same. Moments have a field of the same name, with the moments of the part.
+    """
+
+    part: ClassVar[str]
+
+    def _reduce(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
+        return values
+
+    def _total(self, fn: Callable[..., Any], *others: Any) -> Float[Array, "..."]:
+        return self._reduce(fn(*[getattr(each, self.part) for each in (self, *others)]))
+
+    def _map_parts(self: _L, fn: Callable[..., Any], *others: Any) -> _L:
+        new = fn(*[getattr(each, self.part) for each in (self, *others)])
+        return type(self)(**vars(self) | {self.part: new})
+
+    def mode(self) -> Any:
+        return getattr(self, self.part).mode()
+
+    def log_prob(self, value: Any) -> Float[Array, "..."]:
+        return self._reduce(getattr(self, self.part).log_prob(value))
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
+        return getattr(self, self.part).sample(key, shape)
+
+
+class Product(Compound):
+    """A product of independent factors, which are the fields of the subclass.
+
+    `Moments` is the container of their moments, with fields of the same names. Scalar results are
+    sums over the factors and their batches, and values are dicts by field name.
+    """
 
     Moments: ClassVar[Callable[..., Any]]
 
     def _each(self, fn: Callable[..., Any], *others: Any) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-
-        def leaf(field: Any, value: Any) -> Any:
-            out[field.name] = fn(value, *[getattr(other, field.name) for other in others])
-            return value
-
-        map_fields(self, leaf)
-        return out
+        """`fn` of every factor and of its counterparts in `others`, by field name."""
+        fields = [f.name for f in dataclasses.fields(self) if not f.metadata.get("static")]  # type: ignore[arg-type]
+        return {name: fn(*[getattr(each, name) for each in (self, *others)]) for name in fields}
 
     def _total(self, fn: Callable[..., Any], *others: Any) -> Float[Array, ""]:
         return jnp.sum(jnp.stack([jnp.sum(v) for v in self._each(fn, *others).values()]))
 
-    def log_normalizer(self) -> Float[Array, ""]:
-        """Sum over the factors and their batches."""
-        return self._total(lambda f: f.log_normalizer())
-
-    def expectation(self: _P) -> _P:
-        """Factor by factor."""
-        return type(self)(**vars(self) | self._each(lambda f: f.expectation()))
+    def _map_parts(self: _P, fn: Callable[..., Any], *others: Any) -> _P:
+        return type(self)(**vars(self) | self._each(fn, *others))
 
     def moments(self) -> Any:
-        """`Moments` of the factors' moments."""
         return self.Moments(**self._each(lambda f: f.moments()))
 
     def point(self) -> Any:
-        """`Moments` of the factors' points."""
         return self.Moments(**self._each(lambda f: f.point()))
 
     def mode(self) -> dict[str, Any]:
-        """Every factor's mode, by field name."""
         return self._each(lambda f: f.mode())
 
-    def log_kernel(self, moments: Any) -> Float[Array, ""]:
-        """Sum over the factors and their batches, in nats."""
-        return self._total(lambda f, m: f.log_kernel(m), moments)
-
-    def kernel_gap(self, moments: Any) -> Float[Array, ""]:
-        """Sum over the factors and their batches, in nats."""
-        return self._total(lambda f, m: f.kernel_gap(m), moments)
-
-    def expected_log_prob(self, moments: Any) -> Float[Array, ""]:
-        """Sum over the factors and their batches, in nats."""
-        return self._total(lambda f, m: f.expected_log_prob(m), moments)
-
-    def kl(self, prior: Any) -> Float[Array, ""]:
-        """Sum over the factors and their batches, in nats."""
-        return self._total(lambda f, p: f.kl(p), prior)
-
     def kl_terms(self, prior: Any) -> KLTerms:
-        """Of all factors."""
         return KLTerms.join(*self._each(lambda f, p: f.kl_terms(p).flat(), prior).values())
 
-    def about(self: _P, like: Any) -> _P:
-        """Every factor in the gauge of its counterpart in `like`."""
-        return type(self)(**vars(self) | self._each(lambda f, o: f.about(o), like))
-
-    def entropy(self) -> Float[Array, ""]:
-        """Sum over the factors and their batches, in nats."""
-        return self._total(lambda f: f.entropy())
-
     def log_prob(self, value: dict[str, Any]) -> Float[Array, "..."]:
-        """Sum over the factors and their batches, in nats; `value` maps field to value."""
-
-        def one(field: str, factor: ExponentialFamily) -> Array:
+        def factor_log_prob(field: str, factor: ExponentialFamily) -> Array:
             batch_axes = jax.eval_shape(factor.log_normalizer).ndim
             return jnp.sum(factor.log_prob(value[field]), tuple(range(-batch_axes, 0)))
 
-        parts = [one(name, factor) for name, factor in self._each(lambda f: f).items()]
-        return functools.reduce(jnp.add, parts)
+        terms = [factor_log_prob(name, factor) for name, factor in self._each(lambda f: f).items()]
+        return functools.reduce(jnp.add, terms)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
-        """Draws of every factor, by field name."""
         fields = self._each(lambda f: f)
         keys = jax.random.split(key, len(fields))
         return {name: f.sample(k, shape) for k, (name, f) in zip(keys, fields.items(), strict=True)}

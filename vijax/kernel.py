@@ -1,4 +1,4 @@
-"""Forms of moments that one E-step can read, and what each costs and loses."""
+"""Forms of the same moments that an E-step can read, with their cost and their accuracy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ._pytree import pytree, static
 
 @pytree
 class Kernel:
-    """Moments in a form that `local` of a model, or `e_step` of components, can read.
+    """Moments in a form that `ConditionalModel.local` and `Emission.e_step` can read.
 
-    `reliable` says whether the form keeps enough digits for these rows, `error` is about the
-    relative rounding error of its statistics, and `row_size` the number of floats that a step
-    holds per row.
+    `kernels` of a model or of components lists several, the fastest first and the exact one last.
+    `row_size` is the number of floats that an E-step with them holds per row, `reliable` whether
+    they keep enough digits for the present rows, and `error` roughly the relative rounding error
+    of the statistics.
     """
 
     moments: Any

@@ -1,9 +1,13 @@
-"""What a driver asks of a model, and the global step of conditionally conjugate models.
+"""The protocols of models: what `fit` and the other drivers call.
 
-`Model` is what every driver needs to hold a fit: a q to start from and checks. `ConditionalModel`
-adds exact updates, `LatentClassModel` latent assignments of rows to components, and
-`SplitMergeModel` what a search over structures asks. Abstract methods must be written; all others
-have a default here.
+- `Model`: a first q, and checks.
+- `ConditionalModel`: the E-step `local`, the `update` of q(theta), and KL(q || prior).
+- `LatentClassModel`: rows belong to components, with responsibilities.
+- `SplitMergeModel`: components can be split, merged, deleted and born.
+
+Abstract methods must be written; all others have a default here. `local` and `kl` make the bound:
+
+    ELBO(q) = sum_n w_n log Z_n - KL(q(theta) || p(theta))
 """
 
 from __future__ import annotations
@@ -24,11 +28,11 @@ from .kernel import Kernel
 
 @pytree
 class EStep:
-    """One local step over some rows.
+    """The result of an E-step over n rows.
 
-    `stats` are expected sufficient statistics, weighted and summed, in the space of the prior.
-    `log_z` is each row's part of the bound in nats, the log of the normaliser of its q(z),
-    unweighted. Both add over rows, so that chunks, streams and devices are one thing.
+    `stats` are the expected sufficient statistics, weighted, summed over the rows, and of the type
+    of the prior. `log_z` holds log Z_n in nats for each row, the log-normaliser of its q(z_n),
+    without the row's weight. Statistics of several chunks, devices or batches add up.
     """
 
     stats: Any
@@ -36,7 +40,7 @@ class EStep:
 
 
 class Model(abc.ABC):
-    """A family of q, a start and checks. No loops, no jit, no input or output.
+    """A family of q with a starting point and checks.
 
     `draws` says whether `init` needs a key.
     """
@@ -46,46 +50,48 @@ class Model(abc.ABC):
     @property
     @abc.abstractmethod
     def template(self) -> Q:
-        """Any q: what fixes its type and its shapes."""
+        """Any q; it fixes the type and the shapes of all others."""
 
     @abc.abstractmethod
-    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: ArrayLike = 0) -> Q:
-        """A q to start from, which breaks the symmetry between latent states.
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> Q:
+        """A q to start from, in which components differ.
 
-        `restart` counts the starts of one fit, so that they can differ by design as well.
+        `restart` is the number of this start among those of one fit.
         """
 
     @abc.abstractmethod
     def row_size(self, batch: Batch) -> int:
-        """Floats that a pass holds per row: sets the automatic chunk."""
+        """The number of floats that an E-step holds per row; chunk sizes follow from it."""
 
     def as_batch(self, data: Data) -> Batch:
         """Rows in the form that this model takes."""
         return Batch.of(data)
 
     def check(self, batch: Batch, point: bool) -> None:
-        """Raise ValueError if rows do not fit, or if `point` (EM) or Bayes is impossible.
+        """Raise ValueError if the rows, or the method, do not suit the model.
 
-        By default any rows fit.
+        `point` is True for EM, False for Bayesian methods.
         """
         return
 
 
 class ConditionalModel(Model):
-    """A prior, an exact local step and an exact global step: what CAVI and EM climb by."""
+    """A model with a prior, an exact E-step and an exact update: what CAVI and EM need."""
 
     prior: Any
 
     @abc.abstractmethod
     def local(self, moments: Any, batch: Batch) -> EStep:
-        """Optimal q(z) given the moments of q(theta): the E-step."""
+        """The E-step: the optimal q(z) given the moments of q(theta)."""
 
     @abc.abstractmethod
     def update(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Q:
-        """Optimal q(theta) given expected statistics; one sweep if theta has coupled blocks.
+        """The optimal q(theta) given expected statistics; one sweep if theta has coupled blocks.
 
-        With `rate` < 1 a natural-gradient step of that length from `q`; of coupled blocks each is
-        moved before the next one is updated.
+        With `rate` < 1 it is a natural-gradient step of that length from `q`; of coupled blocks,
+        each is moved before the next one is updated.
         """
 
     @abc.abstractmethod
@@ -95,19 +101,18 @@ class ConditionalModel(Model):
     def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
         """Forms of `moments` that `local` may read for these rows, the fastest first.
 
-        The last must be exact for all rows; by default there is no other.
+        The last one must be exact for all rows; by default it is the only one.
         """
         return (Kernel(moments, self.row_size(batch)),)
 
     def kl_and_move(self, q: Q, last: Q) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`kl`, and KL(q || last) in nats: write it where both take less than each by itself."""
+        """KL(q || prior) and KL(q || last) in nats; override it if one pass can give both."""
         return self.kl(q), jnp.sum(q.kl(last))
 
     def combine(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Q:
-        """`update` without reordering components.
+        """The `update` without reordering components; used by SVI and Memoized.
 
-        For methods that keep statistics, or a q, from several updates: theirs must be of the same
-        components. By default `update`.
+        By default it is `update`.
         """
         return self.update(q, stats, rate)
 
@@ -120,9 +125,9 @@ class ConditionalModel(Model):
         return stats
 
     def expected_log_lik(self, q: Q, stats: Any) -> Float[Array, ""]:
-        """E_q[log p(x, z | theta)] of rows with these statistics, up to terms constant in theta.
+        """E_q[log p(x, z | theta)] in nats of rows with these statistics, for Memoized.
 
-        Only `Memoized` asks. Raises ValueError, by default.
+        Terms constant in theta are left out. Raises ValueError, by default.
         """
         raise ValueError(
             f"method: Memoized needs `expected_log_lik(q, stats)` of {type(self).__name__}, for "
@@ -130,68 +135,60 @@ class ConditionalModel(Model):
         )
 
     def with_posterior_as_prior(self, q: Q) -> ConditionalModel:
-        """The same model with `q` for its prior. Raises ValueError, by default."""
+        """The same model with `q` for its prior, for Streaming; ValueError, by default."""
         raise ValueError(
             f"model: the posterior of {type(self).__name__} is not of the form of its prior, so "
             "that it cannot become the prior of the next batch"
         )
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """log of the prior density in nats at a point, in the natural basis.
+        """Log prior density in nats at a point, in the natural basis, for EM.
 
-        Only EM asks. Raises ValueError, by default.
+        Raises ValueError, by default.
         """
         raise ValueError(f"method: {type(self).__name__} has no prior density for EM(); use CAVI()")
 
     def collapsed(self, q: Q) -> Bool[Array, ""]:
-        """Whether a point estimate is at a singularity of the likelihood: never, by default.
-
-        Only EM asks.
-        """
+        """Whether an EM estimate is at a singularity of the likelihood: never, by default."""
         return jnp.zeros((), bool)
 
 
 class Conjugate(ConditionalModel):
-    """The global step of every model whose prior is conjugate: addition."""
+    """A model whose prior is conjugate: the update adds statistics to the prior."""
 
     @property
     def template(self) -> ExponentialFamily:
-        """The prior: q is of the same family."""
+        """The prior; q is of the same family."""
         return self.prior
 
     def update(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Q:
-        """Statistics + prior; statistics first, for their gauge is next to the current means."""
+        """The posterior, stats + prior; the sum is written about the origin of `stats`."""
         return natural_step(q, stats + self.prior, rate)
 
     def kl(self, q: Q) -> Float[Array, ""]:
-        """KL(q || prior) in nats."""
         return jnp.sum(q.kl(self.prior))
 
     def kl_and_move(self, q: Q, last: Q) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """KL(q || prior) and KL(q || last) in nats."""
         kl, move = divergences(q, self.prior, last).total_by_product()
         return kl, move
 
     def expected_log_lik(self, q: Q, stats: Any) -> Float[Array, ""]:
-        """E_q[log p(x, z | theta)] of rows with these statistics, up to terms constant in theta."""
         return q.dot(stats)
 
     def with_posterior_as_prior(self: Any, q: Q) -> Any:
-        """The same model with this posterior for its prior."""
         return replace(self, prior=q)
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """log of the prior density in nats at a point, in the natural basis."""
         return jnp.sum(self.prior.log_kernel(moments))
 
 
 class LatentClassModel(ConditionalModel):
-    """A model whose rows belong to one of `num_components` latent classes each."""
+    """A model in which each row belongs to one of `num_components` latent classes."""
 
     @property
     @abc.abstractmethod
     def num_components(self) -> int:
-        """k, switched-off components included."""
+        """The number of components, k, switched-off ones included."""
 
     @property
     @abc.abstractmethod
@@ -200,15 +197,15 @@ class LatentClassModel(ConditionalModel):
 
     @abc.abstractmethod
     def start_moments(self, q: Q) -> Any:
-        """Moments of a q that may be the prior: its point where it has no expectation."""
+        """Moments of a q that may be the prior: those of its point if it has no expectation."""
 
     @abc.abstractmethod
     def assign(self, q: Q, batch: Batch, resp: Float[Array, "n k"]) -> Any:
-        """Statistics of given responsibilities, next to the means of q."""
+        """Expected statistics under the given responsibilities, written about the means of q."""
 
     @abc.abstractmethod
     def log_joint(self, moments: Any, batch: Batch) -> Float[Array, "n k"]:
-        """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
+        """E[log p(x_n, z_n = k)] in nats; -inf for components other than a known label."""
 
 
 class SplitMergeModel(LatentClassModel):
@@ -217,7 +214,7 @@ class SplitMergeModel(LatentClassModel):
     @property
     @abc.abstractmethod
     def movable(self) -> Bool[Array, "k"]:
-        """Which components may be merged, split or begun anew."""
+        """Which components may be merged, split or born."""
 
     @abc.abstractmethod
     def expected_weights(self, q: Q) -> Float[Array, "k"]:
@@ -225,15 +222,15 @@ class SplitMergeModel(LatentClassModel):
 
     @abc.abstractmethod
     def embed(self, batch: Batch) -> Float[Array, "n f"]:
-        """Rows as points whose squared distances mean something."""
+        """Rows as points whose Euclidean distances are meaningful."""
 
     @abc.abstractmethod
     def merge_gain(self, q: Q) -> Float[Array, "k k"]:
-        """What merging two components adds to the components' part of the bound, in nats."""
+        """The change in nats of the components' part of the bound if two are merged."""
 
 
 class ComponentParams(Product):
-    """q(theta) of k components and of their weights, each a factor."""
+    """q(theta) of k components and of their weights, which are its two factors."""
 
     weights: Any
     components: Any
@@ -241,7 +238,7 @@ class ComponentParams(Product):
     @property
     @abc.abstractmethod
     def num_background(self) -> int:
-        """The number of components at the end that must stay there, such as noise."""
+        """The number of components, such as noise, that must stay at the end."""
 
     @abc.abstractmethod
     def take(self, order: Int[Array, "m"]) -> ComponentParams:

@@ -14,9 +14,13 @@ from ._pytree import pytree, static
 from ._text import columns
 from .data.batch import Batch
 from .data.host import check_integer
+from .data.types import Data
 from .infer.fit import fit
+from .infer.method import Method
 from .infer.methods.cavi import CAVI
 from .infer.result import Result, Status, Stop
+from .models.mixture import Mixture
+from .models.mixture_params import MixtureParams
 from .models.mixtures.gaussian import GaussianMixture
 from .numerics import special
 
@@ -78,14 +82,14 @@ class Selection:
 
 
 def select_num_components(
-    x: Any,
-    num_components: Any,
+    x: Data,
+    num_components: Iterable[int],
     *,
     key: Key[Array, ""],
     num_restarts: int = 8,
     method: Method[Any] = CAVI(),
     stop: Stop = Stop(),
-    build: Callable[..., Any] | None = None,
+    build: Callable[..., Mixture] | None = None,
     **prior: Any,
 ) -> Selection:
     """Fit every number of components at once and rank them.
@@ -110,11 +114,11 @@ def select_num_components(
     k_max = max(sizes)
     make, prior = (build, prior) if build is not None else _default(batch, method, prior)
     models = [make(batch, k, k_max=k_max, **prior) for k in sizes]
-    batch = getattr(models[0], "read", Batch.of)(batch)
+    batch = models[0].as_batch(batch)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(key, len(sizes))
 
-    def one(model: Any, key: Array) -> Result:
+    def one(model: Mixture, key: Array) -> Result:
         return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
     results = jax.vmap(one)(stacked, keys)
@@ -122,7 +126,9 @@ def select_num_components(
     return Selection(results, *rank(stacked, results, sizes, batch), num_components=sizes)
 
 
-def _default(batch: Batch, method: Any, prior: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _default(
+    batch: Batch, method: Method[Any], prior: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
     if isinstance(batch.x, dict):
         raise ValueError("build: needed for a table of columns, such as MixedMixture.from_data")
     if "weights" in prior:
@@ -139,14 +145,14 @@ def _default(batch: Batch, method: Any, prior: dict[str, Any]) -> tuple[Any, dic
     return flat, prior
 
 
-def _entropy(model: Any, q: Any, batch: Batch) -> Float[Array, ""]:
-    """Of the assignments, in nats."""
+def _entropy(model: Mixture, q: MixtureParams, batch: Batch) -> Float[Array, ""]:
+    """Entropy of the assignments, in nats."""
     resp, _ = special.normalize(model.log_joint(q.point(), batch))
     log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
     return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
 
 
-def _by_evidence(models: Any, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
+def _by_evidence(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
     """ELBO and relabellings; no criteria of maximum likelihood."""
     relabellings = jax.vmap(lambda model, q: model.log_relabellings(q, batch))(models, results.q)
     score = results.elbo + relabellings
@@ -154,7 +160,7 @@ def _by_evidence(models: Any, results: Result, sizes: tuple[int, ...], batch: Ba
     return score, nothing, nothing, nothing
 
 
-def _by_likelihood(models: Any, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
+def _by_likelihood(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
     """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000)."""
     each, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
     k = jnp.asarray(sizes, results.elbo.dtype)

@@ -53,7 +53,7 @@ def test_the_reported_gain_bounds_what_a_step_gained(problem):
     """Near the end; it is what the stopping rule lives on."""
     model, x, method, init = problem
     states = vx.trajectory(model, x, init=init, method=method, num_iters=40)
-    gained, reported = np.diff(states.elbo)[20:], np.asarray(states.gain)[21:]
+    gained, reported = np.diff(states.elbo)[20:], np.asarray(states.improvement)[21:]
     assert (gained <= reported * 1.2 + 1e-9).all()
 
 

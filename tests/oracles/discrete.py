@@ -7,7 +7,7 @@ Rows are (n, d) with NaN for missing entries, each counted `weight` times; a pri
 import itertools
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import betaln, gammaln, logsumexp
 
 
 def _sums(x, weight):
@@ -42,6 +42,12 @@ def bernoulli(x, weight, a, b):
     number, total = _sums(x, weight)
     columns = zip(number, total, a, b, strict=True)
     return sum(_dirichlet(np.array([t, n - t]), np.array([u, v])) for n, t, u, v in columns)
+
+
+def geometric(x, weight, a, b):
+    """log evidence in nats: Beta on each column's p; a row is x failures and a success."""
+    number, total = _sums(x, weight)
+    return np.sum(betaln(a + number, b + total) - betaln(a, b))
 
 
 def categorical(x, weight, category_conc):

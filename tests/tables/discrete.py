@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from vijax.families.independent.beta_bernoulli import BetaBernoulli
+from vijax.families.independent.beta_geometric import BetaGeometric
 from vijax.families.independent.dirichlet_categorical import DirichletCategorical
 from vijax.families.independent.dirichlet_multinomial import DirichletMultinomial
 from vijax.families.independent.gamma_exponential import GammaExponential
@@ -25,6 +26,18 @@ def _gamma(name: str, kind: Any) -> Family:
         lambda v, i, q: np.sum(stats.gamma.logpdf(v[i], q.each.shape[i], scale=1 / q.each.rate[i])),
         lambda v: -jnp.sum(jnp.log(v), -1),
         {"mean": lambda v: v, "rate": lambda v: v, "expectation().each.shape": jnp.log},
+        lambda moments: moments.mean,
+    )
+
+
+def _beta(name: str, kind: Any) -> Family:
+    return Family(
+        name,
+        lambda rng: kind.from_standard(gammas(rng, 3, 2, least=1.2), gammas(rng, 3, 2, least=1.2)),
+        {"a": lambda q: q.a, "b": lambda q: q.b},
+        lambda v, i, q: np.sum(stats.beta.logpdf(v[i], q.a[i], q.b[i])),
+        lambda v: -jnp.sum(jnp.log(v) + jnp.log1p(-v), -1),
+        {"mean": lambda v: v, "p": lambda v: v},
         lambda moments: moments.mean,
     )
 
@@ -50,17 +63,8 @@ def _dirichlet(name: str, kind: Any, shape: tuple[int, ...]) -> Family:
 FAMILIES = [
     _gamma("GammaPoisson", GammaPoisson),
     _gamma("GammaExponential", GammaExponential),
-    Family(
-        "BetaBernoulli",
-        lambda rng: BetaBernoulli.from_standard(
-            gammas(rng, 3, 2, least=1.2), gammas(rng, 3, 2, least=1.2)
-        ),
-        {"a": lambda q: q.a, "b": lambda q: q.b},
-        lambda v, i, q: np.sum(stats.beta.logpdf(v[i], q.a[i], q.b[i])),
-        lambda v: -jnp.sum(jnp.log(v) + jnp.log1p(-v), -1),
-        {"mean": lambda v: v, "p": lambda v: v},
-        lambda moments: moments.mean,
-    ),
+    _beta("BetaBernoulli", BetaBernoulli),
+    _beta("BetaGeometric", BetaGeometric),
     _dirichlet("DirichletCategorical", DirichletCategorical, (2, 3)),
     _dirichlet("DirichletMultinomial", DirichletMultinomial, (4,)),
 ]
@@ -69,6 +73,7 @@ SPREADS = {
     "GammaPoisson": {"rate_sd": lambda v: v},
     "GammaExponential": {"rate_sd": lambda v: v},
     "BetaBernoulli": {"p_sd": lambda v: v},
+    "BetaGeometric": {"p_sd": lambda v: v},
     "DirichletCategorical": {"p_sd": lambda v: v},
     "DirichletMultinomial": {"p_sd": lambda v: v},
 }

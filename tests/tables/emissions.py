@@ -20,6 +20,7 @@ from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
 from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
 from vijax.families.independent.beta_bernoulli import BetaBernoulli
+from vijax.families.independent.beta_geometric import BetaGeometric
 from vijax.families.independent.dirichlet_categorical import DirichletCategorical
 from vijax.families.independent.dirichlet_multinomial import DirichletMultinomial
 from vijax.families.independent.gamma_exponential import GammaExponential
@@ -286,6 +287,13 @@ BERNOULLI = Emission(
     _bernoulli,
     _of_each(discrete.bernoulli, "a", "b"),
 )
+GEOMETRIC = Emission(
+    "geometric",
+    lambda rng, n: rng.geometric(rng.choice([0.2, 0.6], size=(n, 1)), size=(n, D)) - 1.0,
+    lambda rng, k: BetaGeometric.from_standard(gammas(rng, k, D), gammas(rng, k, D)),
+    lambda x, p: stats.geom.logpmf(x[:, None] + 1, p[:, None]).sum(-1),
+    _of_each(discrete.geometric, "a", "b"),
+)
 CATEGORICAL = Emission(
     "categorical",
     lambda rng, n: rng.integers(CATEGORIES, size=(n, D)).astype(float),
@@ -328,8 +336,8 @@ STUDENT = Emission(
     None,
 )
 EMISSIONS = [
-    FULL, TIED, DIAG, SPHERICAL, POISSON, EXPONENTIAL, BERNOULLI, CATEGORICAL, MULTINOMIAL, MIXED,
-    SHARED, NOISE, STUDENT,
+    FULL, TIED, DIAG, SPHERICAL, POISSON, EXPONENTIAL, BERNOULLI, GEOMETRIC, CATEGORICAL,
+    MULTINOMIAL, MIXED, SHARED, NOISE, STUDENT,
 ]  # fmt: skip
 
 

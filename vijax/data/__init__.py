@@ -1,1 +1,1 @@
-"""From the user's hands to arrays: reading, checking, placing, storing."""
+"""From what users hand over to arrays: reading, checking, placing on devices, storing."""

@@ -1,8 +1,8 @@
-"""Rows, their weights, and what is known of them: the only form in which data reach a model."""
+"""`Batch`: rows with weights, masks, noise and labels, the form in which data reach a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,26 +20,29 @@ from .shards import on_auto_mesh, place_for_jit, platform_of, sharding_of_rows, 
 if TYPE_CHECKING:
     _Rows = Array
 else:
-    _Rows = Array | np.ndarray  # `for_jit` leaves on the host what programs will take
+    _Rows = Array | np.ndarray  # `for_jit` leaves arrays on the host
 
-_ROWS_PER_PATTERN = 2  # below that, grouping rows by what is missing saves nothing
+_ROWS_PER_PATTERN = 2  # with fewer, grouping rows by their missing entries saves nothing
 
 
 @pytree
 class Batch:
-    """Rows `x` and a non-negative weight each; optionally what is missing, uncertain or known.
+    """Rows `x` with a weight >= 0 each, and optionally masks, measurement noise and labels.
 
-    An integer weight counts repetitions; weight 0 is absence, so that ragged data sets, chunks
-    and shards can be padded: such a row changes no result, whatever it holds.
+    An integer weight counts repetitions. Weight 0 is absence: such a row changes no result,
+    whatever it holds, so ragged data sets, chunks and shards can be padded.
 
-    `x` is (n, d) or (n,), or a dict of such columns. `mask`, like `x`, is True where an entry was
-    observed. `noise` (n, d, d) is the covariance of each row's measurement error. `label` (n,) is
-    the row's component where known, else -1. `group` and `patterns` list the distinct rows of
-    `mask` where that saves work; how many they are, up to a power of two, is part of the shape, so
-    that data with other holes may be another program. `names` are the columns' names; drivers
-    take them off before anything is compiled. `sharding` says how rows are spread over devices, and
-    `platform` ("cpu", "cuda", ...) where they are, which chunk sizes and layouts depend on; None is
-    JAX's default.
+    - `x`: (n, d) or (n,), or a dict of such columns.
+    - `mask`: of the form of `x`, True where an entry was observed.
+    - `noise`: (n, d, d), the covariance of each row's measurement error in data units squared.
+    - `label`: (n,), the row's component, -1 where unknown.
+    - `patterns` and `group`: the distinct rows of `mask`, padded to a power of two, and the index
+      of each row's; only where that saves work. Other missing entries may change their shape, and
+      then compile another program.
+    - `names`: names of columns, which drivers remove before anything is compiled.
+    - `sharding`: how rows are spread over devices.
+    - `platform`: where they are ("cpu", "gpu", ...; None is JAX's default), which decides on chunk
+      sizes and layouts.
     """
 
     x: Any
@@ -65,14 +68,14 @@ class Batch:
         noise: Any = None,
         label: Any = None,
     ) -> Batch:
-        """From anything array-like with rows first; float64 stays float64 where it is enabled.
+        """Batch of anything array-like with rows first; float64 is kept where JAX has it enabled.
 
         `data` may be an array of any library, a list, a data frame (whose column names are kept),
-        or a dict of columns; of a Batch, arrays stay where they are. Entries are missing where
-        `mask` (like `data`) is False, or with `missing=True` where they are NaN; a row without any
-        entry gets weight 0. `noise` is (n, d, d), or (n, d) for independent errors, in data units
-        squared; `label` holds integers, -1 where the component is unknown. Where an array is spread
-        over devices by rows, all others are put beside it.
+        a dict of columns, or a Batch, whose arrays stay where they are. Entries are missing where
+        `mask` (of the form of `data`) is False, or with `missing=True` where they are NaN; a row
+        without any entry gets weight 0. `noise` is (n, d, d), or (n, d) for independent errors, in
+        data units squared. `label` holds integers, -1 where the component is unknown. If an array
+        is spread over devices by rows, all others are spread likewise.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
@@ -83,7 +86,7 @@ class Batch:
 
     @classmethod
     def for_jit(cls, data: Any) -> Batch:
-        """As `of`, for one use inside of a program: what is on the host stays there until then."""
+        """As `of`, but host arrays stay on the host until a jitted program takes them."""
         return cls._read(data, None, False, None, None, None)
 
     @classmethod
@@ -123,7 +126,7 @@ class Batch:
         return cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
 
     def column(self, name: str) -> Batch:
-        """The rows of one column of a dict, as (n, d)."""
+        """One column of a dict as a Batch of its own, with x (n, d)."""
         mask = None if self.mask is None else self.mask[name]
         x = self.x[name]
         if x.ndim == 1:
@@ -131,9 +134,9 @@ class Batch:
         return Batch(x, self.weight, mask, **self._place)
 
     def by_name(self) -> Batch:
-        """The columns of a frame as a dict by their names; anything else as it is.
+        """The columns of a data frame as a dict by name; any other batch as it is.
 
-        Raises ValueError for names that are not unique, and beside measurement noise.
+        Raises ValueError for names that are not unique, and for measurement noise.
         """
         if self.names is None or isinstance(self.x, dict):
             return self
@@ -141,27 +144,29 @@ class Batch:
             raise ValueError(f"x: columns of the same name: {', '.join(self.names)}")
         if self.noise is not None:
             raise ValueError("noise: a table of columns takes none")
-        parts = {name: (slice(None), j) for j, name in enumerate(self.names)}
-        x = {name: self.x[at] for name, at in parts.items()}
-        mask = None if self.mask is None else {name: self.mask[at] for name, at in parts.items()}
+        index = {name: (slice(None), j) for j, name in enumerate(self.names)}
+        x = {name: self.x[i] for name, i in index.items()}
+        mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
         return Batch(x, self.weight, mask, **self._place)
 
     @property
     def _place(self) -> dict[str, Any]:
-        """What all parts of a table have in common."""
+        """The fields that every column of a table shares."""
         return {"label": self.label, "sharding": self.sharding, "platform": self.platform}
 
     def cut(self, first: Any, size: int) -> Batch:
-        """`size` rows from `first` on; traceable."""
+        """`size` rows from row `first` on, which may be traced."""
         return self._rows(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size))
 
     def take(self, rows: Int[Array, "m"]) -> Batch:
         """The rows of these indices."""
         return self._rows(lambda a: a[rows])
 
-    def _rows(self, one: Any) -> Batch:
+    def _rows(self, select: Callable[[Any], Any]) -> Batch:
+        """The batch with `select` applied to every array that has one entry per row."""
+
         def leaf(field: Any, value: Any) -> Any:
-            return value if field.name == "patterns" else jax.tree.map(one, value)
+            return value if field.name == "patterns" else jax.tree.map(select, value)
 
         return replace(map_fields(self, leaf), sharding=None)
 
@@ -179,7 +184,7 @@ def _checked(
     group: Any = None,
     patterns: Any = None,
 ) -> dict[str, Any]:
-    """Values looked at where they can be, absent rows filled, what is spread put in its place."""
+    """The fields of a Batch: concrete values checked, absent rows filled, arrays placed."""
     w, n = weight, _num_rows(x)
     if w.shape != (n,):
         raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
@@ -255,7 +260,7 @@ def _complete_masks(x: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_empty_rows(weight: Any, seen: Any) -> Any:
-    """Weight 0 where a row holds nothing at all."""
+    """The weights, with 0 for rows without any observed entry."""
     n = weight.shape[0]
     some = [a.reshape(n, -1).any(-1) for a in jax.tree.leaves(seen)]
     xp = namespace(weight, *some)
@@ -263,18 +268,18 @@ def _without_empty_rows(weight: Any, seen: Any) -> Any:
 
 
 def _fill_missing(x: Any, weight: Any, seen: Any) -> Any:
-    """Put the column's mean in the place of missing entries, where it can do no harm."""
+    """Put the column's mean in place of missing entries, so that no NaN enters a computation."""
     if seen is None:
         return x
     xp = namespace(x, weight, seen)
-    # what rows of weight 0 hold may be anything
+    # rows of weight 0 may hold anything
     known = seen & (weight > 0).reshape(-1, *[1] * (x.ndim - 1))
     mean = averages.means(x, averages.shares(x, weight, known), known)
     return xp.where(seen, x, mean).astype(x.dtype)
 
 
 def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
-    """Which rows lack the same entries, if that is known and worth it."""
+    """`group` and `patterns` of a concrete mask; (None, None) where they would save no work."""
     if mask is None or noise is not None or isinstance(mask, dict) or mask.ndim != 2:
         return None, None
     rows = fetched(mask) if is_concrete(mask) else mask
@@ -283,7 +288,7 @@ def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
     found, group = np.unique(rows, axis=0, return_inverse=True)
     if len(found) * _ROWS_PER_PATTERN > len(rows):
         return None, None
-    size = 1 << (len(found) - 1).bit_length()  # few different programs
+    size = 1 << (len(found) - 1).bit_length()  # a power of two, for fewer programs
     table = np.ones((size, rows.shape[1]), bool)
     table[: len(found)] = found
     return group.reshape(-1), to_device(table)
@@ -312,7 +317,7 @@ def _noise_of(noise: Any, x: Any, dtype: Any) -> Any:
 
 
 def _no_covariance(s: Any) -> Any:
-    """Which matrices are not finite, not symmetric, or have a negative eigenvalue."""
+    """True for matrices that are not finite, not symmetric, or have a negative eigenvalue."""
     xp = namespace(s)
     s = s.astype(np.float64) if xp is np else s
     eye = np.eye(s.shape[-1], dtype=s.dtype)
@@ -321,7 +326,7 @@ def _no_covariance(s: Any) -> Any:
     safe = xp.where(bad[:, None, None], eye, s)
     if xp is np:
         return bad | (np.linalg.eigvalsh(safe).min(1) < -(1e-5 * size))
-    # where the rows lie; NumPy's would fetch them
+    # a Cholesky factor is computed where the rows are; NumPy would fetch them
     root = linalg.chol(safe + (1e-5 * size) * eye)
     return bad | ~xp.isfinite(root).all((1, 2))
 
@@ -362,10 +367,10 @@ def _check_finite(name: str, x: Any, weight: Any, seen: Any) -> None:
 
 
 def _fill_absent(x: Any, weight: Any) -> Any:
-    """Put a present row in place of rows of weight 0: whatever they held can do no harm."""
+    """Put a present row in place of rows of weight 0, so that no NaN enters a computation."""
     xp = namespace(x, weight)
     present = weight > 0
     if is_concrete(weight) and bool(present.all()):
         return x
     keep = present.reshape(-1, *[1] * (x.ndim - 1))
-    return xp.where(keep, x, xp.asarray(x)[xp.argmax(present)])  # a traced index
+    return xp.where(keep, x, xp.asarray(x)[xp.argmax(present)])  # the index may be traced

@@ -1,4 +1,4 @@
-"""Rows that stay on the host and reach the device chunk by chunk, all of one shape."""
+"""Rows that stay on the host and reach the device in chunks of one shape."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from .._pytree import replace
 from .batch import Batch
 from .host import check_bound, check_integer, common_dtype, to_device
+from .shards import on_cpu
 from .sources import Part, Source, as_numbers, length, open_source
 
-_CPU_FLOATS = 2**20  # of one chunk: two are on the device at a time
+_CPU_FLOATS = 2**20  # in a chunk; two chunks are on the device at a time
 _DEVICE_FLOATS = 2**24
 _LEAST_ROWS = 1024
 _SAMPLE_ROWS = 2**16
@@ -23,7 +24,7 @@ _SAMPLE_FLOATS = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What one look at all rows tells: how many, their weight, and a sample that stands for all."""
+    """The result of reading all rows once: their number, total weight and a sample of them."""
 
     num_rows: int
     total: float
@@ -34,9 +35,9 @@ class Survey:
 class Chunks:
     """Rows that need not fit in memory: `fit(model, Chunks.of(...))` reads them once per pass.
 
-    Build it with `Chunks.of`. `rows` is the number of rows in a chunk, of which two are in memory
-    at a time; a last, shorter one is filled up with rows of weight 0, so that one program serves
-    all. `dtype` is that of the floats, `names` the columns' names, if they have any.
+    Build it with `Chunks.of`. `rows` is the number of rows in a chunk; two chunks are in memory at
+    a time, and the last is filled up with rows of weight 0, so that one program serves all. `dtype`
+    is that of the floats, and `names` are the names of the columns, if they have any.
     """
 
     source: Source
@@ -55,21 +56,21 @@ class Chunks:
         missing: bool = False,
         columns: Any = None,
     ) -> Chunks:
-        """From a file, a memory map, or a function that yields blocks of rows.
+        """Chunks of a file, a memory map, or a function that yields blocks of rows.
 
         `source` is one of
 
         - an array or memory map, rows first, that is read in slices;
-        - a path: `.npy` (mapped), `.npz` (read as a stream; `columns` names the array where there
-          are several), `.parquet` (through pyarrow; `columns` lists the columns, null is NaN);
+        - a path: `.npy` (mapped), `.npz` (read as a stream; `columns` names one of several arrays),
+          `.parquet` (through pyarrow; `columns` lists the columns, null is NaN);
         - a function without arguments, called once per pass, that yields blocks of any number of
           rows: arrays, frames, dicts of columns, or Batches with their weights, masks and labels;
           or a list of such blocks.
 
-        `weight` is an array (n,) or the path of one, or the name of an array or a column in the
-        same file. `chunk` is the number of rows at once, by default such that a chunk has 2^20
-        numbers (2^24 on an accelerator). `missing=True` takes NaN for missing entries. The first
-        block decides on the dtype and on what all blocks must have.
+        `weight` is an array (n,), the path of one, or the name of an array or column in the same
+        file. `chunk` is the number of rows in a chunk; by default a chunk has 2^20 numbers (2^24 on
+        an accelerator). With `missing=True`, NaN is a missing entry. The first block fixes the
+        dtype and the form of all blocks.
 
         Raises TypeError and ValueError that name the argument, OSError for files that cannot be
         read, ImportError for parquet without pyarrow.
@@ -85,22 +86,22 @@ class Chunks:
         rows = chunk or max(_LEAST_ROWS, _floats() // size)
         total = opened.num_rows
         if total is None:
-            # one more than a chunk, to know whether there is another
+            # count until it is known whether there is more than one chunk
             total = 0
             for part in opened.blocks(rows):
                 total += length(part)
                 if total > rows:
                     break
         if opened.num_rows is not None or total <= rows:
-            rows = -(-total // -(-total // rows))  # as many chunks, all about equal
+            rows = -(-total // -(-total // rows))  # the same number of chunks, about equal in size
         dtype = common_dtype(*jax.tree.leaves(first["x"]))
         return cls(opened, rows, dtype, missing, opened.names)
 
     def batches(self, num_rows: int | None = None, *, check: bool = True) -> Iterator[Batch]:
-        """All rows in order, as Batches of `rows` rows; chunks without any weight are left out.
+        """All rows in order, as Batches of `rows` rows, without chunks of total weight 0.
 
-        Raises ValueError for bad values (where `check`), with the row's number in the whole, and
-        where there are not `num_rows` rows in all.
+        Raises ValueError if there are not `num_rows` rows in all, and with `check` for bad values,
+        naming the row counted from the first of all.
         """
         seen, ones = 0, None
         for part in self._parts():
@@ -121,11 +122,11 @@ class Chunks:
             )
 
     def survey(self, look: Callable[[Batch], Any] = lambda _: None) -> Survey:
-        """Read and check all rows once, on the host; `look` sees every chunk.
+        """Read and check all rows once, on the host, calling `look` with every chunk.
 
-        The sample holds at most 65,536 rows (fewer of many columns), in their order, and all of
-        them where there are no more; otherwise it is drawn at random, the same at every call,
-        from the rows of positive weight, and weighted to the total of all.
+        The sample holds at most 65,536 rows in their order, fewer if there are many columns. If
+        there are more, it is drawn at random from the rows of positive weight, the same at every
+        call, and its weights are scaled to the total of all rows.
         """
         rng = np.random.default_rng(0)
         kept: list[Part] = []
@@ -140,21 +141,21 @@ class Chunks:
             total += float(np.sum(weight, dtype=np.float64))
             floats = sum(a.size // n for a in jax.tree.leaves(part["x"]))
             size = max(_LEAST_ROWS, min(_SAMPLE_ROWS, _SAMPLE_FLOATS // floats))
-            drawn = np.where(weight > 0, rng.random(n), 2.0)  # the others come last
+            drawn = np.where(weight > 0, rng.random(n), 2.0)  # rows of weight 0 come last
             kept, luck = _luckiest(kept, luck, part | {"weight": weight}, drawn, size)
             seen += n
         if not kept:
             raise ValueError("source: there are no rows of positive weight")
         part = kept[0]
-        own = float(np.sum(part["weight"], dtype=np.float64))
+        sampled = float(np.sum(part["weight"], dtype=np.float64))
         if len(luck) < seen:
-            part = part | {"weight": (part["weight"] * (total / own)).astype(self.dtype)}
+            part = part | {"weight": (part["weight"] * (total / sampled)).astype(self.dtype)}
         sample = self._batch(part, 0, len(luck))
         assert sample is not None  # its rows have positive weight
         return Survey(seen, total, sample)
 
     def sample(self) -> Batch:
-        """Rows in memory that stand for all: see `survey`. For priors and for a first look."""
+        """A sample of the rows in memory, as of `survey`: for priors and for a first look."""
         return self.survey().sample
 
     def __array__(self, *args: Any, **options: Any) -> Any:
@@ -165,14 +166,14 @@ class Chunks:
     # -- from blocks to chunks --------------------------------------------------------------------
 
     def _parts(self) -> Iterator[Part]:
-        """Blocks cut and joined to `rows` rows each, but for the last; floats of one dtype."""
+        """Blocks cut and joined to `rows` rows each, the last one shorter; floats of one dtype."""
         held: list[Part] = []
         count, structure = 0, None
         for part in _numeric(self.source.blocks(self.rows), self.dtype):
-            own = jax.tree.map(lambda a: a.shape[1:], part)
-            if structure is not None and own != structure:
-                raise ValueError(f"source: blocks of different form: {structure} and {own}")
-            structure = own
+            shapes = jax.tree.map(lambda a: a.shape[1:], part)
+            if structure is not None and shapes != structure:
+                raise ValueError(f"source: blocks of different form: {structure} and {shapes}")
+            structure = shapes
             n = length(part)
             if count == 0 and n == self.rows:
                 yield part
@@ -188,7 +189,7 @@ class Chunks:
             yield _join(held)
 
     def _weight(self, part: Part) -> np.ndarray:
-        """As Batch.of sees it: 0 too where nothing was observed."""
+        """The weights as Batch.of makes them: 0 also for rows without any observed entry."""
         n = length(part)
         weight = np.asarray(part.get("weight", np.ones(n)), self.dtype)
         masks = jax.tree.leaves(part.get("mask"))
@@ -200,7 +201,7 @@ class Chunks:
         return np.where(some, weight, 0.0).astype(self.dtype)
 
     def _batch(self, part: Part, first: int, rows: int) -> Batch | None:
-        """Checked, filled up to `rows` rows, and sent to the device; None without any weight."""
+        """The part checked, filled up to `rows` rows, on the device; None if its weight is 0."""
         n = length(part)
         weight = self._weight(part)
         if not weight.any():
@@ -215,16 +216,16 @@ class Chunks:
             batch = Batch.of(part["x"], missing=self.missing, **given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {first + n - 1}: {error}") from None
-        # the patterns of missing entries differ from chunk to chunk, and so would the programs
+        # patterns of missing entries differ between chunks, and each would compile a new program
         return replace(batch, group=None, patterns=None, names=self.names)
 
 
 def _floats() -> int:
-    return _CPU_FLOATS if jax.default_backend() == "cpu" else _DEVICE_FLOATS
+    return _CPU_FLOATS if on_cpu(None) else _DEVICE_FLOATS
 
 
 def _numeric(blocks: Iterator[Part], dtype: Any = None) -> Iterator[Part]:
-    """Blocks that have rows, with floats in NumPy."""
+    """Blocks with at least one row, their values as NumPy floats."""
     for part in blocks:
         if length(part) == 0:
             continue
@@ -251,7 +252,7 @@ def _pad(a: np.ndarray, count: int) -> np.ndarray:
 def _luckiest(
     kept: list[Part], luck: np.ndarray, part: Part, drawn: np.ndarray, size: int
 ) -> tuple[list[Part], np.ndarray]:
-    """The `size` rows of the smallest draws so far, in their order."""
+    """The `size` rows with the smallest draws so far, in their order, and these draws."""
     bound = np.inf if len(luck) < size else luck.max()
     new = np.flatnonzero(drawn < bound)
     if not len(new):

@@ -8,14 +8,15 @@ import numpy as np
 def three_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
     """Three overlapping Gaussian clusters in the plane: rows (n, 2) and labels (n,).
 
-    Weights 0.3, 0.4, 0.3 at (0, 0), (3, 3) and (0, 4), with correlations 0.4, -0.125 and 0.5.
+    They have weights 0.3, 0.4, 0.3, means (0, 0), (3, 3), (0, 4), and correlations 0.4, -0.125,
+    0.5.
     """
     weights = [0.3, 0.4, 0.3]
     means = np.array([[0.0, 0.0], [3.0, 3.0], [0.0, 4.0]])
     covariances = np.array(
         [[[0.5, 0.2], [0.2, 0.5]], [[0.8, -0.1], [-0.1, 0.8]], [[0.6, 0.3], [0.3, 0.6]]]
     )
-    # the frozen legacy stream, one row after the other: the same points as in older texts
+    # the legacy generator, one row after the other, gives the same points as in older texts
     rng = np.random.RandomState(seed)  # noqa: NPY002
     labels = np.empty(n, int)
     rows = np.empty((n, 2))
@@ -26,10 +27,10 @@ def three_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray
 
 
 def wide_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
-    """Three round clusters of one size in the plane, sd 3, two of them close: (n, 2), labels (n,).
+    """Three round clusters with sd 3 in the plane, two of them close: rows (n, 2), labels (n,).
 
-    The points of scikit-learn's `make_blobs(n, centers=3, cluster_std=3, random_state=seed)`, with
-    the columns in reverse.
+    They are the points of scikit-learn's
+    `make_blobs(n, centers=3, cluster_std=3, random_state=seed)` with the columns swapped.
     """
     rng = np.random.RandomState(seed)  # noqa: NPY002
     means = rng.uniform(-10.0, 10.0, size=(3, 2))
@@ -42,7 +43,7 @@ def wide_clusters(n: int = 500, seed: int = 42) -> tuple[np.ndarray, np.ndarray]
 
 
 def long_clusters(n: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Three long clusters in the plane, each in a direction of its own: (n, 2), labels (n,)."""
+    """Three elongated clusters of different direction in the plane: rows (n, 2), labels (n,)."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, size=n, p=[0.25, 0.35, 0.4])
     means = np.array([[5.0, 5.0], [0.0, 10.0], [10.0, 11.0]])
@@ -53,7 +54,7 @@ def long_clusters(n: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 
 def normal_draws(n: int = 100, mean: float = 10.0, sd: float = 2.5, seed: int = 0) -> np.ndarray:
-    """n draws from a normal, (n,)."""
+    """Draws (n,) from a normal."""
     return np.random.default_rng(seed).normal(mean, sd, n)
 
 
@@ -62,8 +63,8 @@ def mixed_table(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Three clusters in a table of mixed type: a dict of four columns (n,), and labels (n,).
 
-    "width" and "length" are measurements, "visits" counts and "kind" one of three codes; a share
-    `missing` of all entries is NaN, at random.
+    "width" and "length" are measurements, "visits" counts, and "kind" one of three codes. A share
+    `missing` of the entries, chosen at random, is NaN.
     """
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, size=n, p=[0.5, 0.3, 0.2])

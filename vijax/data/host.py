@@ -1,7 +1,7 @@
-"""The host boundary: what the user hands over becomes numbers, or a named error.
+"""The host boundary: user input becomes arrays of floats, or an error that names the argument.
 
-Values that can be looked at are handled in NumPy, which needs no compilation; tracers, and
-arrays too large or too distributed to fetch, stay with JAX.
+Concrete values are handled in NumPy, which needs no compilation. Tracers, and arrays that are too
+large or too distributed to fetch, stay in JAX.
 """
 
 from __future__ import annotations
@@ -18,29 +18,35 @@ _LARGEST_FETCH = 2**26  # elements
 
 
 def is_concrete(*values: Any) -> bool:
-    """Whether values can be looked at: outside of every JAX transformation."""
-    return not any(isinstance(v, Tracer) for v in values)
+    """Whether no value is a tracer, so that all can be inspected."""
+    for value in values:  # noqa: SIM110 (a generator would be a call of Python for each)
+        if isinstance(value, Tracer):
+            return False
+    return True
 
 
 def fetched(value: Any) -> Any:
-    """In NumPy, if it can be fetched; rows that other processes hold are left where they are.
+    """The value in NumPy, or as it is if other processes hold rows of it.
 
-    What is reduced from those is a number in every process: `bool(a.any())`.
+    A reduction of such an array is a number in every process: `bool(a.any())`.
     """
     return np.asarray(value) if value is not None and _addressable(value) else value
 
 
 def namespace(*arrays: Any) -> Any:
-    """`numpy` if all of the arrays live on the host, else `jax.numpy`."""
-    return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
+    """`jax.numpy` if any of the arrays is a JAX array, else `numpy`."""
+    for array in arrays:
+        if isinstance(array, jax.Array):
+            return jnp
+    return np
 
 
 def as_floats(name: str, value: Any) -> Any:
-    """Array-like numbers as floats: a NumPy array where values are at hand, else a JAX array.
+    """Array-like numbers as floats: a NumPy array if values can be fetched, else a JAX array.
 
-    float32 and float64 stay what they are (float64 becomes float32 where JAX has it disabled,
-    with a warning when that loses the variation of a column); narrower floats, integers and
-    flags widen to JAX's default. Raises TypeError naming the argument for anything else.
+    float32 and float64 keep their dtype, but float64 becomes float32 where JAX has it disabled,
+    with a warning if that loses the variation of a column. Narrower floats become float32,
+    integers and booleans JAX's default float. Raises TypeError naming the argument otherwise.
     """
     if isinstance(value, jax.Array):
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -66,7 +72,7 @@ def as_floats(name: str, value: Any) -> Any:
 
 
 def _to_numpy(value: Any) -> np.ndarray:
-    """Frames, tensors of other libraries, sequences."""
+    """A frame, a tensor of another library or a sequence as a NumPy array."""
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "to_numpy"):
@@ -77,18 +83,18 @@ def _to_numpy(value: Any) -> np.ndarray:
 
 
 def _of_frame(value: Any) -> np.ndarray:
-    """A frame or one of its columns; entries that are marked as missing become NaN."""
+    """A frame or one of its columns as a NumPy array, with NaN for entries marked as missing."""
     host = np.asarray(value.to_numpy())
     if host.dtype != object:
         return host
-    try:  # columns of pandas that can hold NA
+    try:  # pandas columns that can hold NA
         return value.to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
-        return host  # text, which is refused by its kind
+        return host  # text, which `_check_kind` refuses
 
 
 def host_mask(mask: Any, *arrays: Any) -> Any:
-    """`mask` in NumPy where the arrays it goes with are."""
+    """`mask` in NumPy if `arrays` are in NumPy, otherwise as it is."""
     host = mask is not None and namespace(*arrays) is np and is_concrete(mask)
     return fetched(mask) if host else mask
 
@@ -100,22 +106,21 @@ def column_names(value: Any) -> tuple[str, ...] | None:
 
 
 def to_device(value: Any, dtype: Any = None) -> jax.Array:
-    """As a JAX array of a strong type, without compiling anything for host values."""
+    """The value as a JAX array of strong type; host values are moved without compiling anything."""
     if isinstance(value, jax.Array):
         same = dtype is None or value.dtype == dtype
-        # a weak type, as of jnp.asarray(0.1), would be another program
+        # with a weak type, as of jnp.asarray(0.1), jit would compile another program
         return value if same and not value.weak_type else value.astype(dtype or value.dtype)
     return jax.device_put(np.asarray(value, dtype))
 
 
 def strong(tree: Any, dtype: Any) -> Any:
-    """Floats as `dtype`, integers as int32, all of strong types: what `jit` compiles once for.
+    """Floats as `dtype` and integers as int32, all of strong types, so that `jit` compiles once.
 
-    Numbers of the host stay there: `jit` takes them along faster than they could be put on a
-    device one by one.
+    Host values stay on the host: `jit` transfers them faster than one `device_put` each would.
     """
 
-    def one(leaf: Any) -> Any:
+    def strong_leaf(leaf: Any) -> Any:
         leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         kind = leaf.dtype
         if jnp.issubdtype(kind, jnp.floating):
@@ -124,11 +129,11 @@ def strong(tree: Any, dtype: Any) -> Any:
             kind = np.int32
         return to_device(leaf, kind) if isinstance(leaf, jax.Array) else np.asarray(leaf, kind)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(strong_leaf, tree)
 
 
 def check_integer(name: str, value: Any) -> None:
-    """Raise TypeError unless value is an integer of Python or NumPy."""
+    """Raise TypeError naming the argument unless value is an integer of Python or NumPy."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
 
@@ -142,10 +147,13 @@ def check_bound(
     most: float | None = None,
     note: str = "",
 ) -> None:
-    """Raise ValueError naming the parameter unless it is finite and within its bound."""
+    """Raise ValueError naming the argument unless it is finite and within its bounds.
+
+    A tracer is not checked.
+    """
     if not is_concrete(value):
         return
-    if isinstance(value, float | int) and _plain(value):  # most are, and need no array
+    if isinstance(value, float | int) and _plain(value):  # the common case, without an array
         low = (above is None or value > above) and (least is None or value >= least)
         if low and (most is None or value <= most):
             return
@@ -162,12 +170,15 @@ def check_bound(
 
 
 def _plain(value: float | int) -> bool:
-    """Whether a number of Python means the same in every precision of JAX."""
+    """Whether a Python number is well within the range of every precision of JAX."""
     return bool(value == 0 or 2.0**-100 < abs(value) < 2.0**62)
 
 
 def standard(**given: tuple[Any, int]) -> tuple[jax.Array, ...]:
-    """Arrays of one dtype from `name=(value, number of event axes)`; batch axes broadcast."""
+    """Arrays of one dtype from `name=(value, number of event axes)`, batch axes broadcast.
+
+    Raises ValueError naming the argument if it has fewer axes than that.
+    """
     dtype = common_dtype(*(value for value, _ in given.values()))
     arrays = {name: as_floats(name, value) for name, (value, _) in given.items()}
     for name, (_, axes) in given.items():
@@ -189,7 +200,7 @@ def _addressable(value: Any) -> bool:
 
 
 def _check_kind(name: str, dtype: Any) -> None:
-    # bfloat16 and its like are of numpy kind "V"
+    # bfloat16 and the like have the NumPy kind "V"
     if dtype.kind not in "fiub" and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"{name}: need real numbers, got dtype {dtype}; "
@@ -204,7 +215,7 @@ def _float_dtype(dtype: Any) -> Any:
 
 
 def common_dtype(*values: Any) -> Any:
-    """The widest float dtype among arrays; plain Python numbers have no say."""
+    """The widest float dtype among arrays; Python numbers do not count."""
     dtypes = [_float_dtype(v.dtype) for v in values if hasattr(v, "dtype")]
     return max(dtypes, key=lambda d: d.itemsize, default=jnp.result_type(float))
 

@@ -1,9 +1,9 @@
-"""Rows that are spread over devices or processes: where they lie, and putting others beside them.
+"""Rows spread over devices or processes: reading their sharding, and placing arrays like them.
 
-vijax leaves the communication to the compiler, but for one thing: a pass over the rows is done by
-each device over its own. For that it must know at trace time how rows are spread, which an
-array on an `Auto` mesh does not tell; so it is read here, at the host boundary. On an `Explicit`
-mesh most operations ask where their result should lie; arrays are viewed on its `Auto` twin.
+vijax leaves communication to the compiler, with one exception: in a pass over the rows, each device
+sums over its own. That needs the sharding at trace time, where an array on an `Auto` mesh does not
+have it; so it is read here, at the host boundary. On an `Explicit` mesh, where most operations ask
+for the sharding of their result, arrays are viewed on the `Auto` mesh of the same devices.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def to_auto(tree: Any) -> Any:
-    """Concrete arrays on an `Explicit` mesh as they are, on the `Auto` mesh of the same devices."""
+    """The tree with concrete arrays on an `Explicit` mesh viewed on its `Auto` twin."""
 
-    def one(leaf: Any) -> Any:
+    def view(leaf: Any) -> Any:
         sharding = _named(leaf)
         if sharding is None or set(sharding.mesh.axis_types) == {AxisType.Auto}:
             return leaf
         return jax.device_put(leaf, auto_sharding(sharding.mesh, *sharding.spec))
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(view, tree)
 
 
 def on_auto_mesh(fn: _F) -> _F:
-    """Where `jax.set_mesh` has set a mesh with `Explicit` axes, `fn` is run as if they were `Auto`.
+    """Run `fn` as if `Explicit` axes of the mesh that `jax.set_mesh` has set were `Auto`.
 
-    What it returns is on the mesh that was set. Raises ValueError inside of a trace for arrays that
-    are spread over `Explicit` axes.
+    Results are on the mesh that was set. Raises ValueError inside of a trace for arrays that are
+    spread over `Explicit` axes.
     """
 
     @functools.wraps(fn)
@@ -81,7 +81,7 @@ def refuse_explicit(leaves: Any) -> None:
 
 
 def sharding_of_rows(tree: Any) -> NamedSharding | None:
-    """How the leading axis of the first array that is spread by rows is spread; None if none is."""
+    """The sharding by rows of the first array that has one; None if no array is spread by rows."""
     for leaf in jax.tree.leaves(tree):
         sharding = _named(leaf)
         if sharding is not None and len(sharding.spec) and sharding.spec[0] is not None:
@@ -90,9 +90,9 @@ def sharding_of_rows(tree: Any) -> NamedSharding | None:
 
 
 def platform_of(tree: Any) -> str | None:
-    """The platform, such as "cpu" or "cuda", of the first array on a device; None if traced.
+    """The platform, such as "cpu" or "gpu", of the first array on a device; None if traced.
 
-    Arrays of the host go to JAX's default device.
+    Without such an array it is that of JAX's default device, where host arrays will go.
     """
     leaves = jax.tree.leaves(tree)
     if not is_concrete(*leaves):
@@ -110,7 +110,7 @@ def on_cpu(platform: str | None) -> bool:
 
 def default_platform() -> str:
     """The platform of JAX's default device."""
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform
@@ -122,7 +122,7 @@ def axis_of(sharding: NamedSharding) -> Any:
 
 
 def num_shards(sharding: NamedSharding) -> int:
-    """Into how many parts rows are divided."""
+    """The number of parts that rows are divided into."""
     axes = axis_of(sharding)
     return math.prod(
         sharding.mesh.shape[name] for name in ((axes,) if isinstance(axes, str) else axes)
@@ -130,7 +130,7 @@ def num_shards(sharding: NamedSharding) -> int:
 
 
 def place(value: Any, sharding: NamedSharding | None, dtype: Any = None) -> jax.Array:
-    """As `to_device`, with rows where `sharding` says; every process must give the same values."""
+    """As `to_device`, with rows placed by `sharding`; every process must give the same values."""
     if sharding is None:
         return to_device(value, dtype)
     if isinstance(value, jax.Array):
@@ -141,9 +141,9 @@ def place(value: Any, sharding: NamedSharding | None, dtype: Any = None) -> jax.
 
 
 def place_for_jit(value: Any, sharding: NamedSharding | None, dtype: Any = None) -> Any:
-    """As `place`, but what is on the host and not spread stays there.
+    """As `place`, but host arrays without a sharding stay on the host.
 
-    `jit` takes a NumPy array along faster than it could be put on a device before.
+    `jit` transfers a NumPy array faster than a separate `device_put` does.
     """
     if sharding is None and isinstance(value, np.ndarray):
         return np.asarray(value, dtype)
@@ -151,7 +151,7 @@ def place_for_jit(value: Any, sharding: NamedSharding | None, dtype: Any = None)
 
 
 def replicate(tree: Any, sharding: NamedSharding | None) -> Any:
-    """Arrays inside a program, whole on every device that holds rows."""
+    """Traced arrays, constrained to be whole on every device that holds rows."""
     if sharding is None:
         return tree
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
@@ -159,27 +159,28 @@ def replicate(tree: Any, sharding: NamedSharding | None) -> Any:
 
 
 def row_specs(tree: Any, sharding: NamedSharding, whole: str) -> Any:
-    """A PartitionSpec for each array: rows are spread, fields named `whole` are everywhere."""
+    """A PartitionSpec for each array: spread by rows, or replicated if its field is `whole`."""
 
-    def one(path: Any, _: Any) -> PartitionSpec:
-        here = getattr(path[-1], "name", None) if path else None
-        return PartitionSpec() if here == whole else sharding.spec
+    def spec(path: Any, _: Any) -> PartitionSpec:
+        field = getattr(path[-1], "name", None) if path else None
+        return PartitionSpec() if field == whole else sharding.spec
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(spec, tree)
 
 
 def _named(leaf: Any) -> NamedSharding | None:
+    """The sharding of a concrete array on a mesh; None for anything else."""
     if not isinstance(leaf, jax.Array) or not is_concrete(leaf):
         return None
     return leaf.sharding if isinstance(leaf.sharding, NamedSharding) else None
 
 
 def auto_sharding(mesh: Any, *spec: Any) -> NamedSharding:
-    """On the `Auto` mesh of the same devices."""
+    """A sharding on the `Auto` mesh of the same devices."""
     kinds = (AxisType.Auto,) * len(mesh.axis_names)
     return NamedSharding(_mesh_like(mesh, kinds), PartitionSpec(*spec))
 
 
 def _mesh_like(mesh: Any, axis_types: Any) -> Mesh:
-    assert isinstance(mesh, Mesh)  # and no abstract one, as of a tracer
+    assert isinstance(mesh, Mesh)  # a tracer has an abstract one
     return Mesh(mesh.devices, mesh.axis_names, axis_types=axis_types)

@@ -1,4 +1,4 @@
-"""Where rows come from that stay on the host: files, arrays and factories, block by block."""
+"""Sources of rows that are read block by block: files, arrays and functions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from .batch import Batch
 from .host import as_floats, column_names
 
-Part = dict[str, Any]  # what Batch.of takes, all NumPy: x, weight, mask, noise, label
+Part = dict[str, Any]  # arguments of Batch.of in NumPy: x, weight, mask, noise, label
 _OPTIONAL = ("weight", "mask", "noise", "label")
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """`blocks(rows)` reads from the first row, at every call, in blocks of about so many rows.
+    """Rows that can be read more than once.
 
-    `num_rows` is None where only reading tells. `names` are those of the columns, if any.
+    Every call of `blocks(rows)` reads from the first row on, in blocks of about `rows` rows.
+    `num_rows` is None if it is not known before reading; `names` are the columns' names, if any.
     """
 
     blocks: Callable[[int], Iterator[Part]]
@@ -31,7 +32,7 @@ class Source:
 
 
 def open_source(source: Any, weight: Any, columns: Any) -> Source:
-    """From a path, an array that is cut into rows, an iterable of blocks, or a function of one.
+    """The source of a path, an array, an iterable of blocks, or a function that makes one.
 
     Raises TypeError or ValueError that name the argument.
     """
@@ -118,12 +119,12 @@ def _part_of(block: Any) -> Part:
 
 
 def _own(block: Any) -> Any:
-    """A copy: whoever yields blocks may fill the same array again."""
+    """A copy of an array, because whoever yields blocks may fill the same array again."""
     return np.array(block) if isinstance(block, np.ndarray) else block
 
 
 def length(part: Part) -> int:
-    """Rows of a block."""
+    """Number of rows of a block."""
     x = part["x"]
     return (next(iter(x.values())) if isinstance(x, dict) else x).shape[0]
 
@@ -155,10 +156,10 @@ def _of_npz(path: str, weight: Any, columns: Any) -> Source:
     with zipfile.ZipFile(path) as archive:
         members = [name.removesuffix(".npy") for name in archive.namelist()]
     given = weight if isinstance(weight, str) and weight in members else None
-    rest = [name for name in members if name != given]
-    if columns is None and len(rest) != 1:
-        raise ValueError(f"columns: name one array of {path!r}, which holds {rest}")
-    name = rest[0] if columns is None else columns
+    arrays = [name for name in members if name != given]
+    if columns is None and len(arrays) != 1:
+        raise ValueError(f"columns: name one array of {path!r}, which holds {arrays}")
+    name = arrays[0] if columns is None else columns
     if name not in members:
         raise ValueError(f"columns: expected one of {members}, got {name!r}")
     shape = _member_header(path, name)[0]
@@ -180,10 +181,10 @@ def _member_header(path: str, name: str) -> tuple[tuple[int, ...], bool, np.dtyp
 
 
 def _header(file: Any, path: str, name: str) -> tuple[Any, bool, np.dtype]:
-    """Shape, whether columns come first, and dtype."""
+    """Shape, whether the order is Fortran's, and dtype of an array in a file."""
     version = np.lib.format.read_magic(file)
-    early = np.lib.format.read_array_header_1_0
-    read = early if version == (1, 0) else np.lib.format.read_array_header_2_0
+    first = np.lib.format.read_array_header_1_0
+    read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise ValueError(f"source: {name!r} in {path!r} holds objects, no numbers")
@@ -191,7 +192,7 @@ def _header(file: Any, path: str, name: str) -> tuple[Any, bool, np.dtype]:
 
 
 def _member_rows(path: str, name: str, rows: int) -> Iterator[np.ndarray]:
-    """The member as a stream; one that is stored by columns is loaded whole."""
+    """Blocks of rows of a member; one in Fortran order is loaded whole."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         shape, fortran, dtype = _header(file, path, name)
         if fortran and len(shape) > 1:
@@ -224,12 +225,12 @@ def _of_parquet(path: str, weight: Any, columns: Any) -> Source:
     def blocks(rows: int) -> Iterator[Part]:
         wanted = names if given is None else [*names, given]
         with parquet.ParquetFile(path) as file:
-            for found in file.iter_batches(batch_size=rows, columns=wanted):
-                part: Part = {"x": np.column_stack([_column(found, name) for name in names])}
-                yield part if given is None else part | {"weight": _column(found, given)}
+            for record in file.iter_batches(batch_size=rows, columns=wanted):
+                part: Part = {"x": np.column_stack([_column(record, name) for name in names])}
+                yield part if given is None else part | {"weight": _column(record, given)}
 
-    kept = None if given is not None else _checked_weight(weight, n)
-    return Source(_with_weight(blocks, kept), n, tuple(names))
+    separate = None if given is not None else _checked_weight(weight, n)
+    return Source(_with_weight(blocks, separate), n, tuple(names))
 
 
 def _column_list(columns: Any, known: Sequence[str], weight: str | None) -> list[str]:
@@ -242,6 +243,6 @@ def _column_list(columns: Any, known: Sequence[str], weight: str | None) -> list
     return names
 
 
-def _column(found: Any, name: str) -> np.ndarray:
-    """One column of a record batch; what is null becomes NaN."""
-    return found.column(found.schema.get_field_index(name)).to_numpy(zero_copy_only=False)
+def _column(record: Any, name: str) -> np.ndarray:
+    """One column of a record batch of pyarrow, with NaN for null."""
+    return record.column(record.schema.get_field_index(name)).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Results and models on disk: one .npz file of plain arrays, and JSON that says what they are."""
+"""Results and models on disk: an .npz file of plain arrays, and a JSON text that describes them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ _RESERVED = {"", "file", "allow_pickle", _HEADER}  # arguments of numpy.savez, a
 def save(path: str | os.PathLike[str], tree: Any) -> None:
     """Write a Result, a model, a q, a Batch or any other vijax container to the file `path`.
 
-    An .npz file that NumPy alone can read: every array under its dotted path, such as
-    `q.weights.conc`, and in `__vijax__` a JSON text with the classes and all that is no array.
-    Containers may be nested in dicts with strings for keys, tuples and lists. The name is taken
-    as it is, no suffix is added. The file appears complete or not at all: it is written beside
-    `path` and then takes its place.
+    It is an .npz file that NumPy alone can read. It holds every array under its dotted path, such
+    as `q.weights.conc`, and in `__vijax__` a JSON text with the classes and all values that are not
+    arrays. Containers may be nested in dicts with string keys, tuples and lists. No suffix is added
+    to the name. A new file is written completely before it takes the place of `path`.
 
-    Raises TypeError naming the field for what is not stored: keys, tracers, strings and objects
-    in place of arrays, classes that `@pytree` did not decorate, static values other than numbers,
-    strings, None and tuples of these.
+    Raises TypeError naming the field for what cannot be stored: random keys, tracers, strings and
+    objects in place of arrays, classes not decorated with `@pytree`, static values other than
+    numbers, strings, None and tuples of these.
     """
     arrays: dict[str, np.ndarray] = {}
     node = _pack(tree, (), arrays)
@@ -48,14 +47,14 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
 def load(path: str | os.PathLike[str], dtype: Any = None) -> Any:
     """Read what `save` wrote: the same classes and structure, the same bits, as JAX arrays.
 
-    No code is run from the file: a class is found only if it is defined already, as all of
-    vijax's are; import your own before. Fields that a class has gained since take their default.
+    No code is run from the file: classes must be defined already, as those of vijax are, so import
+    your own first. Fields that a class has gained since take their default.
 
-    `dtype` (float32 or float64) converts every float array; without it arrays keep their own.
-    Integers of 64 bits become 32 along with it where JAX has 64 bits disabled.
+    `dtype` (float32 or float64) converts every float array; by default arrays keep their dtype.
+    Where JAX has 64 bits disabled, it converts 64-bit integers to 32 bits as well.
 
-    Raises OSError if the file cannot be opened; ValueError naming it and the reason if it is no
-    vijax file, damaged, of a newer format, of a class unknown here, or holds float64 where JAX
+    Raises OSError if the file cannot be opened, and ValueError naming it and the reason if it is
+    not a vijax file, damaged, of a newer format, of an unknown class, or holds float64 where JAX
     has it disabled.
     """
     kind = None if dtype is None else _float_of(dtype)
@@ -76,7 +75,7 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Any:
 
 
 def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
-    """The node that describes `value`; its arrays are added to `arrays`."""
+    """The JSON node that describes `value`; its arrays are added to `arrays`."""
 
     def inside(name: Any, child: Any) -> Any:
         return _pack(child, (*path, str(name)), arrays)
@@ -113,7 +112,7 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> A
 
 
 def _pack_plain(value: Any, path: tuple[str, ...]) -> Any:
-    """Numbers, strings, None and tuples of these as strict JSON."""
+    """A number, a string, None or a tuple of these, as strict JSON."""
     if type(value) is tuple:
         return {"tuple": [_pack_plain(v, (*path, str(i))) for i, v in enumerate(value)]}
     if type(value) not in _PLAIN:
@@ -138,7 +137,7 @@ def _host_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
 
 
 def _array_name(path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> str:
-    """The dotted path, changed only where the archive could not hold it or has it already."""
+    """The dotted path, changed only if it is taken or not a valid name in the archive."""
     name = re.sub(r"[^\w.+\- ]", "_", ".".join(path) or "array")
     while name in _RESERVED or name in arrays or name.endswith(".npy"):
         name += "_"
@@ -150,8 +149,8 @@ def _where(path: tuple[str, ...]) -> str:
 
 
 def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
-    """To a new file in the same folder, which then takes the place of `path`."""
-    target = os.path.realpath(path)  # a link stays one
+    """Write a new file in the same folder, which then takes the place of `path`."""
+    target = os.path.realpath(path)  # a link stays a link
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no folder for it", path)
@@ -174,7 +173,7 @@ def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read(name: str) -> tuple[Any, dict[str, np.ndarray]]:
-    """Header and arrays."""
+    """The JSON header and the arrays of a file."""
     with open(name, "rb") as file:
         try:
             archive = np.load(file, allow_pickle=False)
@@ -188,13 +187,13 @@ def _read(name: str) -> tuple[Any, dict[str, np.ndarray]]:
         try:
             arrays = {member: archive[member] for member in members}
             header = json.loads(str(arrays.pop(_HEADER)))
-        except Exception as error:  # zipfile, zlib, NumPy and json each have their own
+        except Exception as error:  # zipfile, zlib, NumPy and json raise different types
             raise ValueError(f"{name}: damaged: {type(error).__name__}: {error}") from None
     return header, arrays
 
 
 class _Unpacker:
-    """Nodes back to values; `kind` is the dtype of floats, or None for their own."""
+    """Makes values of JSON nodes; `kind` is the dtype for floats, None to keep their own."""
 
     def __init__(self, name: str, arrays: dict[str, np.ndarray], kind: Any):
         self.name, self.arrays, self.kind = name, arrays, kind
@@ -211,8 +210,8 @@ class _Unpacker:
         if kind == "type":
             return self.instance(node, path)
         if kind in ("tuple", "list") and isinstance(node[kind], list):
-            found = [self.node(child, (*path, str(i))) for i, child in enumerate(node[kind])]
-            return found if kind == "list" else tuple(found)
+            items = [self.node(child, (*path, str(i))) for i, child in enumerate(node[kind])]
+            return items if kind == "list" else tuple(items)
         if kind == "dict" and isinstance(node["dict"], dict):
             return {key: self.node(child, (*path, key)) for key, child in node["dict"].items()}
         raise self.fail(path, f"damaged: {node!r:.80} describes nothing")
@@ -265,7 +264,7 @@ class _Unpacker:
         unknown = sorted(given.keys() - fields.keys())
         if unknown:
             raise self.fail(path, f"has a field {unknown[0]!r}, which {kind} has not")
-        new = object.__new__(cls)  # as JAX rebuilds it
+        new = object.__new__(cls)  # without `__init__`, as JAX rebuilds it
         for name, field in fields.items():
             value = self.field(field, given.get(name), (*path, name))
             object.__setattr__(new, name, value)
@@ -284,11 +283,11 @@ class _Unpacker:
 
 def _float_of(dtype: Any) -> np.dtype:
     try:
-        found = np.dtype(dtype)
+        kind = np.dtype(dtype)
     except TypeError:
-        found = np.dtype(object)
-    if found.name not in ("float32", "float64"):
+        kind = np.dtype(object)
+    if kind.name not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
-    if found != jax.dtypes.canonicalize_dtype(found):
+    if kind != jax.dtypes.canonicalize_dtype(kind):
         raise ValueError("dtype: float64 needs jax_enable_x64")
-    return found
+    return kind

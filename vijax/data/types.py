@@ -1,4 +1,4 @@
-"""What users may hand over as rows."""
+"""Types of what users may hand over as rows."""
 
 from __future__ import annotations
 
@@ -14,23 +14,32 @@ from .batch import Batch
 
 @runtime_checkable
 class Table(Protocol):
-    """A data frame or series of any library: it becomes a NumPy array."""
+    """A data frame or series of any library, which becomes a NumPy array."""
 
     def to_numpy(self) -> Any:
-        """Rows and columns."""
+        """Its values, rows first."""
         ...
 
 
 @runtime_checkable
 class ArrayOfOthers(Protocol):
-    """An array of another library, such as a tensor of PyTorch."""
+    """An array of another library, such as a PyTorch tensor."""
 
     def __array__(self) -> Any:
-        """The same in NumPy."""
+        """The same values in NumPy."""
         ...
 
 
-AnyArray = jax.Array | np.ndarray  # on the host or on a device, traced or not
-ArrayLike = _Numbers | Table | ArrayOfOthers | Sequence[Any]
+@runtime_checkable
+class DLPackArray(Protocol):
+    """An array of another library that shares its memory, on any device."""
+
+    def __dlpack__(self) -> Any:
+        """A capsule of DLPack."""
+        ...
+
+
+AnyArray = jax.Array | np.ndarray  # on the host or on a device, concrete or traced
+ArrayLike = _Numbers | Table | ArrayOfOthers | DLPackArray | Sequence[Any]
 Rows = ArrayLike
 Data = Rows | Mapping[str, Any] | Batch

@@ -1,4 +1,4 @@
-"""Weighted averages over rows, of the entries that were observed; on the host or traced."""
+"""Weighted means over the observed entries of rows, in NumPy on the host or in JAX."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .host import namespace
 
 
 def shares(x: Any, weight: Any, mask: Any = None) -> Any:
-    """How much each entry of x (n, ...) counts in its column: weights (n,) scaled to sum to 1,
+    """Weights (n,) as shares of each entry of x (n, ...), which sum to 1 over each column.
 
-    0 where the mask has False, and everywhere in a column of which nothing was observed.
+    Shares are 0 where `mask` is False, and in a whole column of which nothing was observed.
     """
     xp = namespace(x, weight, mask)
     share = xp.broadcast_to(weight.reshape(-1, *[1] * (x.ndim - 1)), x.shape)
@@ -20,8 +20,9 @@ def shares(x: Any, weight: Any, mask: Any = None) -> Any:
 
 
 def means(x: Any, share: Any, mask: Any = None) -> Any:
-    """Averages of x (n, ...) with these shares, about an observed entry of each column, so that a
-    large offset costs no digits; what masked entries hold does not matter.
+    """Means of x (n, ...) with these shares; masked entries may hold anything.
+
+    Sums are taken about an observed entry of each column, so that a large offset costs no digits.
     """
     if mask is None:
         return x[0] + (share * (x - x[0])).sum(0)

@@ -1,1 +1,1 @@
-"""One file per conjugate family: its natural coordinates and the likelihood it is conjugate to."""
+"""Conjugate families, one per file: natural coordinates, and the likelihood of rows."""

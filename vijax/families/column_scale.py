@@ -1,4 +1,4 @@
-"""Where the columns of real rows lie and how wide they are: for starts that ignore units."""
+"""Location and scale of columns, for starts that do not depend on units; checks of matrices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..data.batch import Batch
 
 
 def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
-    """Weighted mean and standard deviation of each column's observed entries; sd 1 if constant."""
+    """Weighted mean and sd of each column over its observed entries; sd 1 if it is constant."""
     share = averages.shares(rows.x, rows.weight, rows.mask)
     centre = averages.means(rows.x, share)
     variance = jnp.sum(share * (rows.x - centre) ** 2, 0)
@@ -18,20 +18,20 @@ def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
 
 
 def standardize(rows: Batch) -> Float[Array, "n d"]:
-    """Rows in standard deviations from the mean; 0 where an entry is missing."""
+    """Rows as standard deviations from the mean of each column; 0 where an entry is missing."""
     centre, sd = location_and_sd(rows)
     z = (rows.x - centre) / sd
     return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
 
 
 def seed_rows(rows: Batch, seeds: Array) -> tuple[Float[Array, "k d"], Float[Array, "d"]]:
-    """The rows of these indices, missing entries at the mean, and the columns' sd."""
+    """The rows `seeds` with missing entries at the mean, and the sd of each column."""
     centre, sd = location_and_sd(rows)
     return centre + sd * standardize(rows)[seeds], sd
 
 
 def check_matrix(rows: Batch, d: int | None = None) -> None:
-    """Raise ValueError unless rows are (n, d), and as many columns as the prior is for."""
+    """Raise ValueError unless rows are (n, d), with the d of the prior if that is given."""
     x = rows.x
     if isinstance(x, dict):
         raise ValueError("x: expected an array of rows and columns, got a dict of columns")
@@ -45,6 +45,6 @@ def check_matrix(rows: Batch, d: int | None = None) -> None:
 def refuse_noise(
     rows: Batch, what: str, remedy: str = "use the full-covariance Gaussian mixture"
 ) -> None:
-    """Raise ValueError if rows carry measurement noise, which `what` has no exact step for."""
+    """Raise ValueError naming `what` if rows have measurement noise; `remedy` says what to do."""
     if rows.noise is not None:
         raise ValueError(f"noise: {what} takes none; {remedy}")

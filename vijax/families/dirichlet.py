@@ -1,4 +1,4 @@
-"""Dirichlet on probabilities, conjugate to categorical rows."""
+"""Dirichlet distribution of probabilities, conjugate to categorical rows."""
 
 from __future__ import annotations
 
@@ -17,40 +17,38 @@ from .weights.base import Weights, pad_zeros
 
 @pytree
 class CategoricalMoments:
-    """What a categorical likelihood needs: E[log p_k], or log p_k at a point."""
+    """Moments for a categorical likelihood: E[log p_k] under q, or log p_k at a point."""
 
     log_p: Float[Array, "*b k"]
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """p_k where this is a point; the geometric means under a q."""
+        """exp of `log_p`: p_k at a point, its geometric mean under q."""
         return jnp.exp(self.log_p)
 
 
 @pytree
 class Dirichlet(Weights):
-    """Dirichlet(conc) with concentrations alpha_k; T(p) = log p, h(p) = prod_k 1 / p_k.
+    """p ~ Dirichlet(alpha) with concentrations alpha = `conc`; T(p) = log p, h(p) = prod_k 1 / p_k.
 
-    An entry with `conc == 0` is switched off: it has probability zero, for ever, and no term in
-    any result. That is how mixtures of different size share one program.
+    An entry with conc = 0 is switched off: its probability is 0, and no result has a term of it.
+    Mixtures of different size share one program in this way.
     """
 
     conc: Float[Array, "*b k"]
 
     @classmethod
     def from_standard(cls, conc: Any) -> Dirichlet:
-        """From the concentrations alpha_k > 0 (*b, k) in pseudo-counts; 0 switches an entry off."""
+        """Dirichlet with concentrations (*b, k) > 0 in pseudo-counts; 0 switches an entry off."""
         check_bound("conc", conc, least=0.0)
         return cls(*standard(conc=(conc, 1)))
 
     @property
     def size(self) -> int:
-        """k."""
         return self.conc.shape[-1]
 
     @property
     def on(self) -> Bool[Array, "*b k"]:
-        """Which entries are switched on."""
         return self.conc != 0
 
     @property
@@ -58,23 +56,20 @@ class Dirichlet(Weights):
         return self.conc > 0
 
     def observe(self, count: Float[Array, "*b k"]) -> Dirichlet:
-        """The counts themselves."""
         return Dirichlet(count)
 
     def counts(self, stats: Dirichlet) -> Float[Array, "*b k"]:
-        """The concentrations."""
         return stats.conc
 
     def take(self, order: Int[Array, "m"]) -> Dirichlet:
-        """Of these entries, scaled to sum to one: again a Dirichlet."""
+        """The distribution of these entries scaled to sum to one, which is a Dirichlet."""
         return Dirichlet(self.conc[order])
 
     def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
-        """Whether the components `which` have the same conc."""
+        """Whether the components `which` have the same concentration."""
         return jnp.all((self.conc == jnp.max(jnp.where(which, self.conc, 0.0))) | ~which)
 
     def pad(self, size: int) -> Dirichlet:
-        """Entries that are off, appended."""
         return Dirichlet(pad_zeros(self.conc, size))
 
     @property
@@ -88,12 +83,11 @@ class Dirichlet(Weights):
 
     @property
     def _with_total(self) -> Float[Array, "*b m"]:
-        """alpha_k, and their sum at the end."""
+        """alpha_k, and their sum as a last entry."""
         return jnp.concatenate([self._safe, self.total[..., None]], -1)
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """E[p_k]."""
         return self.conc / self.total[..., None]
 
     @property
@@ -103,7 +97,6 @@ class Dirichlet(Weights):
 
     @property
     def sd(self) -> Float[Array, "*b k"]:
-        """Posterior standard deviation of each p_k."""
         variance = self.variance
         return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
 
@@ -112,17 +105,25 @@ class Dirichlet(Weights):
 
     @property
     def _log_mean(self) -> Float[Array, "*b k"]:
+        if self.size == 2:  # -log(1 + alpha_j / alpha_k) keeps the digits of a mean close to 1
+            return -jnp.log1p(self.conc[..., ::-1] / self._safe)
         return jnp.log(self._safe / self.total[..., None])
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """sum_k log Gamma(alpha_k) - log Gamma(sum_k alpha_k), Stirling's main terms cancelled."""
+        """sum_k log Gamma(alpha_k) - log Gamma(sum_k alpha_k), in nats.
+
+        The main terms of Stirling's formula are gathered as sum_k alpha_k log E[p_k].
+        """
         a = self._safe
         each = special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
         whole = special.stirling_error(self.total) - 0.5 * jnp.log(self.total)
         return self._sum(a * self._log_mean + each) - whole - 0.5 * special.LOG_2PI
 
     def expectation(self) -> Dirichlet:
-        """E[log p_k]; 0 for an entry that is off."""
+        """E[log p_k] = digamma(alpha_k) - digamma(sum_j alpha_j); 0 for an entry that is off.
+
+        Computed as log E[p_k] + digamma_gap(sum_j alpha_j) - digamma_gap(alpha_k).
+        """
         gaps = special.digamma_gap(self._with_total)
         gap = gaps[..., -1:] - gaps[..., :-1]
         return Dirichlet(jnp.where(self._on, self._log_mean + gap, 0.0))
@@ -147,24 +148,28 @@ class Dirichlet(Weights):
         return self._sum(special.xlogy(self._safe - base, log_p)) - self.log_normalizer()
 
     def log_kernel(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
-        """log of Dir(p | alpha) prod_k p_k, in nats."""
+        """Expected log of Dir(p | alpha) prod_k p_k in nats."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
-        """sum_k alpha_k log(mean_k / p_k), in nats."""
+        """sum_k alpha_k log(E[p_k] / p_k) = sum_k alpha_k excess(p_k / E[p_k]), in nats."""
         log_ratio = jnp.where(self._on, moments.log_p - self._log_mean, 0.0)
         return self._sum(self._safe * special.excess(jnp.exp(log_ratio)))
 
     def expected_log_prob(self, moments: CategoricalMoments) -> Float[Array, "*b"]:
-        """E[log Dir(p | alpha)] in nats."""
         return self._log(moments, 1.0)
 
     def kl(self, prior: Dirichlet) -> Float[Array, "*b"]:
-        """KL in nats; both must have the same entries switched on."""
+        """KL(self || prior) in nats; both must have the same entries switched on."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: Dirichlet) -> KLTerms:
-        """Those of the Gammas that it is made of, less that of their sum."""
+        """The terms of `kl`, with A and A0 the sums of concentrations a_k and a0_k.
+
+        KL = log(Gamma(A) / Gamma(A0)) - sum_k [log(Gamma(a_k) / Gamma(a0_k))
+        - (a_k - a0_k) (digamma(a_k) - digamma(A))]. Arranged as
+        sum_k [a0_k excess(E[p_k] / E0[p_k]) + shape_gap(a_k, a0_k)] - shape_gap(A, A0).
+        """
         ratio = self.mean / jnp.where(prior._on, prior.mean, 1.0)
         ratio = jnp.where(self._on, ratio, 1.0)
         shape = self._with_total
@@ -174,7 +179,6 @@ class Dirichlet(Weights):
         return KLTerms(ratio, prior._safe, shape, prior._with_total, sign, none)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         a, total = self._safe, self.total
         each = self._log_mean + (a - 1.0) * special.digamma_gap(a)
         each = each + special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
@@ -184,11 +188,11 @@ class Dirichlet(Weights):
         return self._sum(each) - whole - 0.5 * special.LOG_2PI
 
     def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
-        """log Dir(value | alpha) in nats; `value` sums to one over the last axis."""
+        """log p(value) in nats; `value` sums to one over the last axis."""
         return self.expected_log_prob(CategoricalMoments(jnp.log(value)))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
-        """Probabilities; normalised log-Gammas, so tiny concentrations do not give 0 / 0."""
+        """Draws of p as normalised log-Gammas, so that tiny concentrations do not give 0 / 0."""
         full = (*shape, *self.conc.shape)
         log_gamma = jax.random.loggamma(key, self._safe, full, self.conc.dtype)
         return jax.nn.softmax(jnp.where(self._on, log_gamma, -jnp.inf), -1)

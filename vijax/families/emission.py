@@ -1,4 +1,9 @@
-"""What a mixture asks of its components: an exponential family that generates rows."""
+"""What a mixture asks of its components: an exponential family whose parameters generate rows.
+
+An E-step takes `q.moments()` (or `q.point()` for EM) and gives expected sufficient statistics:
+`EmissionMoments.likelihood` scores rows, `Emission.observe` sums them up, and `Emission.e_step`
+does both. `kernels` lists faster forms of the moments, which `e_step` may read instead.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,19 @@ from ..numerics.kl_terms import KLTerms
 
 _E = TypeVar("_E", bound="Emission")
 
+Spread = Float[Array, ""] | float  # width of starting components relative to all the data
+
 
 class EmissionMoments(abc.ABC):
-    """Moments of k components, under q or at a point: what the likelihood of rows needs."""
+    """Moments of k components, under q or at a point, from which rows get their likelihood."""
 
     @abc.abstractmethod
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
-        """E[log p(x_n | theta_k)] in nats, of the observed entries of each row.
+        """E[log p(x_n | theta_k)] in nats over observed entries, and the posterior of each row.
 
-        Rows' own latent variables (missing entries, noise, precisions) are at their optimum. The
-        second value is their posterior, which `Emission.observe` reads; None if there are none.
+        If rows have latent variables of their own (missing entries, values behind noise,
+        precisions), the first value has them integrated out under their optimal q, and the second
+        is that q, for `Emission.observe`. Otherwise the second is None.
         """
 
     @abc.abstractmethod
@@ -35,14 +43,15 @@ class EmissionMoments(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What a table shows of each component: label to values (k,)."""
+        """What a table shows of each component: a dict from label to values (k,)."""
 
 
 class Emission(ExponentialFamily):
     """A family with one batch axis, the k components, whose parameters generate rows.
 
-    `separable` says that components are independent of each other. `num_background` is the number
-    of components at the end that are not exchangeable with the others, such as uniform noise.
+    A new family writes the abstract methods of `ExponentialFamily` and those below; all others have
+    a default. `separable` says that components have no parameters in common. `num_background` is
+    the number of components at the end that are not exchangeable with the others, such as noise.
     """
 
     separable: ClassVar[bool] = True
@@ -54,15 +63,15 @@ class Emission(ExponentialFamily):
 
     @abc.abstractmethod
     def check(self, rows: Batch) -> None:
-        """Host side: raise ValueError if rows are no values of this family."""
+        """Raise ValueError if rows are not values of this family; called on the host."""
 
     @abc.abstractmethod
     def observe(
         self: _E, rows: Batch, soft_counts: Float[Array, "n k"], moments: Any, row_posterior: Any
     ) -> _E:
-        """Expected statistics of rows that count `soft_counts` times in each component.
+        """Expected sufficient statistics of rows that count `soft_counts` times in each component.
 
-        They are written next to the means in `moments`; `row_posterior` is that of `likelihood`.
+        `moments` decide on their origin, and `row_posterior` is the second value of `likelihood`.
         """
 
     def e_step(
@@ -72,10 +81,10 @@ class Emission(ExponentialFamily):
         log_weight: Float[Array, "m"],
         background: Float[Array, "n b"] | None = None,
     ) -> tuple[_E, Float[Array, "m"], Float[Array, "n"]]:
-        """Statistics, soft counts of the m = k + b components, and log sum_k p(x_n, z_n = k).
+        """Expected sufficient statistics, soft counts (m,), and log_z of each row in nats.
 
-        `log_weight` are the expected log-weights; `background` log-densities in nats of b further
-        components, from whose rows nothing is learned.
+        log_z is log sum_k exp(E[log p(x_n, z_n = k)]). `log_weight` is E[log weight] of m = k + b
+        components; `background` has log-densities in nats of the last b, which have no statistics.
         """
         log_lik, row_posterior = moments.likelihood(rows)
         counts, log_z = soft_counts(rows, log_weight, log_lik, background)
@@ -88,64 +97,64 @@ class Emission(ExponentialFamily):
 
     @abc.abstractmethod
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """Rows as points whose squared distances mean something; missing entries at the mean."""
+        """Rows as points for k-means++, columns on a common scale; missing entries at the mean."""
 
     @abc.abstractmethod
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """log E_q[p(x_n | theta_k)] in nats, theta integrated out exactly."""
+        """log E_q[p(x_n | theta_k)] in nats over observed entries, theta integrated out exactly."""
 
     @abc.abstractmethod
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
-        """One row from the predictive density of each of these components."""
+        """One row from the predictive density of each of the components `index`."""
 
     @abc.abstractmethod
     def num_parameters(self) -> tuple[int, int]:
-        """Free parameters of each component, and those that all share."""
+        """Number of free parameters of each component, and of those that all components share."""
 
     @abc.abstractmethod
     def row_size(self, rows: Batch) -> int:
-        """Floats that `likelihood` and `observe` hold per row."""
+        """Number of floats that `likelihood` and `observe` hold per row."""
 
     def seed(
         self: _E,
         rows: Batch,
         seeds: Int[Array, "k"],
         count: Float[Array, "k"],
-        spread: Float[Array, ""] | float = 1.0,
+        spread: Spread = 1.0,
     ) -> _E:
-        """Statistics to start from: `count` rows in each component, at its seed row.
+        """Statistics to start from: `count` rows in each component, around its seed row.
 
-        Half of them are the seed row and half are all the data, the latter times `spread`: with 1
-        they vary as all the data do, with 0 not at all.
+        By default a fraction spread / 2 of them is all the data, and the rest are copies of the
+        seed row; `spread` = 0 gives copies alone.
         """
         share = (rows.weight / jnp.sum(rows.weight))[:, None]
-        own = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
+        at_seed = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
         everything = self.observe(rows, share, None, None)
 
         def blend(a: Array, b: Array) -> Array:
             mean = (1.0 - 0.5 * spread) * a + 0.5 * spread * b
             return count.reshape(-1, *[1] * (a.ndim - 1)) * mean
 
-        return own.map(blend, everything)
+        return at_seed.map(blend, everything)
 
     def kl_from(self: _E, q: _E) -> Float[Array, ""]:
-        """KL(q || self) of all components in nats: called on the prior."""
+        """KL(q || prior) in nats, summed over the components; called on the prior."""
         return jnp.sum(q.kl(self))
 
     def kl_and_move_terms(self: _E, q: _E, last: _E) -> KLTerms:
-        """Terms of KL(q || self) and of KL(q || last), a row for each: called on the prior."""
+        """Terms of KL(q || prior) and of KL(q || last), as two rows; called on the prior."""
         return divergences(q, self, last)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
-        """E[log p(rows | theta)] in nats up to terms constant in theta: called on q."""
+        """E[log p(rows | theta)] in nats up to terms constant in theta; called on q."""
         return self.dot(stats)
 
     def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
-        """log of the prior density in nats at a point, natural basis; of the active components."""
+        """Log prior density with respect to h at a point, in nats, of the components `active`."""
         return jnp.sum(jnp.where(active, self.log_kernel(moments), 0.0))
 
     def fix(self: _E, which: Bool[Array, "k"], values: _E) -> _E:
-        """The same with the components `which` as in `values`; only for separable families."""
+        """The components `which` of `values` beside the others of self, if `separable`."""
 
         def pick(own: Array, other: Array) -> Array:
             return jnp.where(which.reshape(-1, *[1] * (own.ndim - 1)), other, own)
@@ -153,7 +162,7 @@ class Emission(ExponentialFamily):
         return jax.tree.map(pick, self, values)
 
     def unseen(self, prior: Any) -> Any:
-        """One component without rows, beside those of q: the first of the prior."""
+        """One more component, without rows: the first of the prior; called on q."""
         return prior.take(jnp.zeros(1, jnp.int32))
 
     def take(self: _E, order: Int[Array, "m"]) -> _E:
@@ -166,39 +175,39 @@ class Emission(ExponentialFamily):
         return jnp.all(jnp.stack(same))
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Under a flat prior, which components are at a singularity of the likelihood."""
+        """Which components are at a singularity of the likelihood; asked under a flat prior."""
         return jnp.zeros(count.shape, bool)
 
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
-        """What merging two components adds to the bound, rows' labels kept, in nats.
+        """Gain of the components' part of the elbo in nats from merging j and k; called on q.
 
-        A(eta0 + s_j + s_k) + A(eta0) - A(eta0 + s_j) - A(eta0 + s_k), as a matrix over j and k
-        (Hughes & Sudderth 2013).
+        It is A(eta0 + s_j + s_k) + A(eta0) - A(eta0 + s_j) - A(eta0 + s_k), with the
+        responsibilities of all other components kept (Hughes & Sudderth 2013).
         """
         stats = self - prior
         k = jax.tree.leaves(self)[0].shape[0]
 
-        def with_one(j: Array) -> Float[Array, "k"]:
-            one = jax.tree.map(lambda a: jnp.broadcast_to(a[j], a.shape), self)
-            return (one + stats).log_normalizer()
+        def merged_with(j: Array) -> Float[Array, "k"]:
+            target = jax.tree.map(lambda a: jnp.broadcast_to(a[j], a.shape), self)
+            return (target + stats).log_normalizer()
 
-        both = jax.vmap(with_one)(jnp.arange(k))
-        own, empty = self.log_normalizer(), prior.log_normalizer()
-        # a flat prior has none, and pairs need none to be compared
+        merged = jax.vmap(merged_with)(jnp.arange(k))
+        apart, empty = self.log_normalizer(), prior.log_normalizer()
+        # a flat prior has no finite A(eta0), which does not matter for comparing pairs
         empty = jnp.where(jnp.isfinite(empty), empty, 0.0)
-        return both + empty[:, None] - own[:, None] - own
+        return merged + empty[:, None] - apart[:, None] - apart
 
 
 def log_joint(
     log_weight: Float[Array, "k"], log_lik: Float[Array, "n k"], rows: Batch
 ) -> Float[Array, "n k"]:
-    """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
-    both = log_weight + log_lik
+    """E[log p(x_n, z_n = k)] in nats; -inf where the label of row n is known and is not k."""
+    joint = log_weight + log_lik
     if rows.label is None:
-        return both
+        return joint
     known = (rows.label >= 0)[:, None]
-    other = rows.label[:, None] != jnp.arange(both.shape[1], dtype=rows.label.dtype)
-    return jnp.where(known & other, -jnp.inf, both)
+    other = rows.label[:, None] != jnp.arange(joint.shape[1], dtype=rows.label.dtype)
+    return jnp.where(known & other, -jnp.inf, joint)
 
 
 def soft_counts(
@@ -207,7 +216,10 @@ def soft_counts(
     log_lik: Float[Array, "n k"],
     background: Float[Array, "n b"] | None = None,
 ) -> tuple[Float[Array, "n m"], Float[Array, "n"]]:
-    """Weight times responsibility of each row and component, and log sum_k p(x_n, z_n = k)."""
+    """Weight times responsibility of each row and component, and log_z of each row in nats.
+
+    Arguments and log_z are as in `Emission.e_step`, and `log_lik` is E[log p(x_n | theta_k)].
+    """
     if background is not None:
         log_lik = jnp.concatenate([log_lik, background], -1)
     resp, log_z = special.normalize(log_joint(log_weight, log_lik, rows))
@@ -215,7 +227,7 @@ def soft_counts(
 
 
 def weighted(rows: Batch, resp: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Weight times responsibility; 0 for a row of weight 0, whatever it holds."""
-    # such a row must not spread a NaN, in values or in gradients
+    """Weight times responsibility; 0 for a row of weight 0, which may hold anything."""
+    # no NaN of such a row may reach the result or its gradient
     present = (rows.weight > 0)[:, None]
     return jnp.where(present, rows.weight[:, None] * jnp.where(present, resp, 0.0), 0.0)

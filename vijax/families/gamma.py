@@ -1,4 +1,4 @@
-"""Gamma on rates and precisions, conjugate to Poisson and exponential rows."""
+"""Gamma distribution of rates and precisions, conjugate to Poisson and exponential rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..numerics.kl_terms import KLTerms
 
 @pytree
 class GammaMoments:
-    """E[tau] and E[log tau], or both at a point."""
+    """E[tau] and E[log tau], or tau and log tau at a point."""
 
     mean: Float[Array, "*b"]
     e_log: Float[Array, "*b"]
@@ -25,7 +25,7 @@ class GammaMoments:
 
 @pytree
 class Gamma(ExponentialFamily):
-    """Gamma(shape a, rate b), density b^a tau^(a-1) exp(-b tau) / Gamma(a).
+    """tau ~ Gamma(shape a, rate b), with density b^a tau^(a-1) exp(-b tau) / Gamma(a).
 
     T(tau) = (log tau, -tau), h(tau) = 1 / tau.
     """
@@ -35,7 +35,7 @@ class Gamma(ExponentialFamily):
 
     @classmethod
     def from_standard(cls, shape: Any, rate: Any) -> Gamma:
-        """From the shape a > 0 and the rate b > 0 (in units of 1 / tau)."""
+        """Gamma with shape a > 0 and rate b > 0, in units of 1 / tau."""
         check_bound("shape", shape, above=0.0)
         check_bound("rate", rate, above=0.0)
         return cls(*standard(shape=(shape, 0), rate=(rate, 0)))
@@ -56,15 +56,14 @@ class Gamma(ExponentialFamily):
         return jnp.sqrt(self.shape) / self.rate
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """log Gamma(a) - a log b, in nats."""
+        """log Gamma(a) - a log b, in nats, by `special.log_gamma_normalizer`."""
         return special.log_gamma_normalizer(self.shape, self.rate)
 
     def expectation(self) -> Gamma:
-        """(E[log tau], -E[tau])."""
+        """E[log tau] = digamma(a) - log b = log(a / b) - digamma_gap(a), and -E[tau] = -a / b."""
         return Gamma(jnp.log(self.mean) - special.digamma_gap(self.shape), -self.mean)
 
     def moments(self) -> GammaMoments:
-        """E[tau] and E[log tau]."""
         return GammaMoments(self.mean, self.expectation().shape)
 
     def point(self) -> GammaMoments:
@@ -72,7 +71,7 @@ class Gamma(ExponentialFamily):
         return GammaMoments(self.mean, jnp.log(self.mean))
 
     def mode(self) -> Float[Array, "*b"]:
-        """(a - 1) / b; NaN unless a >= 1."""
+        """tau = (a - 1) / b; NaN unless a >= 1."""
         return jnp.where(self.shape >= 1.0, self.shape - 1.0, jnp.nan) / self.rate
 
     def _log(self, moments: GammaMoments, base: float) -> Float[Array, "*b"]:
@@ -80,39 +79,39 @@ class Gamma(ExponentialFamily):
         return power - self.rate * moments.mean - self.log_normalizer()
 
     def log_kernel(self, moments: GammaMoments) -> Float[Array, "*b"]:
-        """log of Gamma(tau | a, b) tau, in nats."""
+        """a E[log tau] - b E[tau] - A in nats, the expected log of Gamma(tau | a, b) tau."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: GammaMoments) -> Float[Array, "*b"]:
-        """a excess(tau / mean), in nats."""
+        """a excess(tau b / a) in nats, with excess(u) = u - 1 - log u."""
         return self.shape * special.excess(moments.mean / self.mean)
 
     def expected_log_prob(self, moments: GammaMoments) -> Float[Array, "*b"]:
-        """E[log Gamma(tau | a, b)] in nats."""
+        """(a - 1) E[log tau] - b E[tau] - A in nats."""
         return self._log(moments, 1.0)
 
     def kl(self, prior: Gamma) -> Float[Array, "*b"]:
-        """KL in nats: a0 excess(mean / mean0), plus what differs in shape."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: Gamma) -> KLTerms:
-        """One of each kind."""
+        """(a - a0) digamma(a) + log(Gamma(a0) / Gamma(a)) + a0 log(b / b0) + a (b0 - b) / b.
+
+        Arranged as a0 excess(E[tau] / E0[tau]) + shape_gap(a, a0), both non-negative.
+        """
         ratio, shape = self.mean / prior.mean, self.shape[..., None]
         parts = ratio[..., None], prior.shape[..., None], shape, prior.shape[..., None]
         return KLTerms(*parts, jnp.ones_like(shape), shape[..., :0])
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
+        """a - log b + log Gamma(a) + (1 - a) digamma(a), in nats."""
         a = self.shape
         scale = 0.5 * jnp.log(a) - jnp.log(self.rate) + 0.5 * special.LOG_2PI
         return scale + special.stirling_error(a) + (a - 1.0) * special.digamma_gap(a)
 
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
-        """log Gamma(value | a, b) in nats."""
         return self.expected_log_prob(GammaMoments(value, jnp.log(value)))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Draws of tau."""
         return (
             jax.random.gamma(key, self.shape, (*shape, *self.shape.shape), self.shape.dtype)
             / self.rate

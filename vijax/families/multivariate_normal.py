@@ -1,4 +1,4 @@
-"""Multivariate normal on a vector, conjugate to regression weights and to means."""
+"""Multivariate normal distribution of a vector, conjugate to regression weights and to means."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..numerics import linalg, special
 
 @pytree
 class MultivariateNormalMoments:
-    """E[mu] and Cov[mu]; covariance 0 at a point."""
+    """E[mu] and Cov[mu]; the covariance is 0 at a point."""
 
     mean: Float[Array, "*b d"]
     covariance: Float[Array, "*b d d"]
@@ -24,7 +24,7 @@ class MultivariateNormalMoments:
 
 @pytree
 class MultivariateNormal(ExponentialFamily):
-    """N(mean m, precision^-1), written about `origin` c: shift = precision (m - c).
+    """mu ~ N(m, precision^-1), written about `origin` c with shift = precision (m - c).
 
     T(mu) = (-(mu - c)(mu - c)^T / 2, mu - c), h = 1.
     """
@@ -35,12 +35,11 @@ class MultivariateNormal(ExponentialFamily):
 
     @classmethod
     def from_standard(cls, mean: Any, precision: Any) -> MultivariateNormal:
-        """From the mean (*b, d) in data units and the positive definite precision (*b, d, d)."""
+        """Normal with mean (*b, d) in data units and positive definite precision (*b, d, d)."""
         precision, mean = standard(precision=(precision, 2), mean=(mean, 1))
         return cls(precision, jnp.zeros_like(mean), mean)
 
     def about(self, like: Any) -> MultivariateNormal:
-        """The same density about `like.origin`."""
         move = linalg.matmul(self.precision, (like.origin - self.origin)[..., None])[..., 0]
         return replace(self, shift=self.shift - move, origin=like.origin)
 
@@ -64,45 +63,41 @@ class MultivariateNormal(ExponentialFamily):
 
     @property
     def variance(self) -> Float[Array, "*b d"]:
-        """Marginal variances."""
+        """Var[mu_i] of each entry."""
         return linalg.diagonal(self.covariance)
 
     @property
     def sd(self) -> Float[Array, "*b d"]:
-        """Marginal standard deviations."""
+        """Standard deviation of each entry of mu."""
         return jnp.sqrt(self.variance)
 
     @property
     def dim(self) -> int:
-        """d."""
+        """Number of entries d."""
         return self.shift.shape[-1]
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """(|L^-1 shift|^2 + d log(2 pi) - log|precision|) / 2, in nats."""
+        """(shift^T precision^-1 shift + d log(2 pi) - log|precision|) / 2, in nats."""
         chol = self._chol
         root = linalg.tri_solve_vector(chol, self.shift)
         return 0.5 * (jnp.sum(root**2, -1) + self.dim * special.LOG_2PI - linalg.logdet(chol))
 
     def expectation(self) -> MultivariateNormal:
-        """(-E[(mu - c)(mu - c)^T] / 2, E[mu] - c)."""
+        """-E[(mu - c)(mu - c)^T] / 2 = -(Cov[mu] + (m - c)(m - c)^T) / 2, and E[mu] - c = m - c."""
         offset = self._offset
         square = self.covariance + linalg.outer(offset, offset)
         return MultivariateNormal(-0.5 * square, offset, self.origin)
 
     def moments(self) -> MultivariateNormalMoments:
-        """E[mu] and Cov[mu]."""
         return MultivariateNormalMoments(self.mean, self.covariance)
 
     def point(self) -> MultivariateNormalMoments:
-        """mu = m."""
         return MultivariateNormalMoments(self.mean, jnp.zeros_like(self.precision))
 
     def mode(self) -> Float[Array, "*b d"]:
-        """m."""
         return self.mean
 
     def log_kernel(self, moments: MultivariateNormalMoments) -> Float[Array, "*b"]:
-        """E[log N(mu | m, precision^-1)] in nats; h = 1."""
         return self.expected_log_prob(moments)
 
     def kernel_gap(self, moments: MultivariateNormalMoments) -> Float[Array, "*b"]:
@@ -112,13 +107,15 @@ class MultivariateNormal(ExponentialFamily):
         return 0.5 * jnp.sum(root**2, -1)
 
     def expected_log_prob(self, moments: MultivariateNormalMoments) -> Float[Array, "*b"]:
-        """E[log N(mu | m, precision^-1)] in nats."""
         trace = jnp.sum(self.precision * moments.covariance, (-2, -1))
         log_det = linalg.logdet(self._chol) - self.dim * special.LOG_2PI
         return 0.5 * (log_det - trace) - self.kernel_gap(moments)
 
     def kl(self, prior: MultivariateNormal) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms."""
+        """[stein_loss(P0 P^-1) + (m - m0)^T P0 (m - m0)] / 2 in nats, for precisions P and P0.
+
+        stein_loss(M) = tr(M) - d - log|M|.
+        """
         chol = prior._chol
         ratio = linalg.tri_solve(self._chol, chol)
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
@@ -126,16 +123,13 @@ class MultivariateNormal(ExponentialFamily):
         return 0.5 * (linalg.stein_loss(ratio) + jnp.sum(root**2, -1))
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         return 0.5 * (self.dim * (1.0 + special.LOG_2PI) - linalg.logdet(self._chol))
 
     def log_prob(self, value: Float[Array, "*s d"]) -> Float[Array, "..."]:
-        """log N(value | m, precision^-1) in nats."""
         point = jnp.zeros((*value.shape, self.dim), value.dtype)
         return self.expected_log_prob(MultivariateNormalMoments(value, point))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s d"]:
-        """Draws of mu."""
         noise = jax.random.normal(key, (*shape, *self.shift.shape), self.shift.dtype)
         root = linalg.tri_inverse(self._chol)
         return self.mean + jnp.sum(root * noise[..., :, None], -2)

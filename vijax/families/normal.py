@@ -1,4 +1,4 @@
-"""Normal on a scalar, conjugate to the mean of normal rows of known precision."""
+"""Normal distribution of a scalar, conjugate to the mean of normal rows of known precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..numerics import special
 
 @pytree
 class NormalMoments:
-    """E[mu] and Var[mu]; variance 0 at a point."""
+    """E[mu] and Var[mu]; the variance is 0 at a point."""
 
     mean: Float[Array, "*b"]
     variance: Float[Array, "*b"]
@@ -24,9 +24,9 @@ class NormalMoments:
 
 @pytree
 class Normal(ExponentialFamily):
-    """N(mean m, 1 / precision), written about `origin` c: shift = precision (m - c).
+    """mu ~ N(m, 1 / precision), written about `origin` c with shift = precision (m - c).
 
-    T(mu) = (-(mu - c)^2 / 2, mu - c), h = 1. The origin keeps digits when m is far from zero.
+    T(mu) = (-(mu - c)^2 / 2, mu - c), h = 1.
     """
 
     precision: Float[Array, "*b"]
@@ -35,13 +35,12 @@ class Normal(ExponentialFamily):
 
     @classmethod
     def from_standard(cls, mean: Any, precision: Any) -> Normal:
-        """From the mean (data units) and the precision > 0 (1 / data units squared)."""
+        """Normal with a mean in data units and a precision > 0 in 1 / data units squared."""
         check_bound("precision", precision, above=0.0)
         precision, mean = standard(precision=(precision, 0), mean=(mean, 0))
         return cls(precision, jnp.zeros_like(mean), mean)
 
     def about(self, like: Any) -> Normal:
-        """The same density about `like.origin`."""
         move = like.origin - self.origin
         return replace(self, shift=self.shift - self.precision * move, origin=like.origin)
 
@@ -66,24 +65,20 @@ class Normal(ExponentialFamily):
         return 0.5 * (quadratic + special.LOG_2PI - jnp.log(self.precision))
 
     def expectation(self) -> Normal:
-        """(-E[(mu - c)^2] / 2, E[mu] - c)."""
+        """-E[(mu - c)^2] / 2 = -(Var[mu] + (m - c)^2) / 2, and E[mu] - c = m - c."""
         mean = self.shift / self.precision
         return Normal(-0.5 * (mean**2 + self.variance), mean, self.origin)
 
     def moments(self) -> NormalMoments:
-        """E[mu] and Var[mu]."""
         return NormalMoments(self.mean, self.variance)
 
     def point(self) -> NormalMoments:
-        """mu = m."""
         return NormalMoments(self.mean, jnp.zeros_like(self.mean))
 
     def mode(self) -> Float[Array, "*b"]:
-        """m."""
         return self.mean
 
     def log_kernel(self, moments: NormalMoments) -> Float[Array, "*b"]:
-        """E[log N(mu | m, 1 / precision)] in nats; h = 1."""
         return self.expected_log_prob(moments)
 
     def kernel_gap(self, moments: NormalMoments) -> Float[Array, "*b"]:
@@ -92,27 +87,23 @@ class Normal(ExponentialFamily):
         return 0.5 * self.precision * distance**2
 
     def expected_log_prob(self, moments: NormalMoments) -> Float[Array, "*b"]:
-        """E[log N(mu | m, 1 / precision)] in nats."""
         distance = (moments.mean - self.origin) - self.shift / self.precision
         square = distance**2 + moments.variance
         return 0.5 * (jnp.log(self.precision) - special.LOG_2PI - self.precision * square)
 
     def kl(self, prior: Normal) -> Float[Array, "*b"]:
-        """KL in nats."""
+        """[excess(precision0 / precision) + precision0 (m - m0)^2] / 2 in nats."""
         distance = (self.origin - prior.origin) + self.shift / self.precision
         distance = distance - prior.shift / prior.precision
         spread = special.excess(prior.precision / self.precision)
         return 0.5 * (spread + prior.precision * distance**2)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         return 0.5 * (1.0 + special.LOG_2PI - jnp.log(self.precision))
 
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
-        """log N(value | m, 1 / precision) in nats."""
         return self.expected_log_prob(NormalMoments(value, jnp.zeros_like(value)))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Draws of mu."""
         noise = jax.random.normal(key, (*shape, *self.precision.shape), self.precision.dtype)
         return self.mean + self.sd * noise

@@ -1,4 +1,4 @@
-"""Normal-Gamma on a mean and a precision, conjugate to normal rows in one dimension."""
+"""Normal-Gamma distribution of a mean and a precision, conjugate to scalar normal rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .gamma import Gamma
 
 @pytree
 class MeanPrecision:
-    """A mean and a precision: what Normal-Gamma and Normal-Wishart are densities of."""
+    """A mean and a precision: a value of Normal-Gamma or Normal-Wishart, or several."""
 
     mean: Float[Array, "..."]
     precision: Float[Array, "..."]
@@ -27,10 +27,10 @@ class MeanPrecision:
 
 @pytree
 class NormalGammaMoments:
-    """What a scalar normal likelihood needs: under q, or at a point.
+    """Moments of (mu, tau) for scalar normal rows, under q or at a point.
 
-    `origin + shift` is E[mu], `precision` E[tau], `e_log` E[log tau], and `spread` is
-    E[tau (mu - E[mu])^2], the price of not knowing mu (0 at a point).
+    `origin + shift` is E[mu], `precision` is E[tau], `e_log` is E[log tau], and `spread` is
+    E[tau (mu - E[mu])^2], 0 at a point.
     """
 
     origin: Float[Array, "*b"]
@@ -40,16 +40,16 @@ class NormalGammaMoments:
     spread: Float[Array, "*b"]
 
     def log_lik(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """E[log N(x | mu, 1 / tau)] in nats; x broadcasts against the batch."""
+        """E[log N(x | mu, 1 / tau)] in nats; x and the batch broadcast."""
         square = self.precision * ((x - self.origin) - self.shift) ** 2 + self.spread
         return 0.5 * (self.e_log - special.LOG_2PI - square)
 
 
 @pytree
 class NormalGamma(ExponentialFamily):
-    """mu | tau ~ N(m, 1 / (kappa tau)), tau ~ Gamma(shape a, rate b), about `origin` c.
+    """mu | tau ~ N(m, 1 / (kappa tau)) and tau ~ Gamma(shape a, rate b), about `origin` c.
 
-    Coordinates: kappa, shift = kappa (m - c), shape a, and square = b + kappa (m - c)^2 / 2.
+    Coordinates are kappa, shift = kappa (m - c), shape = a, and square = b + kappa (m - c)^2 / 2.
     T = (-tau (mu - c)^2 / 2, tau (mu - c), log tau, -tau), h = tau^(-1/2).
     """
 
@@ -61,7 +61,7 @@ class NormalGamma(ExponentialFamily):
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGamma:
-        """From m (data units), kappa > 0 (rows), a > 0, and b > 0 (data units squared)."""
+        """Prior mean m (data units), kappa > 0 (rows), shape a > 0, rate b > 0 (units squared)."""
         for name, value in {"kappa": kappa, "shape": shape, "rate": rate}.items():
             check_bound(name, value, above=0.0)
         mean, kappa, shape, rate = standard(
@@ -73,14 +73,13 @@ class NormalGamma(ExponentialFamily):
     def observe(
         cls, x: Float[Array, "n"], weight: Float[Array, "n"], origin: Float[Array, ""]
     ) -> NormalGamma:
-        """Weighted sufficient statistics of normal rows about a point, best their own mean."""
+        """Weighted sufficient statistics of normal rows about `origin`, best near their mean."""
         z = x - origin
         count = jnp.sum(weight)
         square = 0.5 * jnp.sum(weight * z**2)
         return cls(count, jnp.sum(weight * z), 0.5 * count, square, origin)
 
     def about(self, like: Any) -> NormalGamma:
-        """The same density about `like.origin`."""
         move = like.origin - self.origin
         square = self.square - move * self.shift + 0.5 * self.kappa * move**2
         shift = self.shift - self.kappa * move
@@ -97,7 +96,7 @@ class NormalGamma(ExponentialFamily):
 
     @property
     def rate(self) -> Float[Array, "*b"]:
-        """b."""
+        """The rate b of tau, in data units squared."""
         return self.square - 0.5 * self.shift * self._offset
 
     @property
@@ -112,7 +111,7 @@ class NormalGamma(ExponentialFamily):
 
     @property
     def tau(self) -> Gamma:
-        """The marginal of the precision."""
+        """The marginal distribution of tau."""
         return Gamma(self.shape, self.rate)
 
     @property
@@ -136,7 +135,7 @@ class NormalGamma(ExponentialFamily):
         return self.variance / jnp.sqrt(jnp.where(self.shape > 2.0, self.shape - 2.0, jnp.nan))
 
     def summary(self, *, point: bool = False, **options: Any) -> str:
-        """mu and tau, each with its standard deviation."""
+        """A table of mu and tau, each with its standard deviation."""
         return estimates(mean=(self.mean, self.mean_sd), precision=(self.tau.mean, self.tau.sd))
 
     def log_normalizer(self) -> Float[Array, "*b"]:
@@ -144,13 +143,15 @@ class NormalGamma(ExponentialFamily):
         return self.tau.log_normalizer() + 0.5 * (special.LOG_2PI - jnp.log(self.kappa))
 
     def expectation(self) -> NormalGamma:
-        """(-E[tau (mu - c)^2] / 2, E[tau (mu - c)], E[log tau], -E[tau])."""
+        """-E[tau (mu - c)^2] / 2, E[tau (mu - c)], E[log tau] and -E[tau].
+
+        The first is -(1 / kappa + E[tau] (m - c)^2) / 2 and the second E[tau] (m - c).
+        """
         offset, tau = self._offset, self.tau.expectation()
         kappa = -0.5 * (1.0 / self.kappa - tau.rate * offset**2)
         return NormalGamma(kappa, -tau.rate * offset, tau.shape, tau.rate, self.origin)
 
     def moments(self) -> NormalGammaMoments:
-        """E[mu], E[tau], E[log tau] and the spread 1 / kappa."""
         tau = self.tau.moments()
         return NormalGammaMoments(self.origin, self._offset, tau.mean, tau.e_log, 1.0 / self.kappa)
 
@@ -165,17 +166,16 @@ class NormalGamma(ExponentialFamily):
         return MeanPrecision(self.mean, tau)
 
     def log_kernel(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
-        """log of NormalGamma(mu, tau) tau^(1/2), in nats."""
+        """Expected log of NormalGamma(mu, tau) tau^(1/2) in nats."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
-        """a excess(tau / E[tau]) + kappa tau (mu - m)^2 / 2, in nats."""
+        """a excess(tau b / a) + kappa tau (mu - m)^2 / 2, in nats."""
         distance = (moments.origin - self.origin) + (moments.shift - self._offset)
         shape = self.shape * special.excess(moments.precision / self.precision)
         return shape + 0.5 * self.kappa * moments.precision * distance**2
 
     def expected_log_prob(self, moments: NormalGammaMoments) -> Float[Array, "*b"]:
-        """E[log NormalGamma(mu, tau)] in nats."""
         return self._log(moments, 0.5)
 
     def _log(self, moments: NormalGammaMoments, base: float) -> Float[Array, "*b"]:
@@ -185,24 +185,21 @@ class NormalGamma(ExponentialFamily):
         return power - square - self.rate * moments.precision - self.log_normalizer()
 
     def kl(self, prior: NormalGamma) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: NormalGamma) -> KLTerms:
-        """The Gamma's, and those of the mean."""
+        """KL of tau, plus [excess(kappa0 / kappa) + kappa0 E[tau] (m - m0)^2] / 2 for mu."""
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         square = 0.5 * prior.kappa * (self.precision * distance**2)
         mean = KLTerms.normal(prior.kappa / self.kappa, 1, square)
         return KLTerms.join(self.tau.kl_terms(prior.tau), mean)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         e_log = self.tau.moments().e_log
         mean = 0.5 * (1.0 + special.LOG_2PI - jnp.log(self.kappa) - e_log)
         return mean + self.tau.entropy()
 
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
-        """log p(mu, tau) in nats."""
         mean, tau = jnp.broadcast_arrays(value.mean, value.precision)
         origin = jnp.broadcast_to(self.origin, jnp.broadcast_shapes(mean.shape, self.origin.shape))
         zero = jnp.zeros_like(tau)
@@ -211,7 +208,6 @@ class NormalGamma(ExponentialFamily):
         )
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
-        """Draws of (mu, tau)."""
         k_tau, k_mean = jax.random.split(key)
         tau = self.tau.sample(k_tau, shape)
         noise = jax.random.normal(k_mean, tau.shape, tau.dtype)

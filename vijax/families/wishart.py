@@ -1,4 +1,4 @@
-"""Wishart on a precision matrix: the part that every Normal-Wishart has in it."""
+"""Wishart distribution of a precision matrix, a part of every Normal-Wishart."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..numerics.kl_terms import KLTerms
 
 @pytree
 class Wishart:
-    """Lambda ~ Wishart(scatter^-1, df), by df > d - 1 and the Cholesky factor of `scatter`.
+    """Lambda ~ Wishart(scatter^-1, df), stored as df > d - 1 and the Cholesky factor of scatter.
 
-    Density |Lambda|^((df - d - 1) / 2) exp(-tr(scatter Lambda) / 2) / exp(A) (Bishop 2006, B.78).
+    The density is |Lambda|^((df - d - 1) / 2) exp(-tr(scatter Lambda) / 2 - A) (Bishop 2006, B.78).
     """
 
     df: Float[Array, "*b"]
@@ -25,7 +25,7 @@ class Wishart:
 
     @property
     def dim(self) -> int:
-        """d."""
+        """Number of rows d of Lambda."""
         return self.chol.shape[-1]
 
     @property
@@ -34,7 +34,7 @@ class Wishart:
 
     @property
     def _half_df(self) -> Float[Array, "*b d"]:
-        """(df - j) / 2 for j = 0 .. d - 1, the shapes of the d chi-squares."""
+        """(df - j) / 2 for j < d, half the degrees of freedom in Bartlett's decomposition."""
         return 0.5 * (self.df[..., None] - self._steps)
 
     @property
@@ -50,35 +50,44 @@ class Wishart:
         return jnp.sqrt(self.df[..., None, None] * (w**2 + linalg.outer(diag, diag)))
 
     def e_logdet(self) -> Float[Array, "*b"]:
-        """E[log|Lambda|]."""
+        """E[log|Lambda|] = sum_j digamma((df - j) / 2) + d log(2) - log|scatter|, over j < d."""
         half = self._half_df
         each = jnp.log(2.0 * half) - special.digamma_gap(half)
         return linalg.sum_last(each) - linalg.logdet(self.chol)
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """A in nats (Bishop 2006, eq. B.79 inverted)."""
+        """A = df (d log(2) - log|scatter|) / 2 + log Gamma_d(df / 2) in nats (Bishop 2006, B.79).
+
+        log Gamma_d(df / 2) = d (d - 1) log(pi) / 4 + sum_j log Gamma((df - j) / 2), over j < d.
+        Each log Gamma is Stirling's formula plus stirling_error, and large terms are gathered.
+        """
         half, d = self._half_df, self.dim
-        geometric = jnp.sum(jnp.log(2.0 * half), -1) - linalg.logdet(self.chol)
-        rest = special.stirling_error(half) - half - 0.5 * (1.0 + self._steps) * jnp.log(half)
+        gathered = jnp.sum(jnp.log(2.0 * half), -1) - linalg.logdet(self.chol)
+        each = special.stirling_error(half) - half - 0.5 * (1.0 + self._steps) * jnp.log(half)
         constant = 0.5 * d * special.LOG_2PI + 0.25 * d * (d - 1) * math.log(math.pi)
-        return 0.5 * self.df * geometric + jnp.sum(rest, -1) + constant
+        return 0.5 * self.df * gathered + jnp.sum(each, -1) + constant
 
     def gap(self, chol: Float[Array, "*b d d"], scale: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """df stein_loss(Lambda E[Lambda]^-1) / 2 in nats, at Lambda = scale (chol chol^T)^-1."""
+        """df stein_loss(Lambda E[Lambda]^-1) / 2 in nats, for Lambda = scale (chol chol^T)^-1."""
         ratio = linalg.tri_solve(chol, self.chol) * jnp.sqrt(scale / self.df)[..., None, None]
         return 0.5 * self.df * linalg.stein_loss(ratio)
 
     def kl(self, prior: Wishart) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms."""
+        """KL(self || prior) in nats: a sum of non-negative terms, accurate at large counts."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: Wishart) -> KLTerms:
-        """Those of the d chi-squares, and of the ratio of the scatters."""
+        """The terms of `kl`, with S and S0 the scatters, Gamma_d and digamma_d multivariate.
+
+        KL = log(Gamma_d(df0 / 2) / Gamma_d(df / 2)) + (df - df0) digamma_d(df / 2) / 2
+        + [df0 log(|S| / |S0|) + df (tr(S0 S^-1) - d)] / 2. For R R^T = S0 S^-1 it is arranged as
+        df0 stein_loss(R R^T df / df0) / 2 + sum_j shape_gap((df - j) / 2, (df0 - j) / 2)
+        + sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2, over j < d.
+        """
         df, df0 = self.df[..., None], prior.df[..., None]
         square, below = linalg.triangle_squares(linalg.tri_solve(self.chol, prior.chol))
         scale, half = df / df0, 0.5 * df0
-        # sum_j [df0 log(df / df0) - (df0 - j) log((df - j) / (df0 - j))] / 2; nothing for j = 0
-        j = self._steps[1:]
+        j = self._steps[1:]  # the last sum has nothing for j = 0
         left = df0 - j
         steps = j * special.log_ratio(df, df0) - left * jnp.log1p(j * (df - df0) / (df * left))
         rest = jnp.concatenate([half * scale * below[..., None], 0.5 * steps], -1)
@@ -97,7 +106,7 @@ class Wishart:
     def sample(
         self, key: Key[Array, ""], shape: tuple[int, ...]
     ) -> tuple[Float[Array, "*s d d"], Float[Array, "*s d d"]]:
-        """Draws of Lambda by Bartlett's decomposition, and matrices R with R R^T = Lambda^-1."""
+        """Draws of Lambda by Bartlett's decomposition, and R with R R^T = Lambda^-1 for each."""
         k_chi, k_off = jax.random.split(key)
         dtype, d, batch = self.chol.dtype, self.dim, (*shape, *self.df.shape)
         half = jnp.broadcast_to(self._half_df, (*batch, d))

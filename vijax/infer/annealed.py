@@ -1,4 +1,4 @@
-"""Deterministic annealing: a start that is reached through tempered responsibilities."""
+"""Deterministic annealing: a start that is reached by passes with tempered responsibilities."""
 
 from __future__ import annotations
 
@@ -17,25 +17,23 @@ from ..model import LatentClassModel, Model, Q
 from ..numerics import special
 from .run.passes import accumulate, automatic_chunk
 
-_MEMORY = 1e-4  # the share of the first q in the others: components that become equal part again
+_MEMORY = 1e-4  # share of the first q in all others: without it equal components stay equal
 
 
 @pytree
 class Annealed:
     """A start, `fit(..., init=Annealed(init))`: `init`, then `steps` passes of tempered CAVI.
 
-    `init` is any start that `fit` takes. In pass i the responsibilities are exp(b log p(x, z)),
-    normalised, with b = beta^(1 - i / steps), which rises from `beta`, in (0, 1], towards 1; the
-    update is the model's own. That climbs the bound with the entropy of z divided by b, whose
-    optima are fewer, so that a hard start, such as random labels, is slowly forgotten (Ueda &
-    Nakano 1998; Katahira, Watanabe & Okada 2008). A trace of the first q, one in 10,000, stays
-    in, for components that have become equal would never part again. It helps where about as many
-    components are needed as there are; where many are to spare it merges what it should not.
+    `init` is any other start that `fit` takes. In pass i the responsibilities are proportional to
+    exp(b E[log p(x, z)]), with b = beta^(1 - i / steps), which rises from `beta`, in (0, 1],
+    towards 1. These passes climb the bound with the entropy of z divided by b, which has fewer
+    optima, so that a bad start such as random labels is slowly forgotten (Ueda & Nakano 1998;
+    Katahira, Watanabe & Okada 2008). Each q keeps a share of 1e-4 of the first one, as components
+    that have become equal would stay so. Annealing helps if about all components are needed; if
+    many are to spare, it merges components that it should not.
 
-    The fit that follows is at b = 1: its objective and its guarantees are as ever, and its `n_iter`
-    does not count the passes before it.
-
-    The model must be a `LatentClassModel`; ValueError is raised for others. Numbers are traced.
+    The fit that follows is at b = 1, with its usual objective and guarantees, and its `n_iter` does
+    not count these passes. The model must be a `LatentClassModel`. Numbers are traced.
     """
 
     init: Any = None
@@ -43,7 +41,7 @@ class Annealed:
     steps: int | Int[Array, ""] = 20
 
     def check(self, model: Model, dtype: Any) -> Annealed:
-        """The schedule with its numbers as arrays; ValueError or TypeError that names `init`."""
+        """The schedule with its numbers as arrays; raises ValueError or TypeError for bad ones."""
         if isinstance(self.init, Annealed):
             raise TypeError("init: Annealed goes around a start, not around another Annealed")
         if not isinstance(model, LatentClassModel):
@@ -59,23 +57,21 @@ class Annealed:
 
 
 def anneal(model: LatentClassModel, batch: Batch, q: Q, plan: Annealed) -> Q:
-    """q after the tempered passes. Pure and untransformed."""
+    """The q after the tempered passes from `q`; traceable."""
     dtype = batch.weight.dtype
     chunk = automatic_chunk(model.row_size(batch), batch)
-
     first = q
+
+    def assign(
+        part: Batch, model: LatentClassModel, q: Q, moments: Any, b: Array
+    ) -> tuple[Any, Array]:
+        resp, _ = special.normalize(b * model.log_joint(moments, part))
+        return model.assign(q, part, resp), jnp.zeros((), dtype)
 
     def step(i: Array, q: Q) -> Q:
         done = i.astype(dtype) / jnp.asarray(plan.steps, dtype)
         b = jnp.asarray(plan.beta, dtype) ** (1.0 - done)
         moments = model.start_moments(q)
-
-        def assign(
-            part: Batch, model: LatentClassModel, q: Q, moments: Any, b: Array
-        ) -> tuple[Any, Array]:
-            resp, _ = special.normalize(b * model.log_joint(moments, part))
-            return model.assign(q, part, resp), jnp.zeros((), dtype)
-
         new = model.update(q, accumulate(assign, batch, chunk, model, q, moments, b)[0])
         return new.lerp(first, _MEMORY * (1.0 - b))
 

@@ -1,4 +1,4 @@
-"""Every check of the arguments of `fit` and its kin, once: errors name the argument."""
+"""The checks of the arguments of `fit`, `fit_many` and the like; errors name the argument."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
 
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, strong
 from ..data.types import Data
 from ..model import Model, SplitMergeModel
-from .initialise import Start
+from .initialise import Init, Start, parse_init
 from .method import Method
 from .moves import Moves
 from .result import Stop
 from .run.halving import Halving
+from .run.lanes import Problem
 
 
 class Prepared(NamedTuple):
-    """Arguments of one dtype and strong types, so that only shapes decide on compilation.
+    """Arguments of one dtype and of strong types, so that only their shapes decide on compilation.
 
-    `names` are those of the data's columns; they are taken off the batch, for another name must
-    not be another program.
+    `model` and `method` are of the classes given. `names` are the names of the columns; the batch
+    has none, so that other names compile nothing.
     """
 
     model: Any
@@ -33,8 +35,39 @@ class Prepared(NamedTuple):
     names: tuple[str, ...] | None
 
 
+class Job(NamedTuple):
+    """A fit from one or several starts, its arguments checked; `key` is that of all starts."""
+
+    model: Model
+    batch: Batch
+    key: Key[Array, ""] | None
+    start: Start
+    method: Method[Any]
+    stop: Stop
+
+    def problem(self, restart: Int[Array, ""] | int) -> Problem:
+        """The fit from one of the starts."""
+        return self.start.problem(self.model, self.batch, self.key, restart, self.method)
+
+
+def prepare_job(
+    model: Model,
+    data: Data,
+    key: Key[Array, ""] | None,
+    init: Init,
+    method: Method[Any],
+    stop: Stop,
+    num_restarts: int = 1,
+) -> tuple[Job, tuple[str, ...] | None]:
+    """Check the arguments of a fit; returns the fit, and the names of the columns."""
+    model, batch, method, stop, names = prepare(model, data, method, stop)
+    start = parse_init(model, batch, init)
+    check_start(model, key, start, num_restarts, method)
+    return Job(model, batch, key, start, method, stop), names
+
+
 def prepare(model: Model, data: Data, method: Method[Any], stop: Stop) -> Prepared:
-    """Check what one fit is made of, and put rows and prior together."""
+    """Check model, data, method and stop, and that they suit each other."""
     check_kinds(model, method, stop)
     batch = model.as_batch(Batch.for_jit(data))
     dtype = batch.weight.dtype
@@ -44,8 +77,8 @@ def prepare(model: Model, data: Data, method: Method[Any], stop: Stop) -> Prepar
     return Prepared(model, replace(batch, names=None), method, strong(stop, dtype), names)
 
 
-def check_kinds(model: Any, method: Any, stop: Any) -> None:
-    """Raise TypeError for what is no model, method or Stop; ValueError for bad settings."""
+def check_kinds(model: Model, method: Method[Any], stop: Stop) -> None:
+    """Raise TypeError unless they are a Model, a Method and a Stop; ValueError for bad settings."""
     if not isinstance(model, Model):
         raise TypeError(
             f"model: expected a model such as GaussianMixture, a subclass of Model, got {model!r}"
@@ -57,21 +90,19 @@ def check_kinds(model: Any, method: Any, stop: Any) -> None:
         )
     if not isinstance(stop, Stop):
         raise TypeError(f"stop: expected Stop(...), got {stop!r}")
+    method.check(model)
     for name, value in {"method: chunk": method.chunk, "stop: trace": stop.trace}.items():
         if value is not None:
             check_integer(name, value)
             check_bound(name, value, least=1.0)
-    method.check(model)
-    check_bound("stop: slack", stop.slack, least=0.0)
-    check_bound("stop: tol", stop.tol, least=0.0)
-    check_bound("stop: patience", stop.patience, least=1.0)
-    check_bound("stop: max_iter", stop.max_iter, least=1.0)
+    for name, least in {"slack": 0.0, "tol": 0.0, "patience": 1.0, "max_iter": 1.0}.items():
+        check_bound(f"stop: {name}", vars(stop)[name], least=least)
 
 
 def check_start(
     model: Model, key: Any, start: Start, num_restarts: Any, method: Method[Any]
 ) -> None:
-    """Raise for a key that is missing or no key, and for restarts that would all be equal."""
+    """Raise TypeError or ValueError for a bad key, or for restarts that would all be equal."""
     drawn = start.drawn(model)
     check_key(key, drawn, method)
     check_integer("num_restarts", num_restarts)
@@ -82,7 +113,7 @@ def check_start(
 
 
 def check_key(key: Any, drawn: bool, method: Method[Any]) -> None:
-    """Raise ValueError for a missing key, TypeError for what is no typed key."""
+    """Raise ValueError for a missing key, and TypeError unless it is a typed key."""
     if key is None:
         if drawn or method.draws:
             what = "start is" if drawn else "method's rows are"
@@ -95,7 +126,7 @@ def check_key(key: Any, drawn: bool, method: Method[Any]) -> None:
 
 
 def checked_moves(model: Model, moves: Any, key: Any, dtype: Any) -> Moves | None:
-    """Strongly typed; raises for anything but Moves, a model without components, a missing key."""
+    """The moves with strong types; raises TypeError or ValueError if the fit cannot make them."""
     if moves is None:
         return None
     if not isinstance(moves, Moves):
@@ -104,15 +135,13 @@ def checked_moves(model: Model, moves: Any, key: Any, dtype: Any) -> Moves | Non
         raise ValueError(f"moves: {type(model).__name__} has no components to move")
     if key is None:
         raise ValueError("key: moves are drawn at random; pass key=jax.random.key(0)")
-    check_bound("moves: max_trials", moves.max_trials, least=0.0)
-    check_bound("moves: patience", moves.patience, least=0.0)
-    check_bound("moves: sweeps", moves.sweeps, least=0.0)
-    check_bound("moves: min_improvement", moves.min_improvement, least=0.0)
+    for name, value in vars(moves).items():
+        check_bound(f"moves: {name}", value, least=0.0)
     return strong(moves, dtype)
 
 
 def checked_halving(halving: Any, moves: Moves | None = None) -> Halving | None:
-    """Strongly typed; raises TypeError for anything but Halving, ValueError beside moves."""
+    """The halving with strong types; raises TypeError, or ValueError beside moves."""
     if halving is None:
         return None
     if not isinstance(halving, Halving):
@@ -124,7 +153,7 @@ def checked_halving(halving: Any, moves: Moves | None = None) -> Halving | None:
 
 
 def check_layout(layout: Any, known: tuple[str, ...]) -> None:
-    """Raise ValueError for an unknown layout or less than one lane, TypeError for no integer."""
+    """Raise TypeError or ValueError unless it is a known layout or a number of lanes."""
     if isinstance(layout, str) and layout in known:
         return
     if isinstance(layout, str):

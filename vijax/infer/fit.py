@@ -1,4 +1,4 @@
-"""`fit`: the host boundary, restarts, and the jit."""
+"""`fit`, `trajectory` and `elbo`: arguments are checked, then one jitted program runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from .._pytree import replace
 from ..data.batch import Batch
@@ -19,20 +18,19 @@ from ..data.host import check_bound, check_integer
 from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
-from ..model import ConditionalModel, Model, Q, SplitMergeModel
-from .arguments import check_key, check_start, checked_halving, checked_moves, prepare
-from .initialise import Init, Start, parse_init
+from ..model import Model, Q, SplitMergeModel
+from .arguments import Job, checked_halving, checked_moves, prepare, prepare_job
+from .initialise import Init, parse_init
 from .method import Method
 from .methods.cavi import CAVI
 from .moves import Moves, search
 from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
 from .run.halving import Halving
-from .run.lanes import Problem
 from .run.loop import iterate
-from .run.passes import num_kernels
-from .run.progress import Report, Reporter, listener_of, watched
-from .run.restarts import Problems, choose_layout, keys_of, run_restarts
+from .run.passes import has_fast_kernels
+from .run.progress import Report, Reporter, listener_of, with_reporter
+from .run.restarts import Problems, choose_layout, run_restarts
 
 
 @on_auto_mesh
@@ -54,58 +52,57 @@ def fit(
 ) -> Result:
     """Fit `model` to `data` from one or several starts and return the best run.
 
-    `data` is array-like with rows first, or a Batch. `init` is None (the model's own seeding; for
-    mixtures k-means++, with all components in restart 0 and with EM, else fewer in most others, and
-    narrow ones in every other from the tenth on), "random" (random labels), responsibilities
-    (n, k), integer labels (n,), a q or Result to continue from, or `Annealed` around any of these.
-    `key` (typed, `jax.random.key`) is needed exactly when something is drawn; restart i uses
-    `fold_in(key, i)`, so more restarts never change the earlier ones. `moves`, a `Moves`, has every
-    start go on to search over structures; it draws, so it needs a key. `halving`, a `Halving`,
-    leaves most restarts early. Runs under jit and vmap of the surroundings too; values are checked
-    only outside of them.
+    Raises TypeError or ValueError that name the argument. How the fit itself went is in `status`,
+    of the best run, and `statuses`, of all; `check()` raises on it. `fit` also runs inside of jit
+    and vmap, where values of the arguments are not checked.
 
-    `data` that need not fit in memory are a `Chunks`: statistics are summed chunk by chunk, the
-    fit is the same. The seeding then looks at `data.sample()`; other starts are "random" (of the
-    sample) and a q or Result. `checkpoint`, a path, is written after each pass over the chunks;
-    the same call with `resume=path` goes on from there, to the same result, and writes to the
-    same path if `checkpoint` names no other.
+    Args:
+        model: A model, such as `GaussianMixture.from_data(x, 10)`.
+        data: Rows: array-like (n, d), a dict of columns, a data frame, a Batch; or Chunks, if they
+            need not fit in memory. The result is the same.
+        key: A typed key, `jax.random.key(0)`, needed exactly when something is drawn. Restart i
+            uses `fold_in(key, i)`, so more restarts never change the earlier ones.
+        init: None (`model.init`, for mixtures k-means++ seeds), "random" (random labels), labels
+            (n,), responsibilities (n, k), a q or a Result to continue from, or `Annealed` around
+            any of these. With Chunks, None and "random" look at `data.sample()`, and there are no
+            arrays.
+        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()`, or `Accelerated` around one of the first
+            two; with Chunks, one that needs the rows only through sums.
+        stop: When a run ends.
+        num_restarts: Number of starts.
+        moves: `Moves()` lets every start go on to a search over structures; it draws.
+        halving: `Halving()` ends most restarts early.
+        checkpoint: A path to write after each pass over Chunks.
+        resume: The path of such a file: the same call goes on from there to the same result, and
+            writes to it if there is no other `checkpoint`.
+        progress: Whether to show how far the fit is, by tqdm if it is installed.
+        callback: A function of a `Report`, which covers all restarts and surrounding vmaps. It is
+            called every ten iterations (every pass over Chunks) and at the end. If it raises, the
+            fit goes on and ends with a RuntimeWarning.
 
-    `progress=True` shows how far the fit is (with tqdm if installed), and `callback` is called
-    with a `Report`: one for all restarts and surrounding vmaps, every ten iterations (every pass
-    over chunks) and at the end. What it raises becomes a RuntimeWarning after the fit.
-
-    Raises TypeError or ValueError that name the argument. How the fit itself went is in
-    `status`, of the best run, and `statuses`, of all; `check()` raises on it.
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 10)
+        result = vx.fit(model, x, key=jax.random.key(0), num_restarts=4).check()
+        print(result.summary())
     """
+    paths = {"checkpoint": checkpoint, "resume": resume}
     if isinstance(data, Chunks):
         if moves is not None:
             raise ValueError("moves: need all rows in memory; try data.sample() instead of Chunks")
-        return fit_chunks(
-            model,
-            data,
-            key=key,
-            init=init,
-            method=method,
-            stop=stop,
-            num_restarts=num_restarts,
-            checkpoint=checkpoint,
-            resume=resume,
-            listener=listener_of(progress, callback, 0),
-        )
-    for name, path in {"checkpoint": checkpoint, "resume": resume}.items():
+        listener = listener_of(progress, callback, 0)
+        return fit_chunks(model, data, key, init, method, stop, num_restarts, listener, **paths)
+    for name, path in paths.items():
         if path is not None:
             raise ValueError(f"{name}: only a fit to Chunks can stop in between; Chunks.of(data)")
-    model, batch, method, stop, names = prepare(model, data, method, stop)
-    start = parse_init(model, batch, init)
-    check_start(model, key, start, num_restarts, method)
-    moves = checked_moves(model, moves, key, batch.weight.dtype)
-    settings = (method, stop, moves, checked_halving(halving, moves))
-    listener = listener_of(progress, callback, batch.weight.shape[0])
+    job, names = prepare_job(model, data, key, init, method, stop, num_restarts)
+    moves = checked_moves(job.model, moves, key, job.batch.weight.dtype)
+    halving = checked_halving(halving, moves)
 
     def run(reporter: Reporter | None) -> Result:
-        return _fit(model, batch, key, start, *settings, reporter, num_restarts=num_restarts)
+        return _fit(job, moves, halving, reporter, num_restarts=num_restarts)
 
-    result = watched(run, listener)
+    result = with_reporter(run, listener_of(progress, callback, job.batch.weight.shape[0]))
     return result if names is None else replace(result, names=names)
 
 
@@ -119,24 +116,47 @@ def trajectory(
     init: Init = None,
     method: Method[Any] = CAVI(),
 ) -> State:
-    """Every iterate of a fit: the states after 1 .. num_iters steps, stacked on a leading axis.
+    """Every iterate of a fit, stacked on a leading axis of length `num_iters`.
 
-    Row i holds the q that iteration i evaluated and its objective (`elbo`, nats), whether
-    or not a fit would have stopped before. For plots and for teaching; arguments as in `fit`.
+    Entry i has the q that iteration i evaluated and its objective `elbo` in nats, whether or not a
+    fit would have stopped before. It is meant for plots and for teaching.
+
+    Args:
+        model: As in `fit`.
+        data: Rows in memory, as in `fit`.
+        num_iters: Number of iterations, at least 1.
+        key: A typed key, needed when something is drawn.
+        init: The start, as in `fit`.
+        method: The algorithm, as in `fit`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 3)
+        states = vx.trajectory(model, x, num_iters=20, key=jax.random.key(0))
+        print(states.elbo)
     """
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
-    model, batch, method, _, _ = prepare(model, data, method, Stop())
-    start = parse_init(model, batch, init)
-    check_key(key, start.drawn(model), method)
-    return _trajectory(model, batch, key, start, method, num_iters=num_iters)
+    job, _ = prepare_job(model, data, key, init, method, Stop())
+    return _trajectory(job, num_iters=num_iters)
 
 
 @on_auto_mesh
 def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Array:
-    """The objective of `method` at any q, in nats: for CAVI the exact evidence lower bound.
+    """The objective of `method` at any q, in nats; for CAVI it is the exact bound.
 
-    The latent variables are at their optimum given q.
+    ELBO(q) = sum_n w_n log Z_n - KL(q || p), with the latent variables at their optimum given q.
+
+    Args:
+        model: As in `fit`.
+        q: A q of this model, or a Result.
+        data: Rows in memory, as in `fit`; they need not be those of the fit.
+        method: The algorithm whose objective it is, such as `EM()`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 3)
+        bound = vx.elbo(model, vx.fit(model, x, key=jax.random.key(0)), x)
     """
     model, batch, method, _, _ = prepare(model, data, method, Stop())
     if not isinstance(q, ExponentialFamily | Result):
@@ -146,73 +166,53 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
 
 @partial(jax.jit, static_argnames="num_restarts")
 def _fit(
-    model: Model,
-    batch: Batch,
-    key: Key[Array, ""] | None,
-    start: Start,
-    method: Method[Any],
-    stop: Stop,
+    job: Job,
     moves: Moves | None,
     halving: Halving | None,
     reporter: Reporter | None,
     *,
     num_restarts: int,
 ) -> Result:
-    def problem(_: Any, restart: ArrayLike) -> Problem:
-        k_start, k_steps = keys_of(key, restart)
+    model, batch, method, stop = job.model, job.batch, job.method, job.stop
 
-        def first() -> Q:
-            return start.make(model, batch, k_start, restart, method.point)
-
-        return Problem(model, batch, k_steps, first)
-
-    def run(restart: ArrayLike) -> Result:
-        _, _, k_steps, first = problem((), restart)
+    def run(restart: Int[Array, ""] | int) -> Result:
+        _, _, key, first_q = job.problem(restart)
         if moves is None:
-            return iterate(method, model, batch, first(), stop, k_steps, reporter)
-        assert k_steps is not None  # `fit` has checked it
+            return iterate(method, model, batch, first_q(), stop, key, reporter)
+        assert key is not None  # the arguments have been checked
         assert isinstance(model, SplitMergeModel)
-        return search(method, model, batch, first(), stop, moves, k_steps, reporter)
+        return search(method, model, batch, first_q(), stop, moves, key, reporter)
 
     if num_restarts == 1:
-        # a leading axis of one, without the cost of vmap
-        runs = jax.tree.map(lambda a: a[None], run(0))
+        runs = jax.tree.map(lambda a: a[None], run(0))  # a leading axis without vmap
     elif moves is not None:
         numbers = jnp.arange(num_restarts)
-        alone = on_cpu(batch.platform)
-        runs = jax.lax.map(run, numbers) if alone else jax.vmap(run)(numbers)
+        runs = jax.lax.map(run, numbers) if on_cpu(batch.platform) else jax.vmap(run)(numbers)
     else:
         floats = batch.weight.shape[0] * model.row_size(batch)
-        alone = isinstance(model, ConditionalModel) and num_kernels(model, batch) > 1
+        alone = has_fast_kernels(model, batch)
         layout = choose_layout(num_restarts, floats, batch.platform, alone=alone)
-        # one report is of all restarts where they step together
-        layout = "vmap" if reporter is not None and not alone else layout
+        if reporter is not None and not alone:
+            layout = "vmap"  # restarts step together, so that one report is of them all
         live = jnp.asarray(1, jnp.int32)
-        problems = Problems(lambda _: (), problem, 1, num_restarts, live, batch.platform)
+        problems = Problems(
+            lambda _: (), lambda _, i: job.problem(i), 1, num_restarts, live, batch.platform
+        )
         runs = run_restarts(method, stop, halving, problems, layout, reporter)
         runs = jax.tree.map(lambda a: a[0], runs)
     return replicate(best(runs), batch.sharding)
 
 
 @partial(jax.jit, static_argnames="num_iters")
-def _trajectory(
-    model: Model,
-    batch: Batch,
-    key: Key[Array, ""] | None,
-    start: Start,
-    method: Method[Any],
-    *,
-    num_iters: int,
-) -> State:
-    k_start, k_steps = keys_of(key, 0)
-    q = start.make(model, batch, k_start, 0, method.point)
+def _trajectory(job: Job, *, num_iters: int) -> State:
+    model, batch, key, first_q = job.problem(0)
 
     def step(state: State, i: Array) -> tuple[State, State]:
-        step_key = None if k_steps is None else jax.random.fold_in(k_steps, i)
-        new = method.step(model, state, batch, step_key)
+        step_key = None if key is None else jax.random.fold_in(key, i)
+        new = job.method.step(model, state, batch, step_key)
         return new, new
 
-    first = method.init(model, q, batch)
+    first = job.method.init(model, first_q(), batch)
     states = jax.lax.scan(step, first, jnp.arange(num_iters))[1]
     return replicate(states, batch.sharding)
 

@@ -1,4 +1,4 @@
-"""From what the user calls a start to a first q."""
+"""From the argument `init` of `fit` to the first q of each restart."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
 from ..data.host import as_floats, fetched, is_concrete, namespace, to_device
 from ..data.shards import place_for_jit, to_auto
+from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
 from ..model import LatentClassModel, Model, Q
 from .annealed import Annealed, anneal
+from .method import Method
 from .result import Result
+from .run.lanes import Problem
 from .run.passes import accumulate, automatic_chunk
 
-Init = str | ArrayLike | ExponentialFamily | Result | Annealed | list[Any] | None
+Init = str | Rows | ExponentialFamily | Result | Annealed | None
 
 
 @pytree
 class Start:
-    """What a fit starts from.
+    """The parsed argument `init` of `fit`.
 
-    `kind` is "seeds" (the model's own), "random", "labels", "responsibilities" or "q"; `value` is
-    None for the first two. `annealed` is the schedule of an `Annealed` around it, if any.
+    `kind` is "seeds" (`model.init`), "random", "labels", "responsibilities" or "q"; `value` is None
+    for the first two. `annealed` is the schedule of an `Annealed` start, if it is one.
     """
 
     kind: str = static()
@@ -37,59 +39,71 @@ class Start:
     annealed: Annealed | None = None
 
     def drawn(self, model: Model) -> bool:
-        """Whether it needs a key."""
+        """Whether the start is random and so needs a key."""
         return self.kind == "random" or (self.kind == "seeds" and model.draws)
 
-    def make(
+    def problem(
         self,
         model: Model,
         batch: Batch,
         key: Key[Array, ""] | None,
-        restart: ArrayLike,
-        point: bool,
-    ) -> Q:
-        """The first q of one restart, of a method that is at a `point` or not; traceable."""
-        if self.kind == "q":
-            q = self.value
-        elif self.kind == "seeds":
-            # at a point, components left at the prior are equal, and only rounding would part them
-            q = model.init(key, batch, 0 if point else restart)
-        else:
-            q = _assigned(known := with_classes(model), batch, self._rows(known, batch, key))
-        if self.annealed is None:
-            return q
-        return anneal(with_classes(model), batch, q, self.annealed)
+        restart: Int[Array, ""] | int,
+        method: Method[Any],
+    ) -> Problem:
+        """One restart of a fit: its model and rows, the key of its steps, and its first q.
 
-    def _rows(self, model: LatentClassModel, batch: Batch, key: Any) -> Array:
+        `key` is that of the whole fit, so that more restarts never change the earlier ones.
+        """
+        k_start, k_steps = None, None
+        if key is not None:
+            k_start, k_steps = jax.random.split(jax.random.fold_in(key, restart))
+
+        def first_q() -> Q:
+            if self.kind == "q":
+                q = self.value
+            elif self.kind == "seeds":
+                # EM seeds all components, as in restart 0: at a point those left at the prior would
+                # be equal, and only rounding would tell them apart
+                q = model.init(k_start, batch, 0 if method.point else restart)
+            else:
+                latent = with_classes(model)
+                q = _assigned(latent, batch, self._labels(latent, batch, k_start))
+            if self.annealed is None:
+                return q
+            return anneal(with_classes(model), batch, q, self.annealed)
+
+        return Problem(model, batch, k_steps, first_q)
+
+    def _labels(self, model: LatentClassModel, batch: Batch, key: Key[Array, ""] | None) -> Array:
         """Labels (n,) or responsibilities (n, k)."""
         if self.kind != "random":
             return self.value
         assert key is not None  # the arguments have been checked
-        place = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
-        return jnp.argsort(~model.active, stable=True)[place]
+        index = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
+        return jnp.argsort(~model.active, stable=True)[index]
 
 
 def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
-    """q after two rounds of these labels or responsibilities."""
+    """The q of these labels (n,) or responsibilities (n, k), after two updates with them."""
     dtype = batch.weight.dtype
 
     def assign(rows: Any, model: LatentClassModel, q: Q) -> tuple[Any, Array]:
-        part, given = rows
-        k = model.num_components
-        resp = given if given.ndim == 2 else jax.nn.one_hot(given, k, dtype=dtype)
-        return model.assign(q, part, resp), jnp.zeros((), dtype)
+        part, value = rows
+        if value.ndim == 1:
+            value = jax.nn.one_hot(value, model.num_components, dtype=dtype)
+        return model.assign(q, part, value), jnp.zeros((), dtype)
 
-    def once(_: Array, q: Q) -> Q:
+    def update(_: Array, q: Q) -> Q:
         chunk = automatic_chunk(model.row_size(batch), batch)
         stats, _ = accumulate(assign, (batch, value), chunk, model, q)
         return model.update(q, stats)
 
-    # the first round finds the means, the second takes the statistics about them
-    return jax.lax.fori_loop(0, 2, once, model.template)
+    # the first update finds the means, and the second has statistics written about them
+    return jax.lax.fori_loop(0, 2, update, model.template)
 
 
 def parse_init(model: Model, batch: Batch, init: Init) -> Start:
-    """Classify and check `init`: ValueError or TypeError naming it, before anything is traced."""
+    """Classify and check `init`; ValueError or TypeError name it before anything is traced."""
     if isinstance(init, Annealed):
         plan = init.check(model, batch.weight.dtype)
         return replace(parse_init(model, batch, init.init), annealed=replace(plan, init=None))
@@ -103,7 +117,7 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
 
 
 def parse_name(model: Model, init: str | None) -> Start:
-    """The start that this word, or None, stands for."""
+    """The start that None or a word stands for."""
     if init is None:
         return Start("seeds")
     if init != "random":
@@ -118,7 +132,7 @@ def parse_rows(
     active: Bool[Array, "k"],
     sharding: NamedSharding | None = None,
 ) -> Start:
-    """The start at these labels (n,) or responsibilities (n, k)."""
+    """The start from labels (n,) or responsibilities (n, k), an array-like."""
     array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
         _check_labels(array, weight, active)
@@ -129,7 +143,7 @@ def parse_rows(
 
 
 def with_classes(model: Model) -> LatentClassModel:
-    """The model; raises ValueError for one without latent assignments."""
+    """The model as a LatentClassModel; raises ValueError if it is none."""
     if not isinstance(model, LatentClassModel):
         raise ValueError(
             f"init: {type(model).__name__} has no latent assignments; "
@@ -141,14 +155,17 @@ def with_classes(model: Model) -> LatentClassModel:
 def _checked_q(model: Model, q: Q, batch: Batch) -> Q:
     template = model.template
     if jax.tree.structure(q) != jax.tree.structure(template):
-        given, own = type(q).__name__, type(template).__name__
-        inside = " of other parts; what was relabelled or pruned starts no fit" * (given == own)
-        raise TypeError(f"init: {type(model).__name__} is fitted by a {own}, got {given}{inside}")
-    for given, own in zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True):
-        if jnp.shape(given) != jnp.shape(own):
+        kind, expected = type(q).__name__, type(template).__name__
+        hint = " of other parts; what was relabelled or pruned starts no fit"
+        raise TypeError(
+            f"init: {type(model).__name__} is fitted by a {expected}, got {kind}"
+            f"{hint if kind == expected else ''}"
+        )
+    for a, b in zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True):
+        if jnp.shape(a) != jnp.shape(b):
             raise ValueError(
-                f"init: a q with arrays of shape {jnp.shape(given)} does not fit this model's "
-                f"{jnp.shape(own)}; it must come from a fit of the same size"
+                f"init: a q with arrays of shape {jnp.shape(a)} does not fit this model's "
+                f"{jnp.shape(b)}; it must come from a fit of the same size"
             )
     return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
 
@@ -159,12 +176,12 @@ def _check_labels(labels: Any, weight: Any, active: Bool[Array, "k"]) -> None:
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
     if not is_concrete(labels, weight, active):
         return
-    given, on = fetched(labels), np.flatnonzero(np.asarray(active))
-    bad = (fetched(weight) > 0) & ~namespace(given).isin(given, on.astype(given.dtype))
+    host, on = fetched(labels), np.flatnonzero(np.asarray(active))
+    bad = (fetched(weight) > 0) & ~namespace(host).isin(host, on.astype(host.dtype))
     if bool(bad.any()):
         raise ValueError(
             f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
-            f"found {int(given[int(bad.argmax())])}"
+            f"found {int(host[int(bad.argmax())])}"
         )
 
 
@@ -177,14 +194,13 @@ def _check_responsibilities(resp: Any, weight: Any, active: Bool[Array, "k"]) ->
         )
     if not is_concrete(resp, weight, active):
         return
-    given, on = fetched(resp), np.asarray(active)
-    values = given if on.all() else namespace(given).where(on, given, 0.0)
+    host, on = fetched(resp), np.asarray(active)
+    values = host if on.all() else namespace(host).where(on, host, 0.0)
     good = (values >= 0).all(-1) & (abs(values.sum(-1) - 1.0) < 1e-3)  # NaN is neither
     bad = (fetched(weight) > 0) & ~good  # a row of weight 0 may hold anything
     if bool(bad.any()):
         row = int(bad.argmax())
         raise ValueError(
             "init: responsibilities must be >= 0 and sum to one over the components that are "
-            "switched on, in every row; "
-            f"row {row} sums to {float(values[row].sum()):.6g}"
+            f"switched on, in every row; row {row} sums to {float(values[row].sum()):.6g}"
         )

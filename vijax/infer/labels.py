@@ -1,9 +1,8 @@
-"""Which component is which, after a fit: leave out, put in order, match to another fit.
+"""The order of components after a fit: leave some out, sort them, match them to another fit.
 
-The components of a mixture have no order of their own: any permutation has the same bound.
-All of these take a Result or its q, change nothing about the fit, and return the same kind; their
-order is that of everything `responsibilities` and `predict` say of the q that comes back.
-A component that is not like the others, such as uniform noise, stays the last.
+The order of components is arbitrary: any permutation has the same bound. Each function takes a
+Result or its q and returns the same kind, in whose order `responsibilities` and `predict` are then.
+Background components, such as uniform noise, stay at the end.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from .result import Result
 
 _R = TypeVar("_R")
 
-_IN_USE = 0.01  # expected weight, as in summaries
+_IN_USE = 0.01  # expected weight of a component in use, as in summaries
 
 
 def prune(result: _R, min_weight: float = 0.01) -> _R:
-    """Only the components of expected weight at least `min_weight`, in their order.
+    """The components of expected weight at least `min_weight`, in their order.
 
-    For reading and predicting with fewer components. Under a Dirichlet the remaining weights are
-    scaled to sum to one, a Dirichlet again. `elbo` and all else of a Result stay what they are:
-    the bound is that of the full q, not of what is left of it. A last component such as noise
-    stays, whatever its weight.
+    Under a Dirichlet the remaining weights are scaled to sum to one, and are Dirichlet again. The
+    `elbo` and all else of a Result stay those of the full q. It needs concrete values. Raises
+    ValueError if no component reaches `min_weight`, and for a batch of fits.
 
-    Host side: needs concrete values. Raises ValueError if no component reaches `min_weight`, or
-    under batch axes: one fit at a time, since each may keep another number of components.
+    Args:
+        result: A Result of a mixture, or its q.
+        min_weight: Smallest expected weight to keep; background components stay in any case.
     """
     q = _q_of("result", result, "jax.tree.map(lambda leaf: leaf[i], result)")
     _check_concrete("result", q)
@@ -52,14 +51,15 @@ def prune(result: _R, min_weight: float = 0.01) -> _R:
 
 
 def relabel(result: _R, by: str | Callable[[Any], Any] | Any = "weight") -> _R:
-    """The same fit, its components in another order.
+    """The same fit with its components in another order.
 
-    `by` is "weight" (heaviest first), or one number per component, which then ascend: an array
-    (k,), or a function of q such as `lambda q: q.components.mean[:, 0]`. Equal ones keep their
-    order. Traceable: `jax.vmap(relabel)(results)` does it for many fits.
+    Traceable: `jax.vmap(relabel)(results)` does it for many fits. Raises ValueError for numbers of
+    another shape or NaN, and for a batch of fits; TypeError if there are no components.
 
-    Raises ValueError for numbers of another shape or NaN, and under batch axes; TypeError if
-    there are no components to put in order.
+    Args:
+        result: A Result of a mixture, or its q.
+        by: "weight", the heaviest first; or numbers (k,), in ascending order, with ties as they
+            were; or a function of q that gives them, such as `lambda q: q.components.mean[:, 0]`.
     """
     q = _q_of("result", result, "jax.vmap(relabel)(results)")
     k, free = q.weights.mean.shape[0], _num_free(q)
@@ -80,20 +80,22 @@ def relabel(result: _R, by: str | Callable[[Any], Any] | Any = "weight") -> _R:
 
 
 def align(result: _R, reference: Any) -> _R:
-    """The components of `result` in the order of those of `reference` that they are closest to.
+    """The components of `result` in the order of the closest ones of `reference`.
 
-    For restarts, bootstrap replicates or neighbouring data sets. The matching minimises the total
-    distance of the pairs (Hungarian algorithm): the smaller of the two Kullback-Leibler
-    divergences, in nats, between what the fits believe of the parameters of a component. What the
-    components share, such as a tied covariance, does not count. Components in use (expected
-    weight of at least 0.01) are matched to each other first, and so are those switched off.
+    It is for restarts, bootstrap replicates or neighbouring data sets. The matching minimises the
+    total distance of the pairs (Hungarian algorithm). The distance is the smaller of the two
+    Kullback-Leibler divergences, in nats, between the q of the two components' parameters, without
+    those that components share, such as a tied covariance. Components in use (expected weight of at
+    least 0.01) are matched to each other first, and so are those switched off.
 
-    The fits may differ in their number of components: matched ones come first, in the reference's
-    order, then the others, heaviest first. Where `result` has no fewer than `reference`, component
-    i of both belong together.
+    The fits may differ in their number of components: matched ones come first, in the order of the
+    reference, then the others, heaviest first. If `result` has at least as many as `reference`,
+    component i of both belong together. It needs concrete values. Raises ValueError for a batch of
+    fits, and for different families or dimensions.
 
-    Host side: needs concrete values, and SciPy, which comes with JAX. Raises ValueError under
-    batch axes, and if the two are of different families or dimensions.
+    Args:
+        result: A Result of a mixture, or its q.
+        reference: Another one.
     """
     hint = "jax.tree.map(lambda leaf: leaf[i], result)"
     q, other = _q_of("result", result, hint), _q_of("reference", reference, hint)
@@ -102,44 +104,44 @@ def align(result: _R, reference: Any) -> _R:
     cost = _costs(q, other)
     from scipy.optimize import linear_sum_assignment
 
-    own, theirs = linear_sum_assignment(cost)
-    matched = own[np.argsort(theirs)]
+    rows, columns = linear_sum_assignment(cost)
+    matched = rows[np.argsort(columns)]
     weight = np.asarray(q.weights.mean)
     free = _num_free(q)
-    rest = np.setdiff1d(np.arange(free), matched)
-    rest = rest[np.argsort(-weight[rest], kind="stable")]
-    return _reordered(result, np.concatenate([matched, rest, np.arange(free, weight.size)]))
+    others = np.setdiff1d(np.arange(free), matched)
+    others = others[np.argsort(-weight[others], kind="stable")]
+    return _reordered(result, np.concatenate([matched, others, np.arange(free, weight.size)]))
 
 
-def _costs(q: Any, other: Any) -> Float[np.ndarray, "k m"]:
-    """Finite distances of every pair; as few pairs as possible of unequal kind."""
-    theirs = _like(q.components, other.components)
+def _costs(q: ComponentParams, other: ComponentParams) -> Float[np.ndarray, "k m"]:
+    """Finite costs of every pair; pairs of unequal kind (in use, on, off) cost most."""
+    components = _like(q.components, other.components)
     k, m = _num_free(q), _num_free(other)
     weight = np.asarray(q.weights.mean)[:k, None], np.asarray(other.weights.mean)[:m]
-    cost = np.asarray(_divergences(q.components, theirs, k, m), np.float64)
+    cost = np.asarray(_divergences(q.components, components, k, m), np.float64)
     top = cost.max(initial=0.0, where=np.isfinite(cost))
     cost = np.where(np.isfinite(cost), cost, 1.0 + top)
     cost = np.where((weight[0] > 0) & (weight[1] > 0), cost, 0.0)
-    # an empty component, wide and vague, is near to all: it must not come between two in use
+    # an empty component is wide and so close to all, but must not be matched to one in use
     kind = [1.0 * (w > 0) + (w >= _IN_USE) for w in weight]
     return cost + (1.0 + top) * (1.0 + min(k, m)) * np.abs(kind[0] - kind[1])
 
 
 def _divergences(a: Any, b: Any, k: int, m: int) -> Float[Array, "k m"]:
-    """The smaller of KL(a_i || b_j) and KL(b_j || a_i), up to what all pairs have in common."""
+    """The smaller of KL(a_i || b_j) and KL(b_j || a_i), up to a constant for shared parameters."""
 
-    def one(components: Any, i: Any, free: int) -> Any:
+    def only(components: Any, i: Array, free: int) -> Any:
         last = free + jnp.arange(components.num_background, dtype=i.dtype)
         return components.take(jnp.append(i, last))
 
-    def pair(i: Any, j: Any) -> tuple[Any, Any]:
-        first, second = one(a, i, k), one(b, j, m)
+    def pair(i: Array, j: Array) -> tuple[Array, Array]:
+        first, second = only(a, i, k), only(b, j, m)
         return jnp.sum(first.kl(second)), jnp.sum(second.kl(first))
 
     i, j = np.divmod(np.arange(k * m, dtype=np.int32), np.int32(m))
     both = jax.vmap(pair)(to_device(i), to_device(j))
-    if not a.separable:  # what the components share is part of every pair
-        both = [each - jnp.nanmin(each) for each in both]
+    if not a.separable:  # shared parameters are part of every pair
+        both = [kl - jnp.nanmin(kl) for kl in both]
     return jnp.minimum(*both).reshape(k, m)
 
 
@@ -147,8 +149,8 @@ def _like(components: Any, other: Any) -> Any:
     """`other` in the dtype of `components`; ValueError if it is of another family or dimension."""
     kinds = [jax.tree.structure(c) for c in (components, other)]
     leaves = [jax.tree.leaves(c) for c in (components, other)]
-    # the first axis of a leaf may be the components; how many there are may differ
-    shapes = [[jnp.shape(leaf)[1:] for leaf in each] for each in leaves]
+    # the first axis may be that of the components, whose number may differ
+    shapes = [[jnp.shape(a)[1:] for a in arrays] for arrays in leaves]
     if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
         raise ValueError(
             f"reference: its {type(other).__name__} components do not compare with the result's "
@@ -158,8 +160,8 @@ def _like(components: Any, other: Any) -> Any:
     return jax.tree.unflatten(kinds[0], same)
 
 
-def _q_of(name: str, result: Any, hint: str) -> Any:
-    """The q of a Result, or q itself; without batch axes."""
+def _q_of(name: str, result: Any, hint: str) -> ComponentParams:
+    """The q of a Result, or q itself; raises for batch axes and for q without components."""
     q = result.q if isinstance(result, Result) else result
     if not isinstance(q, ComponentParams):
         raise TypeError(
@@ -172,13 +174,13 @@ def _q_of(name: str, result: Any, hint: str) -> Any:
     return q
 
 
-def _check_concrete(name: str, q: Any) -> None:
+def _check_concrete(name: str, q: ComponentParams) -> None:
     if not is_concrete(*jax.tree.leaves(q)):
         raise ValueError(f"{name}: its values are looked at; call this outside of jit and vmap")
 
 
-def _num_free(q: Any) -> int:
-    """Components but for those that must stay the last."""
+def _num_free(q: ComponentParams) -> int:
+    """The number of components that may be moved: all but the background ones at the end."""
     return q.weights.mean.shape[0] - q.num_background
 
 

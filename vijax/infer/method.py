@@ -1,4 +1,4 @@
-"""What a driver asks of a method: one algorithm, a first state and a step."""
+"""The protocol of methods: an algorithm is a first state and a step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _M = TypeVar("_M", bound=Model, contravariant=True)
 
 
 class Method(abc.ABC, Generic[_M]):
-    """An algorithm for models of one kind; its settings are its fields.
+    """An algorithm for models of type `_M`; its fields are its settings.
 
-    Abstract methods must be written, all others have a default.
+    `init` and `step` must be written, all else has a default.
 
-    `monotone` says that the objective must not fall, `point` that q stands for its point, `draws`
-    that steps need a key, and `estimates` that the objective of a step is only an estimate: then
-    `evaluate` is the exact one. `chunk` is the number of rows held at once; None chooses it.
+    Class variables: `monotone` says that the objective must not fall; `point` that the estimate is
+    `q.point()`, as in EM; `draws` that steps need a key; `estimates` that the objective of a step
+    is an estimate, and `evaluate` the exact one. `chunk` is the number of rows in memory at once;
+    None chooses it from the sizes and the device.
     """
 
     monotone: ClassVar[bool] = False
@@ -31,35 +32,41 @@ class Method(abc.ABC, Generic[_M]):
     chunk: int | None = None
 
     def check(self, model: Model) -> None:
-        """Raise TypeError or ValueError for settings or models that make no sense."""
+        """Raise TypeError or ValueError for bad settings, or a model that does not suit."""
         return
 
     @abc.abstractmethod
     def init(self, model: _M, q: Q, batch: Batch) -> State:
-        """A state whose `next_q` is `q`, not yet evaluated."""
+        """The state before the first step; its `next_q` is `q`."""
 
     @abc.abstractmethod
     def step(self, model: _M, state: State, batch: Batch, key: Key[Array, ""] | None) -> State:
-        """Evaluate `next_q` and make the one after it: one pass over the rows."""
+        """Evaluate `next_q` and compute the q after it, in one pass over the rows."""
 
     def evaluate(self, model: _M, q: Q, batch: Batch) -> Float[Array, ""]:
-        """The exact objective of q in nats, by one pass."""
+        """The exact objective of q in nats, in one pass over the rows."""
         return self.step(model, self.init(model, q, batch), batch, None).elbo
 
 
 class FullPassMethod(Method[ConditionalModel]):
-    """A method that concludes from the sums of one pass over all rows, however they were made."""
+    """A method that needs the rows only through their summed statistics, as CAVI and EM.
+
+    The rows may then be in memory, on several devices, or in `Chunks`.
+    """
 
     @abc.abstractmethod
     def moments(self, q: Q) -> Any:
-        """What the local step reads of q."""
+        """The moments of q that the E-step reads."""
 
     @abc.abstractmethod
     def conclude(
         self, model: ConditionalModel, state: State, stats: Any, log_z: Float[Array, ""]
     ) -> State:
-        """The state after a pass: statistics, and the sum of w_n log Z_n in nats."""
+        """The state after a pass with `next_q`.
+
+        `stats` are the summed expected statistics, and `log_z` is sum_n w_n log Z_n in nats.
+        """
 
     @abc.abstractmethod
     def improvements(self, q: Q, *lasts: Q) -> list[Float[Array, ""]]:
-        """What a step from each of `lasts` to `q` gained near a fixed point, in nats."""
+        """About how much a step from each of `lasts` to `q` gained, in nats, near a fixed point."""

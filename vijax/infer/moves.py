@@ -1,4 +1,4 @@
-"""Search over structures inside a fit: merge, delete, split, birth; kept where the bound rises."""
+"""Search over structures: merges, splits, births and deletions that raise the bound are kept."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from .run.passes import accumulate, automatic_chunk, map_rows
 from .run.progress import Reporter, report
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals
-_LLOYD_STEPS = 3  # that place the two halves of a split
-_TEMPERATURE = 4.0  # nats of noise in the choice of a pair to merge
+_LLOYD_STEPS = 3  # of k-means for the two halves of a split
+_TEMPERATURE = 4.0  # scale in nats of the noise in the choice of a pair to merge
 
 
 @pytree
 class Moves:
-    """How long to search. Numbers are traced, so that a new value never compiles anew.
+    """A search over structures after a fit. Numbers are traced.
 
-    After a plain fit, proposals change the assignment of rows to components: one component is
-    split along the two halves of its rows, two are merged (the pair by the exact gain of their
-    statistics, Hughes & Sudderth 2013), one is deleted, or one is born around a badly explained
-    row. Where no component is free, splits and births merge a pair first (Ueda et al. 2000).
-    A proposal runs for at most `sweeps` iterations, and replaces the fit if its objective is
-    higher by `min_improvement` nats. The search ends after `patience` proposals in a row that were
-    not, or `max_trials` in all; what is best is then run to convergence. Shapes are fixed, and so
-    is the bound that decides: that of the full model.
+    A proposal changes the assignment of rows to components: it splits a component into the two
+    halves of its rows, merges two (preferably with a high `merge_gain`, Hughes & Sudderth 2013),
+    deletes one, or starts one around a badly explained row. If no component is free, splits and
+    births merge a pair first (Ueda et al. 2000). A proposal runs for at most `sweeps` iterations
+    and replaces the fit if its objective, the bound of the full model, is higher by
+    `min_improvement` nats. The search ends after `patience` failed proposals in a row, or
+    `max_trials` in all; the best fit then runs to convergence.
     """
 
     max_trials: int | Int[Array, ""] = 300
@@ -54,10 +53,20 @@ def search(
     k_steps: Key[Array, ""],
     reporter: Reporter | None = None,
 ) -> Result:
-    """Drive one fit from `q`, propose, and drive the best to its end. Pure and untransformed.
+    """Run one fit from `q`, search over structures, and run the best to its end.
 
-    `n_iter` counts the iterations of all proposals; `elbo_trace` has those of the first fit, and
-    then the best objective after each proposal.
+    It has no checks, jit or vmap of its own. `n_iter` of the Result counts the iterations of all
+    proposals; `elbo_trace` has those of the first fit, then the best objective after each proposal.
+
+    Args:
+        method: The algorithm, such as `CAVI()`.
+        model: A mixture, or another SplitMergeModel.
+        batch: The rows, in the form of `model.as_batch`.
+        q: The starting point, such as `model.init(key, batch)`.
+        stop: When the first and the last fit end.
+        moves: How long to search.
+        k_steps: A typed key, for the proposals and for methods that draw.
+        reporter: Where to report the progress; None is nowhere.
     """
     dtype = batch.weight.dtype
     k_iterate, k_moves = jax.random.split(k_steps)
@@ -65,7 +74,7 @@ def search(
     running = jnp.asarray(int(Status.RUNNING), jnp.int32)
     lowest = jnp.asarray(-jnp.inf, dtype)
     trace = jnp.full((stop.trace,), jnp.nan, dtype)
-    nothing = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
+    unfitted = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
 
     def body(carry: Any) -> Any:
         best, trial, fails, done = carry
@@ -80,25 +89,22 @@ def search(
         run = iterate(method, model, batch, begin, replace(stop, max_iter=limit), k_iterate)
         margin = moves.min_improvement + 4.0 * jnp.finfo(dtype).eps * jnp.abs(best.elbo)
         better = run.usable & (run.elbo > best.elbo + margin)
-        taken = first | better | (last & run.usable)
-        total = best.n_iter + run.n_iter
+        accepted = first | better | (last & run.usable)
+        n_iter = best.n_iter + run.n_iter
         trace = jnp.where(first, run.elbo_trace, best.elbo_trace)
-        kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), run, best)
-        trace = trace.at[jnp.where(first, stop.trace, _length(trace))].set(kept.elbo, mode="drop")
-        best = replace(kept, n_iter=total, elbo_trace=trace)
+        kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), run, best)
+        end = jnp.where(first, stop.trace, jnp.sum(~jnp.isnan(trace)))
+        trace = trace.at[end].set(kept.elbo, mode="drop")
+        best = replace(kept, n_iter=n_iter, elbo_trace=trace)
         fails = jnp.where(better, 0, fails + 1)
-        # a first fit that failed has nothing to improve on
+        # after a first fit that failed there is nothing to improve
         return best, trial + 1, fails, last | (first & ~run.usable)
 
     zero = jnp.asarray(0, jnp.int32)
-    start = (nothing, zero, zero, jnp.asarray(False))
-    found, trial, _, done = lax.while_loop(lambda carry: ~carry[3], body, start)
-    report(reporter, found.elbo, ~done, found.n_iter, step=trial, last=True)
-    return found
-
-
-def _length(trace: Float[Array, "t"]) -> Int[Array, ""]:
-    return jnp.sum(~jnp.isnan(trace))
+    start = (unfitted, zero, zero, jnp.asarray(False))
+    best, trial, _, done = lax.while_loop(lambda carry: ~carry[3], body, start)
+    report(reporter, best.elbo, ~done, best.n_iter, step=trial, last=True)
+    return best
 
 
 def propose(
@@ -109,7 +115,7 @@ def propose(
     q: Q,
     key: Key[Array, ""],
 ) -> Q:
-    """A q whose rows are assigned as in `q`, but for one change."""
+    """The q after an update with the rows assigned as by `q`, but for one random change."""
     keys = jax.random.split(key, 5)
     moments = q.point() if method.point else q.moments()
     chunk = automatic_chunk(model.row_size(batch), batch)
@@ -128,22 +134,24 @@ def propose(
     free = model.movable[spare] & ~used[spare]
     slot = jnp.where(merge | ~free, gone, spare)
 
-    def of_row(part: Batch, model: SplitMergeModel, moments: Any, target: Array) -> Array:
+    def e_step(part: Batch, model: SplitMergeModel, moments: Any, target: Array) -> Array:
         resp, log_z = special.normalize(model.log_joint(moments, part))
         return jnp.stack([resp[:, target], log_z], -1)
 
-    given = model, moments, target
-    mine, log_z = jnp.moveaxis(map_rows(of_row, batch, chunk, *given), -1, 0)
-    half = _halves(keys[3], points, weight * mine)
+    by_row = map_rows(e_step, batch, chunk, model, moments, target)
+    target_resp, log_z = jnp.moveaxis(by_row, -1, 0)
+    half = _halves(keys[3], points, weight * target_resp)
     near = _neighbours(keys[4], points, weight, log_z, jnp.sum(used))
 
-    # whoever holds the slot gives its rows away: to its partner, or to the one that is split
+    # the component in the slot gives its rows away: to its partner, or to the one that is split
     heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
 
-    def assign(rows: Any, model: SplitMergeModel, moments: Any, q: Q, kind: Any, at: Any) -> Any:
+    def assign(
+        rows: Any, model: SplitMergeModel, moments: Any, q: Q, kind: Any, components: Any
+    ) -> Any:
         part, half, near = rows
         split, delete, birth = kind
-        target, slot, heir = at
+        target, slot, heir = components
         log_joint = model.log_joint(moments, part)
         drop = delete & (jnp.arange(log_joint.shape[1]) == target)
         resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
@@ -154,39 +162,44 @@ def propose(
         new = (jnp.arange(moved.shape[1]) == slot).astype(part.weight.dtype)
         return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), new.dtype)
 
-    given = model, moments, q, (split, delete, birth), (target, slot, heir)
-    stats, _ = accumulate(assign, (batch, half, near), chunk, *given)
+    args = model, moments, q, (split, delete, birth), (target, slot, heir)
+    stats, _ = accumulate(assign, (batch, half, near), chunk, *args)
     return model.update(q, stats)
 
 
 def _pick(key: Key[Array, ""], log_mass: Float[Array, "k"]) -> Int[Array, ""]:
+    """A random index with probability proportional to exp(log_mass)."""
     return jnp.argmax(log_mass + jax.random.gumbel(key, log_mass.shape, log_mass.dtype))
 
 
 def _pair(
     key: Key[Array, ""], gain: Float[Array, "k k"], used: Bool[Array, "k"], spared: Int[Array, ""]
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Two components in use, neither of them `spared`, that lose little by a merge."""
+    """A random pair of components in use, but for `spared`, preferably with a high merge gain."""
     k = gain.shape[0]
-    may = used & (jnp.arange(k) != spared)
-    allowed = may[:, None] & may & jnp.triu(jnp.ones((k, k), bool), 1)
+    allowed = used & (jnp.arange(k) != spared)
+    pairs = allowed[:, None] & allowed & jnp.triu(jnp.ones((k, k), bool), 1)
     noise = _TEMPERATURE * jax.random.gumbel(key, gain.shape, gain.dtype)
-    rank = jnp.where(allowed & jnp.isfinite(gain), gain + noise, -jnp.inf)
-    place = jnp.argmax(rank)
-    return place // k, place % k
+    score = jnp.where(pairs & jnp.isfinite(gain), gain + noise, -jnp.inf)
+    index = jnp.argmax(score)
+    return index // k, index % k
 
 
 def _move(
     resp: Float[Array, "n k"], source: Int[Array, ""], heir: Int[Array, ""], do: Bool[Array, ""]
 ) -> Float[Array, "n k"]:
-    given = jnp.where(do, resp[:, source], 0.0)
-    return resp.at[:, source].add(-given).at[:, heir].add(given)
+    """If `do`, the responsibilities of `source` are moved to `heir`."""
+    moved = jnp.where(do, resp[:, source], 0.0)
+    return resp.at[:, source].add(-moved).at[:, heir].add(moved)
 
 
 def _halves(
     key: Key[Array, ""], points: Float[Array, "n f"], mass: Float[Array, "n"]
 ) -> Float[Array, "n"]:
-    """1 for the rows of the second half: 2-means from two far rows, in sds of the component."""
+    """1 for rows in the second half of a component, by 2-means from two rows far apart, else 0.
+
+    Distances are in standard deviations of the component.
+    """
     total = jnp.sum(mass)
     share = (mass / jnp.where(total > 0, total, 1.0))[:, None]
     centre = jnp.sum(share * points, 0)
@@ -194,9 +207,9 @@ def _halves(
     z = (points - centre) / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
     seeds = z[seeding.kmeans_plus_plus(key, z, mass, 2)]
 
-    def second(centers: Float[Array, "2 f"]) -> Float[Array, "n"]:
-        near = jnp.sum((z[:, None] - centers) ** 2, -1)
-        return (near[:, 1] < near[:, 0]).astype(z.dtype)
+    def second(centres: Float[Array, "2 f"]) -> Float[Array, "n"]:
+        distance = jnp.sum((z[:, None] - centres) ** 2, -1)
+        return (distance[:, 1] < distance[:, 0]).astype(z.dtype)
 
     for _ in range(_LLOYD_STEPS):
         half = second(seeds)
@@ -214,7 +227,7 @@ def _neighbours(
     log_z: Float[Array, "n"],
     used: Int[Array, ""],
 ) -> Float[Array, "n"]:
-    """1 for a badly explained row and the rows nearest to it: half of a component's usual share."""
+    """1 for a badly explained row and its nearest rows, half of the mean size of a component."""
     finite = jnp.where(weight > 0, log_z, jnp.inf)
     surprise = jnp.max(jnp.where(weight > 0, log_z, -jnp.inf)) - finite
     mass = weight * jnp.where(weight > 0, surprise, 0.0)

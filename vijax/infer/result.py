@@ -1,4 +1,4 @@
-"""What a fit is told, carries and returns: stopping rule, state, status, result."""
+"""What a fit is given, carries and returns: stopping rule, state, status, result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _R = TypeVar("_R", bound="Result")
 
 
 class Status(enum.IntEnum):
-    """How a fit ended; one integer per fit, also inside jit and vmap."""
+    """How a fit ended, an integer; each fit has its own, also inside of jit and vmap."""
 
     RUNNING = 0
     CONVERGED = 1
@@ -48,31 +48,31 @@ REMEDIES = {
 
 
 class FitError(RuntimeError):
-    """Raised by `Result.check` on the host, with the lanes, the reason and the remedy."""
+    """Raised by `Result.check`; it names the fits, the reason and the remedy."""
 
 
 @pytree
 class Stop:
     """When to stop. Numbers are traced, so that a new value never compiles anew.
 
-    A fit has CONVERGED when, `patience` times in a row, the objective was forecast to gain less
-    than `tol` nats more, all future iterations together. The forecast is Aitken's: a gain g that
-    shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al. 1994), r taken
-    as at least 0.9; a gain that still grows, as on the plateau before a component dies, forecasts
-    no end. Gains of less than 1e-4 `tol` and of rounding size that go up and down, 50 times without
-    a new minimum, are an end too.
+    A fit has CONVERGED when, `patience` times in a row, all future iterations together were
+    forecast to improve the objective by less than `tol` nats. The forecast is Aitken's: an
+    improvement g that shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al.
+    1994), with r taken as at least 0.9. An improvement that still grows, as on the plateau before a
+    component dies, forecasts no end. A fit also ends when improvements below 1e-4 `tol`, and of
+    rounding size, go up and down 50 times without a new minimum.
 
-    The gain is what the method reports: CAVI and EM measure the move of q in nats, since
-    differences of a float32 objective over 1e6 rows are rounding. Nats mean the same for 100 rows
-    and for 1e7, in every unit of the data: a bound within `tol` of its limit leaves q within
-    about sqrt(2 tol) posterior standard deviations of it.
+    The method reports the improvement. CAVI and EM measure the move of q in nats, since differences
+    of a float32 objective over 1e6 rows are rounding. Nats mean the same for any number of rows and
+    any unit of the data: if the bound is within `tol` of its limit, q is within about sqrt(2 tol)
+    posterior standard deviations of its own.
 
-    The forecast cannot see an escape that has not begun: a start that rests on a plateau may end
-    there, nats below what it would reach, which is one more reason for several.
+    The forecast cannot see an escape that has not begun: a start on a plateau may end there, nats
+    below what it would reach. That is one more reason for several starts.
 
-    `slack` is the fall that is forgiven as rounding before ELBO_DECREASED is set, in units of
-    eps * (|objective| + rows). `trace`, the length of `elbo_trace`, is the one field that is part
-    of the program; iterations beyond it run unrecorded.
+    `max_iter` iterations end a fit as MAX_ITER. ELBO_DECREASED is set when the objective falls by
+    more than `slack` times eps * (|objective| + rows); less is rounding. `trace`, the length of
+    `elbo_trace`, is part of the program; iterations beyond it are not recorded.
     """
 
     tol: float | Float[Array, ""] = 1e-3
@@ -84,12 +84,11 @@ class Stop:
 
 @pytree
 class State:
-    """Between two steps: the evaluated `q` with its objective, and the `next_q` to try next.
+    """The state between two steps: `q` with its objective `elbo` in nats, and `next_q` to evaluate.
 
-    `improvement` is about what the last step gained, in nats; `failure` a Status that the method
-    itself found (0 for none); `memory` whatever else the method must remember. `rate` is the ratio
-    by which improvements shrink from step to step, for methods whose steps are not all of a kind;
-    None has it taken from the improvements.
+    `improvement` is about what the last step gained, in nats. `failure` is a Status that the method
+    sets, 0 for none. `memory` is all else that the method must remember. `rate` is the ratio by
+    which improvements shrink per step; None has it taken from the last two improvements.
     """
 
     q: Any
@@ -103,7 +102,7 @@ class State:
 
 @pytree
 class Runs:
-    """Every restart of a fit, without its q; leading axis r."""
+    """All restarts of a fit, without their q, on a leading axis r."""
 
     elbo: Float[Array, "*b r"]
     status: Int[Array, "*b r"]
@@ -113,12 +112,12 @@ class Runs:
 
 @pytree
 class Result:
-    """What every driver returns. Under vmap every leaf gains the batch axes.
+    """The result of a fit; under vmap every array has the batch axes in front.
 
-    `elbo` is the objective of exactly this `q`, in nats: the evidence lower bound of CAVI, the
-    log-likelihood (plus log-prior) of EM; NaN if it never was finite. `elbo_trace` holds the
-    objective of every iteration, NaN after the last. `point` says that `q` stands for `q.point()`,
-    as after EM; `names` are the data's columns where they had any.
+    `elbo` is the objective of exactly this `q` in nats, NaN if it was never finite: the bound of
+    CAVI, the log-likelihood (plus log-prior) of EM. `elbo_trace` has the objective of every
+    iteration, NaN after the last. `point` says that the estimate is `q.point()`, as after EM.
+    `names` are the names of the data's columns, if they have any.
     """
 
     q: Any
@@ -147,25 +146,25 @@ class Result:
 
     @property
     def usable(self) -> Bool[Array, "*b"]:
-        """Whether the objective is finite and means something: not NON_FINITE, not COLLAPSED."""
+        """Whether the objective is finite, and the status neither NON_FINITE nor COLLAPSED."""
         return _usable(self.status, self.elbo)
 
     def check(self: _R) -> _R:
-        """Return self if every fit converged; otherwise raise FitError. Host side: it waits."""
+        """Return self if every fit converged; otherwise raise FitError. It waits for the device."""
         status = np.asarray(self.status)
         if (status == Status.CONVERGED).all():
             return self
         lanes = np.argwhere(status != Status.CONVERGED)
-        found = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
-        reasons = "; ".join(f"{s.name}: {REMEDIES[s]}" for s in reversed(found))
+        failures = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
+        reasons = "; ".join(f"{s.name}: {REMEDIES[s]}" for s in reversed(failures))
         if status.ndim == 0:
             raise FitError(f"after {int(self.n_iter)} iterations, {reasons}")
-        shown = ", ".join(str(tuple(map(int, lane))).replace(",)", ")") for lane in lanes[:5])
+        some = ", ".join(str(tuple(map(int, lane))).replace(",)", ")") for lane in lanes[:5])
         more = ", ..." if len(lanes) > 5 else ""
-        raise FitError(f"{len(lanes)} of {status.size} fits, lanes {shown}{more}: {reasons}")
+        raise FitError(f"{len(lanes)} of {status.size} fits, lanes {some}{more}: {reasons}")
 
     def summary(self, **options: Any) -> str:
-        """A readable table: how the fit ended, then what q has to say (`q.summary`)."""
+        """A table as text: how the fit ended, and `q.summary(**options)`."""
         if self.status.ndim:
             return _summary_of_many(self)
         label = "objective" if self.point else "ELBO"
@@ -181,7 +180,7 @@ class Result:
 
 
 def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array, "*b r"]:
-    """The objective of the runs that `best` chooses from, -inf for the others."""
+    """The objective of the runs that `best` chooses from; -inf for the others."""
     usable = _usable(status, elbo)
     sound = usable & (status != Status.ELBO_DECREASED)
     return jnp.where(jnp.where(jnp.any(sound, -1, keepdims=True), sound, usable), elbo, -jnp.inf)
@@ -193,10 +192,13 @@ def _usable(status: Int[Array, "*b"], elbo: Float[Array, "*b"]) -> Bool[Array, "
 
 
 def best(results: Result) -> Result:
-    """The run with the highest finite objective, over the last batch axis of `status`.
+    """The run with the highest finite objective along the last batch axis.
 
-    Runs that ended NON_FINITE or COLLAPSED lose against any other, however high they climbed, and
-    those whose objective fell (ELBO_DECREASED) against all others that are usable.
+    A run that ended NON_FINITE or COLLAPSED loses against any other, whatever its objective, and
+    one that ended ELBO_DECREASED against all others that are usable.
+
+    Args:
+        results: Runs on the last batch axis of `results.status`; all are kept in `runs`.
     """
     axis = results.status.ndim - 1
     winner = jnp.argmax(rank(results.status, results.elbo), -1)
@@ -206,8 +208,7 @@ def best(results: Result) -> Result:
         return jnp.take_along_axis(leaf, index, axis).squeeze(axis)
 
     runs = Runs(results.elbo, results.status, results.n_iter, results.elbo_trace)
-    chosen = jax.tree.map(take, results)
-    return replace(chosen, runs=runs)
+    return replace(jax.tree.map(take, results), runs=runs)
 
 
 def _count_statuses(status: np.ndarray) -> str:
@@ -221,5 +222,5 @@ def _summary_of_many(results: Result) -> str:
     head = f"{status.size} fits: {_count_statuses(status)}"
     known = elbo[np.isfinite(elbo)]
     label = "objective" if results.point else "ELBO"
-    spread = f"{label} {known.min():.4f} to {known.max():.4f} nats" if known.size else "no bound"
-    return f"{head}\n{spread}, {np.median(iterations):.0f} iterations in the median"
+    bounds = f"{label} {known.min():.4f} to {known.max():.4f} nats" if known.size else "no bound"
+    return f"{head}\n{bounds}, {np.median(iterations):.0f} iterations in the median"

@@ -1,4 +1,4 @@
-"""Batches that arrive one after another: the posterior becomes the prior."""
+"""Batches of rows that arrive one after another: the posterior becomes the next prior."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from .result import Result, Stop
 class Streaming:
     """Bayesian updating by batches of rows (Broderick et al. 2013, streaming variational Bayes).
 
-        stream = vx.Streaming(model)
-        for rows in batches:
-            stream = stream.update(rows, key=key)
-            stream.elbo, stream.q
+    Rows are read once and not kept. The prior of a batch is the posterior of the one before. With
+    `forget` < 1 it is the power prior `prior + forget * (posterior - prior)` in natural coordinates
+    (Ibrahim & Chen 2000): rows that are t batches old count forget^t times, which keeps about
+    n / (1 - forget) rows. `forget` is a traced number in [0, 1].
 
-    Rows are seen once and not kept. The prior of a batch is the posterior of the one before, with
-    `forget` < 1 the power prior `prior + forget * (posterior - prior)` in natural coordinates
-    (Ibrahim & Chen 2000): rows that are t batches old count forget^t times, and about
-    n / (1 - forget) rows are remembered. `forget` is a traced number in [0, 1].
+    `elbo` is the exact bound in nats of the last batch under its prior, and `total` the sum of
+    these over all batches. If the posterior is exact (nothing latent, one conjugate block) and
+    nothing is forgotten, `elbo` is log p(x_t | x_<t) and `total` the log evidence. Otherwise the
+    prior of a batch is an approximation, and `total` is an estimate, no bound, of the log evidence.
 
-    `elbo` is in nats the exact bound of the last batch under its prior, `total` the sum of these
-    over all batches. Where the posterior is exact (nothing latent, one conjugate block) and
-    nothing is forgotten, `elbo` is log p(x_t | x_<t) and `total` the log evidence. Elsewhere the
-    prior of a batch is itself an approximation: `total` then estimates the log evidence, and
-    bounds nothing.
+    A stream is an immutable pytree: jit, vmap and scan `update`. Batches of equal shapes share one
+    program, for any `forget`; other sizes can be padded with rows of weight 0.
 
-    An immutable pytree: jit, vmap and scan `update`; batches of equal shapes share one program,
-    and so does any `forget`. Other sizes can be padded with rows of weight 0.
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        stream = vx.Streaming(vx.GaussianMixture.from_data(x, 3))
+        for rows in (x[:250], x[250:]):
+            stream = stream.update(rows, key=jax.random.key(0))
+        print(stream.total, stream.q.weights.mean)
     """
 
     model: ConditionalModel
@@ -50,24 +51,24 @@ class Streaming:
 
     @property
     def q(self) -> Any:
-        """The posterior of all batches so far; the prior before the first."""
+        """The posterior after all batches so far; the prior before the first."""
         return self.model.prior if self.last is None else self.last.q
 
     @property
     def elbo(self) -> Float[Array, "*b"]:
-        """The bound of the last batch given its prior, in nats; 0 before the first."""
+        """The bound of the last batch under its prior, in nats; 0 before the first."""
         return jnp.zeros(()) if self.last is None else self.last.elbo
 
     @property
     def current(self) -> Any:
-        """The model whose prior is that of the next batch.
+        """The model with the prior of the next batch.
 
-        Raises ValueError where a posterior cannot be a prior: a flat prior, coupled blocks, a
-        learned concentration.
+        Raises ValueError if a posterior cannot be a prior: under a flat prior, with coupled blocks,
+        or with a learned concentration.
         """
         if self.last is None:
             return self.model.with_posterior_as_prior(self.model.prior)
-        # from the posterior, whose gauge is next to the current means
+        # written from the posterior, whose origin is next to the current means
         prior = self.last.q.lerp(self.model.prior, 1.0 - jnp.asarray(self.forget))
         return self.model.with_posterior_as_prior(prior)
 
@@ -81,25 +82,23 @@ class Streaming:
         stop: Stop = Stop(),
         num_restarts: int = 1,
     ) -> Streaming:
-        """The stream after one more batch; arguments as in `fit`, how it went in `last`.
+        """The stream after one more batch; the Result of its fit is in `last`.
 
-        The first batch starts as `fit` does, later ones at the last posterior unless `init` says
-        otherwise. Components that had no rows so far are free to take new ones.
+        Components that had no rows so far are free to take new ones. Raises as `fit` and `current`
+        do, and ValueError for `forget` outside of [0, 1].
 
-        Raises ValueError as `fit` and `current` do, and for `forget` outside of [0, 1].
+        Args:
+            data: Rows of the batch, as in `fit`.
+            key: A typed key, needed when something is drawn.
+            init: As in `fit`; None starts the first batch as `fit` does, later ones at the last q.
+            method: The algorithm, as in `fit`.
+            stop: When the fit ends.
+            num_restarts: Number of starts.
         """
         check_bound("forget", self.forget, least=0.0, most=1.0)
-        if init is None:
-            init = self.last
-        fitted = fit(
-            self.current,
-            data,
-            key=key,
-            init=init,
-            method=method,
-            stop=stop,
-            num_restarts=num_restarts,
-        )
-        total = jnp.asarray(self.total).astype(fitted.elbo.dtype) + fitted.elbo
+        settings = {"key": key, "method": method, "stop": stop, "num_restarts": num_restarts}
+        init = self.last if init is None else init
+        last = fit(self.current, data, init=init, **settings)
+        total = jnp.asarray(self.total).astype(last.elbo.dtype) + last.elbo
         number = jnp.asarray(self.num_batches, jnp.int32) + 1
-        return replace(self, last=fitted, total=total, num_batches=number)
+        return replace(self, last=last, total=total, num_batches=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -23,20 +24,21 @@ from ..numerics.kl_terms import KLTerms
 from .mixture_params import MixtureMoments, MixtureParams
 from .prediction import Prediction, check_labels
 
-_BACKGROUND_SHARE = 0.05  # of the rows, that components such as noise start with
-_LEAST_ROWS = 0.5  # a component with fewer is at its prior
+_BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise start with
+_LEAST_ROWS = 0.5  # a component with fewer rows counts as empty
 
 
 @pytree
 class Mixture(Prediction, Conjugate, SplitMergeModel):
     """z_n ~ Categorical(weights), and row x_n is drawn from component z_n (Bishop 2006, 10.2).
 
-    `weights` is a `Dirichlet` or `StickBreaking` prior over k components, `components` a component
-    family with k members: any of the two go together.
+    The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with Z_n = sum_k exp(E[log p(x_n, z_n = k)])
+    and KL summed over the weights and the components.
 
-    `switch` says which components are on (None: all); `frozen` which of them stay at their prior
-    (None: none). `improper` marks the flat prior of maximum likelihood, which has no density and
-    so no evidence: EM only.
+    `weights` is a prior of k weights, such as `Dirichlet` or `StickBreaking`, and `components` a
+    component family with k members; any two go together. `switch` says which components are on
+    (None: all), `frozen` which of them stay at their prior (None: none). `improper` marks the flat
+    prior of maximum likelihood, which has no density and so no evidence: it is for EM only.
     """
 
     weights: Any
@@ -49,28 +51,28 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
 
     @property
     def prior(self) -> MixtureParams:
-        """p(theta)."""
+        """p(theta): the prior of the weights and that of the components."""
         return MixtureParams(self.weights, self.components)
 
     @property
     def num_components(self) -> int:
-        """k, switched-off components included."""
         return self.weights.size
 
     @property
     def active(self) -> Bool[Array, "*b k"]:
-        """Which components are switched on."""
         return self.weights.on if self.switch is None else self.switch
 
-    # -- what the drivers ask -------------------------------------------------------------------
+    # -- E-step and update ------------------------------------------------------------------------
 
     def as_batch(self, data: Data) -> Batch:
-        """Rows in the form that the components take; TypeError if those are none."""
+        """Rows in the form that the components take.
+
+        Raises TypeError or ValueError if weights and components do not go together.
+        """
         _check_parts(self)
         return self.components.as_batch(Batch.of(data))
 
     def check(self, batch: Batch, point: bool) -> None:
-        """Raise ValueError if data and prior, or prior and method, do not go together."""
         self.components.check(batch)
         if batch.label is not None and self.weights.ordered:
             raise ValueError(
@@ -90,69 +92,69 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
             )
 
     def row_size(self, batch: Batch) -> int:
-        """Floats that the components' local step holds per row."""
         return self.components.row_size(batch)
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> MixtureParams:
-        """Wide components, one at each k-means++ seed; others at the prior.
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> MixtureParams:
+        """A wide component around each of several k-means++ seeds; the others at the prior.
 
-        Distances are those of the component family (`embed`), so that units do not matter. Later
-        restarts begin with fewer seeds (`seeding.num_seeds`), and some late ones
-        (`seeding.is_narrow`) with components that know their own seed row alone: those find many
-        small clusters. The bound of the full model decides. Maximum likelihood has no prior to
-        leave components at, and seeds all. Components with known rows begin at one of these.
+        Distances are those of `embed`, so that units do not matter. Restart 0 and maximum
+        likelihood seed all components; later restarts seed fewer (`seeding.num_seeds`). Some late
+        ones (`seeding.is_narrow`) seed all, each from its seed row alone: these find many small
+        clusters. A component with labelled rows begins at one of them.
         """
-        assert key is not None  # `draws` tells the drivers so
+        assert key is not None  # `draws` says that there is one
         k, known = self.num_components, None
-        own = jnp.zeros(k, bool)
+        labelled = jnp.zeros(k, bool)
         if batch.label is not None:
             known = seeding.labelled_rows(jax.random.fold_in(key, 2), batch.label, batch.weight, k)
-            own = known >= 0
+            labelled = known >= 0
         points = self.components.embed(batch)
         early = isinstance(restart, int) and restart == 0
         narrow = None if early or self.improper else seeding.is_narrow(restart)
         seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known, narrow)
         on, total = self.active, jnp.sum(batch.weight)
         background = jnp.arange(k) >= k - self.components.num_background
-        usual = on & ~background
+        seeded = on & ~background
         if not self.improper:
-            size = jnp.sum(usual, dtype=total.dtype)
-            least = size - seeding.num_seeds(restart, size)
-            least = least if narrow is None else jnp.where(narrow, 0.0, least)
-            # as many of those without known rows, from the end, are left out
-            free = usual & ~own
-            rest = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
-            usual = usual & (own | (rest > least))
-        size = jnp.sum(usual, dtype=total.dtype)
+            size = jnp.sum(seeded, dtype=total.dtype)
+            num_left_out = size - seeding.num_seeds(restart, size)
+            if narrow is not None:
+                num_left_out = jnp.where(narrow, 0.0, num_left_out)
+            # the last ones without labelled rows are left out
+            free = seeded & ~labelled
+            free_from_here = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
+            seeded = seeded & (labelled | (free_from_here > num_left_out))
+        size = jnp.sum(seeded, dtype=total.dtype)
         count = jnp.where(
-            usual, total / size, jnp.where(on & background, _BACKGROUND_SHARE * total, 0.0)
+            seeded, total / size, jnp.where(on & background, _BACKGROUND_SHARE * total, 0.0)
         )
-        spread = 1.0 if narrow is None else jnp.where(narrow, 0.0, jnp.ones_like(total))
+        spread = 1.0
         if narrow is not None:
+            spread = jnp.where(narrow, 0.0, jnp.ones_like(total))
             count = jnp.where(narrow & on, jnp.ones_like(total), count)
-        free = count if self.frozen is None else jnp.where(self.frozen, 0.0, count)
-        stats = self.components.seed(batch, seeds, free, spread)
+        learned = count if self.frozen is None else jnp.where(self.frozen, 0.0, count)
+        stats = self.components.seed(batch, seeds, learned, spread)
         return self.update(self.prior, MixtureParams(self.weights.observe(count), stats))
 
     def kernels(self, moments: MixtureMoments, batch: Batch) -> tuple[Kernel, ...]:
-        """Those of the components, each with the moments of the weights."""
         return tuple(
             replace(kernel, moments=replace(moments, components=kernel.moments))
             for kernel in self.components.kernels(batch, moments.components)
         )
 
     def local(self, moments: MixtureMoments, batch: Batch) -> EStep:
-        """Responsibilities, their statistics, and each row's log-normaliser."""
-        found = self.components.e_step(batch, moments.components, moments.weights.log_p)
-        stats, count, log_z = found
+        """The E-step, r_nk = exp(E[log p(x_n, z_n = k)]) / Z_n, and the statistics under r."""
+        stats, count, log_z = self.components.e_step(
+            batch, moments.components, moments.weights.log_p
+        )
         return EStep(MixtureParams(self.weights.observe(count), self._learned(stats)), log_z)
 
     def start_moments(self, q: MixtureParams) -> MixtureMoments:
-        """Moments of q; under a flat prior, which has no expectation, its point."""
         return q.point() if self.improper else q.moments()
 
     def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
-        """Statistics of given responsibilities, next to the means of q."""
         moments = self.start_moments(q).components
         _, row_posterior = moments.likelihood(batch)
         counts = weighted(batch, resp)
@@ -160,7 +162,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         return MixtureParams(self.weights.observe(jnp.sum(counts, 0)), self._learned(stats))
 
     def _learned(self, stats: Any) -> Any:
-        """Statistics of the components but for the frozen ones."""
+        """The statistics of the components, with zeros for those that are frozen."""
         if self.frozen is None:
             return stats
         return stats.fix(self.frozen, stats.map(jnp.zeros_like))
@@ -168,39 +170,38 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def update(
         self, q: MixtureParams, stats: MixtureParams, rate: ArrayLike = 1.0
     ) -> MixtureParams:
-        """Prior and statistics; with ordered weights in the better order of the components."""
-        order = self.order(q, stats)
+        """The posterior, with components of ordered weights sorted by size if the bound gains.
+
+        A step with `rate` < 1 reorders none: it needs the same components in q and in `stats`.
+        """
+        order = self.order(q, stats) if isinstance(rate, float) and rate == 1.0 else None
         return self.combine(q, stats if order is None else self.reorder(stats, order), rate)
 
     def combine(
         self, q: MixtureParams, stats: MixtureParams, rate: ArrayLike = 1.0
     ) -> MixtureParams:
-        """Prior and statistics, every component in its place."""
         weights = self.weights.update(q.weights, stats.weights, rate)
         components = natural_step(q.components, stats.components + self.components, rate)
         return MixtureParams(weights, components)
 
     def order(self, q: MixtureParams, stats: Any) -> Int[Array, "k"] | None:
-        """The order that `update` puts components in; None where it never moves any."""
         if not self.weights.ordered or self.frozen is not None or self.components.num_background:
             return None
         order = self.weights.arrange(q.weights, stats.weights)
         return jnp.where(self.components.exchangeable(), order, jnp.arange(self.num_components))
 
     def reorder(self, stats: Any, order: Int[Array, "k"]) -> MixtureParams:
-        """The same statistics with the components in this order."""
         count = self.weights.counts(stats.weights)[order]
         return MixtureParams(self.weights.observe(count), stats.components.take(order))
 
     def expected_log_lik(self, q: MixtureParams, stats: Any) -> Float[Array, ""]:
-        """E_q[log p(x, z | theta)] of rows with these statistics, up to terms constant in theta."""
         weights = q.weights.expected_log_lik(stats.weights)
         return weights + q.components.expected_log_lik(stats.components)
 
     def with_posterior_as_prior(self, q: MixtureParams) -> Mixture:
         """The same model with this posterior for its prior.
 
-        Raises ValueError for a flat prior, and for weights whose posterior is of another form.
+        Raises ValueError for a flat prior, and for weights whose posterior has another form.
         """
         if self.improper:
             raise ValueError("model: a flat prior is followed by no posterior")
@@ -212,27 +213,25 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         return replace(self, weights=q.weights, components=q.components)
 
     def kl(self, q: MixtureParams) -> Float[Array, ""]:
-        """KL(q || prior) in nats."""
         return self.weights.kl_from(q.weights) + self.components.kl_from(q.components)
 
     def kl_and_move(
         self, q: MixtureParams, last: MixtureParams
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`kl`, and KL(q || last) in nats."""
         weights = self.weights.kl_and_move_terms(q.weights, last.weights)
         components = self.components.kl_and_move_terms(q.components, last.components)
         kl, move = KLTerms.join(weights, components).total_by_product()
         return kl, move
 
     def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
-        """log of the prior density in nats at a point, natural basis; 0 under the flat prior."""
+        """Log prior density in nats at a point, in the natural basis; 0 under the flat prior."""
         if self.improper:
             return jnp.zeros((), moments.weights.log_p.dtype)
         components = self.components.log_prior(moments.components, self.active)
         return self.weights.log_prior(moments.weights) + components
 
     def collapsed(self, q: MixtureParams) -> Bool[Array, ""]:
-        """Under the flat prior, whether a component is at a singularity, or has no rows."""
+        """Whether, under the flat prior, a component is at a singularity or has no rows."""
         if not self.improper:
             return super().collapsed(q)
         on = self.active
@@ -241,60 +240,58 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         gone = gone if self.frozen is None else gone & ~self.frozen
         return jnp.any(on & (gone | (count <= 0)))
 
-    # -- what structure moves ask -----------------------------------------------------------------
+    # -- structure moves --------------------------------------------------------------------------
 
     def log_joint(self, moments: MixtureMoments, batch: Batch) -> Float[Array, "n k"]:
-        """E[log p(x_n, z_n = k)] in nats; -inf against a known label."""
         log_lik, _ = moments.components.likelihood(batch)
         return log_joint(moments.weights.log_p, log_lik, batch)
 
     def expected_weights(self, q: MixtureParams) -> Float[Array, "k"]:
-        """E[pi_k]."""
         return q.weights.mean
 
     def embed(self, batch: Batch) -> Float[Array, "n f"]:
-        """Rows as points whose squared distances mean something."""
         return self.components.embed(batch)
 
     def merge_gain(self, q: MixtureParams) -> Float[Array, "k k"]:
-        """What merging two components adds to the components' part of the bound, in nats."""
         return q.components.merge_gain(self.components)
 
     @property
     def movable(self) -> Bool[Array, "k"]:
-        """Which components may be merged, split or begun anew."""
-        place = jnp.arange(self.num_components)
-        free = self.active & (place < self.num_components - self.components.num_background)
+        number = jnp.arange(self.num_components)
+        free = self.active & (number < self.num_components - self.components.num_background)
         return free if self.frozen is None else free & ~self.frozen
 
     def log_relabellings(self, q: MixtureParams, batch: Batch) -> Float[Array, ""]:
-        """log of the number of orders of the components with rows that nothing tells apart.
+        """log of the number of relabellings of q that the model cannot tell apart, in nats.
 
-        The bound is that of one order; all have the same, and together they fill as many times
-        the room, if they do not overlap. Known labels, frozen components, noise and priors that
-        differ tell components apart.
+        It is log(k! / unused!) if `unused` of k components have no rows. If the relabelled
+        posteriors do not overlap, it may be added to the bound. Known labels, frozen components,
+        noise and different priors tell components apart.
         """
         free = self.movable
         if batch.label is not None:
             label = jnp.where(batch.weight > 0, batch.label, -1)
-            own = jnp.arange(self.num_components, dtype=label.dtype)
-            free = free & ~jnp.any(label[:, None] == own, 0)
+            number = jnp.arange(self.num_components, dtype=label.dtype)
+            free = free & ~jnp.any(label[:, None] == number, 0)
         rows = self.weights.counts(q.weights)
         rows = rows - self.weights.counts(self.weights).astype(rows.dtype)
         number = jnp.sum(free, dtype=rows.dtype)
         used = jnp.sum(free & (rows > _LEAST_ROWS), dtype=rows.dtype)
-        # the others, as if they were like the first of the free ones
+        # components that are not free do not count: the first free one stands in for them
         like = jnp.where(free, jnp.arange(self.num_components), jnp.argmax(free))
         same = self.weights.exchangeable(free) & self.components.take(like).exchangeable()
         return jnp.where(same, special.log_gamma_ratio(number - used + 1.0, used), 0.0)
 
-    # -- for users ------------------------------------------------------------------------------
+    # -- for users --------------------------------------------------------------------------------
 
-    def freeze(self, params: Any, which: Any) -> Mixture:
-        """The same model with the components `which` (booleans (k,)) fixed as they are in `params`.
+    def freeze(self, params: Any, which: ArrayLike | Sequence[bool]) -> Mixture:
+        """The same model with some components fixed as they are in `params`, but for their weights.
 
-        `params` is a q, or a Result. Their weights are still learned; nothing else about them is.
-        Raises ValueError for components that share parameters (tied covariance).
+        Raises ValueError for components that share parameters, such as a tied covariance.
+
+        Args:
+            params: A q of this model, or a Result.
+            which: Booleans (k,), True for components to fix.
         """
         q = params if isinstance(params, MixtureParams) else params.q
         if not self.components.separable:
@@ -310,16 +307,21 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
                 "frozen: the infinite model needs its prior for components to come; take "
                 "truncated=True"
             )
-        given = jax.tree.leaves(q.components), jax.tree.leaves(self.components)
-        shapes = [[jnp.shape(leaf) for leaf in leaves] for leaves in given]
-        if shapes[0] != shapes[1]:
+        theirs, own = (map(jnp.shape, jax.tree.leaves(c)) for c in (q.components, self.components))
+        if list(theirs) != list(own):
             raise ValueError("params: must be a q of this model, with as many components")
         return replace(self, components=self.components.fix(which, q.components), frozen=which)
 
     def elbo(self, q: MixtureParams, data: Any, resp: Float[Array, "n k"]) -> Float[Array, ""]:
-        """The exact bound in nats at any q and any responsibilities, optimal or not.
+        """The exact bound in nats at any q(theta) and any responsibilities r, optimal or not.
 
-        Rows' other latent variables, such as missing entries, are at their optimum given q.
+        ELBO = sum_n w_n sum_k r_nk (E[log p(x_n, z_n = k)] - log r_nk) - KL(q || p). Other latent
+        variables of a row, such as missing entries, are at their optimum given q.
+
+        Args:
+            q: A posterior of this model.
+            data: Rows, array-like (n, d) or a Batch.
+            resp: Responsibilities (n, k).
         """
         batch = self.as_batch(data)
         moments = q.moments()
@@ -345,6 +347,6 @@ def _check_parts(model: Mixture) -> None:
 
 @lru_cache(maxsize=1024)
 def _members(structure: Any, leaves: tuple[Any, ...]) -> tuple[int, ...]:
-    """The batch axes of a family with arrays of these shapes; once, for tracing takes a while."""
+    """The batch axes of a family with arrays of these shapes, kept since tracing takes a while."""
     arrays = [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]
     return jax.eval_shape(lambda a: jax.tree.unflatten(structure, a).log_normalizer(), arrays).shape

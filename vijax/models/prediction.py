@@ -1,4 +1,4 @@
-"""What can be read off a mixture and its q: assignments, densities, samples, missing entries."""
+"""Predictions of a mixture from its q: assignments, densities, samples, missing entries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from ..data.host import fetched, is_concrete, namespace
 from ..numerics import special
 from .mixture_params import MixtureMoments, MixtureParams
 
+Known = MixtureParams | MixtureMoments  # a posterior of theta, or a point
+
 
 class Prediction:
-    """The methods of a mixture that take a q and new rows."""
+    """The methods of a mixture that take a q and rows; rows are array-like or a Batch.
+
+    A q fitted by maximum likelihood is always read at its point.
+    """
 
     weights: Any
     components: Any
@@ -26,42 +31,41 @@ class Prediction:
     log_joint: Any
     as_batch: Any
 
-    def responsibilities(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n k"]:
-        """Posterior probability of each component for each row; rows sum to one.
+    def responsibilities(self, q: Known, x: Any) -> Float[Array, "n k"]:
+        """Posterior probability of each component for each row; each row sums to one.
 
-        `q` is a posterior, or a point such as `q.point()`, the estimate of EM; a q fitted by
-        maximum likelihood is always read at its point. `x` is array-like or a Batch.
+        `q` is a posterior, or a point such as `q.point()`, the estimate of EM.
         """
-        return _responsibilities(self, q, self._read(q, x))
+        return _responsibilities(self, q, self._rows(q, x))
 
-    def predict(self, q: MixtureParams | MixtureMoments, x: Any) -> Int[Array, "n"]:
-        """The most probable component of each row; arguments as in `responsibilities`."""
-        return _predict(self, q, self._read(q, x))
+    def predict(self, q: Known, x: Any) -> Int[Array, "n"]:
+        """The most probable component of each row; `q` may be a point."""
+        return _predict(self, q, self._rows(q, x))
 
-    def log_likelihood(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n"]:
+    def log_likelihood(self, q: Known, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
-        return _log_likelihood(self, q, self._read(q, x))
+        return _log_likelihood(self, q, self._rows(q, x))
 
-    def log_predictive(self, q: MixtureParams | MixtureMoments, x: Any) -> Float[Array, "n"]:
-        """log E_q[p(x_n | theta)] in nats: a proper density, of the observed entries of each row.
+    def log_predictive(self, q: Known, x: Any) -> Float[Array, "n"]:
+        """log E_q[p(x_n | theta)] in nats: a proper density of the observed entries of each row.
 
-        For Gaussian components a mixture of Student-t (Bishop 2006, eq. 10.81). The infinite model
-        has one more component in it, which stands for all that have no rows. After maximum
+        For Gaussian components it is a mixture of Student-t (Bishop 2006, eq. 10.81). In the
+        infinite model one more component stands for all those without rows. After maximum
         likelihood, which has no posterior, it is `log_likelihood`. Raises TypeError for a point.
         """
         _check_posterior(q)
         if self.improper:
             return self.log_likelihood(q, x)
-        return _log_predictive(self, q, self._read(q, x))
+        return _log_predictive(self, q, self._rows(q, x))
 
     def sample(
-        self, key: Key[Array, ""], q: MixtureParams | MixtureMoments, n: int, **options: Any
+        self, key: Key[Array, ""], q: Known, n: int, **options: Any
     ) -> tuple[Any, Int[Array, "n"]]:
-        """n independent rows from the predictive density, and the components they come from.
+        """n independent rows from the predictive density, and the component of each row.
 
-        In the infinite model k stands for a component that has no rows yet. After maximum
-        likelihood rows are drawn at the estimate. `options` go to the components' `draw`, such as
-        the rows' `total` of a multinomial. Raises TypeError for a point.
+        In the infinite model, label k is a component without rows so far. After maximum likelihood
+        rows are drawn at the estimate. `options` are those of the components' `draw`, such as
+        `total` of a multinomial. Raises TypeError for a point.
         """
         _check_posterior(q)
         k_label, k_rows, k_new = jax.random.split(key, 3)
@@ -69,7 +73,7 @@ class Prediction:
         weight = q.weights.mean if rest is None else jnp.append(q.weights.mean, rest)
         label = jax.random.categorical(k_label, jnp.log(weight), shape=(n,))
         components = q.components
-        if self.improper:  # what is known from very many such rows has no spread
+        if self.improper:  # a posterior with so many more rows has no spread around its point
             components = components.map(lambda a: a / jnp.finfo(a.dtype).eps)
         rows = components.draw(k_rows, jnp.minimum(label, k - 1), **options)
         if rest is None:
@@ -84,45 +88,45 @@ class Prediction:
     def sample_parameters(
         self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
     ) -> dict[str, Any]:
-        """Draws of "weights" (k,) and "components" from q, with leading axes `shape`; and of
+        """Draws of "weights" (k,) and "components" from q, with leading axes `shape`.
 
-        "concentration" where it has a q of its own. Weights of the infinite model sum to less
-        than one: what is left is that of components without rows.
+        A concentration with a q of its own is drawn under "concentration". In the infinite model
+        the weights sum to less than one; components without rows have the remainder.
         """
         draws = q.sample(key, shape)
         if isinstance(draws["weights"], dict):
-            both = draws.pop("weights")
-            draws |= {"weights": both["sticks"], "concentration": both["concentration"]}
+            parts = draws.pop("weights")
+            draws |= {"weights": parts["sticks"], "concentration": parts["concentration"]}
         return draws
 
-    def impute(self, q: MixtureParams | MixtureMoments, x: Any) -> tuple[Any, Any]:
+    def impute(self, q: Known, x: Any) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given the observed ones.
 
-        Observed entries come back as they are, with standard deviation 0. `x` is a Batch with
-        missing entries, and the results have its form; means and precisions are taken at their
-        posterior means. A category is imputed as the mean of its codes: read `responsibilities`.
+        Both have the form of `x`, a Batch with missing entries. Observed entries come back as they
+        are, with standard deviation 0. Components are taken at their point. A category is imputed
+        as the mean of its codes.
         """
-        batch = self._read(q, x)
+        batch = self._rows(q, x)
         moments = q.point() if isinstance(q, MixtureParams) else q
         resp, _ = special.normalize(self.log_joint(moments, batch))
-        found = moments.components.impute(batch)
+        mean, variance = moments.components.impute(batch)
         if not isinstance(batch.x, dict):
-            return _imputed(resp, batch.x, batch.mask, *found)
-        each = {}
+            return _imputed(resp, batch.x, batch.mask, mean, variance)
+        means, sds = {}, {}
         for name, x in batch.x.items():
             column = batch.column(name)
-            pair = _imputed(resp, column.x, column.mask, found[0][name], found[1][name])
-            each[name] = [part.reshape(x.shape) for part in pair]
-        return tuple({name: pair[i] for name, pair in each.items()} for i in range(2))  # type: ignore[return-value]
+            pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
+            means[name], sds[name] = (part.reshape(x.shape) for part in pair)
+        return means, sds
 
     def _unseen(self, components: Any) -> Any:
-        """One component without rows beside these, in their dtype."""
+        """The predictive component for rows of none of these, in their dtype."""
         dtype = jax.tree.leaves(components)[0].dtype
         prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
         return components.unseen(prior)
 
-    def _read(self, q: MixtureParams | MixtureMoments, x: Any) -> Batch:
-        """Rows in the dtype of q, without the names of columns: those are not in the program."""
+    def _rows(self, q: Known, x: Any) -> Batch:
+        """Rows in the dtype of q; without column names, so that those compile nothing anew."""
         batch = self.as_batch(x)
         self.components.check(batch)
         check_labels(batch, self.active)
@@ -131,44 +135,38 @@ class Prediction:
         return replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
 
 
-# each one program: compiled at once, not operation by operation
+# each is jitted, so that it is compiled as one program and not operation by operation
 
 
 @jax.jit
-def _responsibilities(
-    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
-) -> Float[Array, "n k"]:
+def _responsibilities(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n k"]:
     return special.normalize(model.log_joint(_moments(model, q), batch))[0]
 
 
 @jax.jit
-def _predict(model: Any, q: MixtureParams | MixtureMoments, batch: Batch) -> Int[Array, "n"]:
+def _predict(model: Prediction, q: Known, batch: Batch) -> Int[Array, "n"]:
     return jnp.argmax(model.log_joint(_moments(model, q), batch), -1)
 
 
 @jax.jit
-def _log_likelihood(
-    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
-) -> Float[Array, "n"]:
+def _log_likelihood(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments = q.point() if isinstance(q, MixtureParams) else q
     log_lik = moments.components.likelihood(batch)[0]
     return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
 
 
 @jax.jit
-def _log_predictive(
-    model: Any, q: MixtureParams | MixtureMoments, batch: Batch
-) -> Float[Array, "n"]:
-    weight, each = q.weights.mean, q.components.log_predictive(batch)
+def _log_predictive(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:
+    weight, log_pred = q.weights.mean, q.components.log_predictive(batch)
     if q.weights.rest is not None:
         weight = jnp.append(weight, q.weights.rest)
-        new = model._unseen(q.components).log_predictive(batch)
-        each = jnp.concatenate([each, new], -1)
+        unseen = model._unseen(q.components).log_predictive(batch)
+        log_pred = jnp.concatenate([log_pred, unseen], -1)
     log_p = jnp.log(jnp.where(weight > 0, weight, 1.0)) - jnp.log(jnp.sum(weight))
-    return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + each, -1)
+    return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + log_pred, -1)
 
 
-def _moments(model: Any, q: MixtureParams | MixtureMoments) -> MixtureMoments:
+def _moments(model: Prediction, q: Known) -> MixtureMoments:
     if not isinstance(q, MixtureParams):
         return q
     return q.point() if model.improper else q.moments()
@@ -177,15 +175,15 @@ def _moments(model: Any, q: MixtureParams | MixtureMoments) -> MixtureMoments:
 def _imputed(
     resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array
 ) -> tuple[Array, Array]:
-    """Means and sds of the mixture of the components' conditionals, where entries are missing."""
+    """Mean and sd of the mixture of the components' conditionals; observed entries as they are."""
     if mask is None:
         return x, jnp.zeros_like(x)
     centre = jnp.sum(resp[:, :, None] * mean, 1)
-    spread = jnp.sum(resp[:, :, None] * (variance + (mean - centre[:, None]) ** 2), 1)
-    return jnp.where(mask, x, centre), jnp.where(mask, 0.0, jnp.sqrt(spread))
+    total = jnp.sum(resp[:, :, None] * (variance + (mean - centre[:, None]) ** 2), 1)
+    return jnp.where(mask, x, centre), jnp.where(mask, 0.0, jnp.sqrt(total))
 
 
-def _check_posterior(q: MixtureParams | MixtureMoments) -> None:
+def _check_posterior(q: Known) -> None:
     if not isinstance(q, MixtureParams):
         raise TypeError(
             f"q: expected a posterior, such as `fit.q`, got {type(q).__name__}; the density at a "
@@ -194,7 +192,7 @@ def _check_posterior(q: MixtureParams | MixtureMoments) -> None:
 
 
 def check_labels(batch: Batch, active: Any) -> None:
-    """Raise ValueError for a label, of a row that counts, of no component that is on."""
+    """Raise ValueError if a row of positive weight has the label of no active component."""
     if batch.label is None or not is_concrete(batch.label, batch.weight, active):
         return
     weight, label = fetched(batch.weight), fetched(batch.label)
@@ -202,5 +200,5 @@ def check_labels(batch: Batch, active: Any) -> None:
     bad = (weight > 0) & (label >= 0) & ~namespace(label).isin(label, on.astype(label.dtype))
     if bool(bad.any()):
         row = int(bad.argmax())
-        own = ", ".join(map(str, on))
-        raise ValueError(f"label: {int(label[row])} in row {row}, but the components are {own}")
+        known = ", ".join(map(str, on))
+        raise ValueError(f"label: {int(label[row])} in row {row}, but the components are {known}")

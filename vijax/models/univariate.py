@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree
 from .._text import estimates
 from ..data.batch import Batch
 from ..data.host import as_floats, check_bound
+from ..data.types import Data
 from ..exponential_family import Product, natural_step
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
@@ -24,44 +25,44 @@ from ..numerics import special
 class NormalGammaExact(Conjugate):
     """x_n ~ N(mu, 1 / tau) under a Normal-Gamma prior: the exact posterior and evidence.
 
-    Through `fit` it reaches the posterior in one update, and the bound is then the evidence.
+    `fit` reaches the posterior in one update, and the bound is then the evidence.
     """
 
     prior: NormalGamma
-    draws: ClassVar[bool] = False
 
     @classmethod
-    def with_prior(cls, *, mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGammaExact:
+    def with_prior(
+        cls, *, mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike
+    ) -> NormalGammaExact:
         """mu | tau ~ N(mean, 1 / (kappa tau)), tau ~ Gamma(shape, rate), in data units.
 
         Raises ValueError unless kappa, shape and rate are positive scalars.
         """
         return cls(_prior(mean, kappa, shape, rate))
 
-    def posterior(self, data: Any) -> NormalGamma:
-        """p(mu, tau | x)."""
+    def posterior(self, data: Data) -> NormalGamma:
+        """p(mu, tau | x) for rows x (n,)."""
         return self.prior + _statistics(_vector(data))
 
-    def log_evidence(self, data: Any) -> Float[Array, ""]:
-        """log p(x) in nats."""
+    def log_evidence(self, data: Data) -> Float[Array, ""]:
+        """log p(x) in nats for rows x (n,)."""
         batch = _vector(data)
         rows = jnp.sum(batch.weight)
         return self.posterior(batch).log_ratio(self.prior) - 0.5 * rows * special.LOG_2PI
 
     def check(self, batch: Batch, point: bool) -> None:
-        """Raise ValueError unless x is a vector."""
         _check_vector(batch)
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> NormalGamma:
-        """The prior."""
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> NormalGamma:
         return self.prior
 
     def row_size(self, batch: Batch) -> int:
-        """Four floats."""
         return 4
 
     def local(self, moments: NormalGammaMoments, batch: Batch) -> EStep:
-        """Sufficient statistics; there is nothing latent."""
+        """Sufficient statistics; nothing is latent."""
         origin = moments.origin + moments.shift
         stats = NormalGamma.observe(batch.x, batch.weight, origin)
         return EStep(stats, moments.log_lik(batch.x))
@@ -90,43 +91,43 @@ class FactorisedParams(Product):
 
 @pytree
 class FactorisedGaussian(ConditionalModel):
-    """The same model with q(mu, tau) = q(mu) q(tau): the textbook case of mean field.
+    """The model of `NormalGammaExact` with q(mu, tau) = q(mu) q(tau), the textbook mean field.
 
-    The two blocks are coupled, so `update` is a sweep, q(mu) first. q(tau) gains
-    (n + 1) / 2 in shape: n / 2 from the rows and 1 / 2 from the prior of mu given tau.
+    The two factors are coupled, so `update` is a sweep, q(mu) first. The shape of q(tau) grows by
+    (n + 1) / 2: n / 2 from the rows and 1 / 2 from the prior of mu given tau.
     """
 
     prior: NormalGamma
-    draws: ClassVar[bool] = False
 
     @classmethod
-    def with_prior(cls, *, mean: Any, kappa: Any, shape: Any, rate: Any) -> FactorisedGaussian:
-        """As `NormalGammaExact.with_prior`."""
+    def with_prior(
+        cls, *, mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike
+    ) -> FactorisedGaussian:
+        """Arguments as in `NormalGammaExact.with_prior`."""
         return cls(_prior(mean, kappa, shape, rate))
 
     @property
     def template(self) -> FactorisedParams:
-        """q(mu) q(tau) at the prior."""
+        """q(mu) q(tau) at the prior: N(mean, 1 / (kappa E[tau])) and the Gamma prior of tau."""
         tau = self.prior.tau
         mean = Normal.from_standard(self.prior.mean, self.prior.kappa * tau.mean)
         return FactorisedParams(mean, tau)
 
     def check(self, batch: Batch, point: bool) -> None:
-        """Raise ValueError unless x is a vector; refuse EM, as nothing is latent."""
         _check_vector(batch)
         if point:
             raise ValueError("method: nothing is latent here; the mode is that of NormalGammaExact")
 
-    def init(self, key: Key[Array, ""] | None, batch: Batch, restart: Any = 0) -> FactorisedParams:
-        """The prior's means of mu and tau, with their prior spread."""
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> FactorisedParams:
         return self.template
 
     def row_size(self, batch: Batch) -> int:
-        """Four floats."""
         return 4
 
     def local(self, moments: FactorisedMoments, batch: Batch) -> EStep:
-        """Sufficient statistics; there is nothing latent."""
+        """Sufficient statistics; nothing is latent."""
         mu, tau = moments.mu, moments.tau
         joint = NormalGammaMoments(
             mu.mean, jnp.zeros_like(mu.mean), tau.mean, tau.e_log, tau.mean * mu.variance
@@ -147,7 +148,6 @@ class FactorisedGaussian(ConditionalModel):
         return FactorisedParams(mu, natural_step(q.tau, Gamma(exact.shape + 0.5, decay), rate))
 
     def expected_log_lik(self, q: FactorisedParams, stats: NormalGamma) -> Float[Array, ""]:
-        """E_q[log p(x | mu, tau)] of rows with these statistics, up to terms constant in theta."""
         move = (q.mu.origin - stats.origin) + q.mu.shift / q.mu.precision
         square = stats.square - stats.shift * move + 0.5 * stats.kappa * move**2
         square = square + 0.5 * stats.kappa * q.mu.variance
@@ -163,9 +163,9 @@ class FactorisedGaussian(ConditionalModel):
         return 0.5 * mean + q.tau.kl(prior.tau)
 
 
-def _prior(mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGamma:
-    values = {"mean": mean, "kappa": kappa, "shape": shape, "rate": rate}
-    values = {name: as_floats(name, value) for name, value in values.items()}
+def _prior(mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike) -> NormalGamma:
+    given = {"mean": mean, "kappa": kappa, "shape": shape, "rate": rate}
+    values = {name: as_floats(name, value) for name, value in given.items()}
     for name, value in values.items():
         if value.ndim:
             raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
@@ -173,7 +173,7 @@ def _prior(mean: Any, kappa: Any, shape: Any, rate: Any) -> NormalGamma:
     return NormalGamma.from_standard(**values)
 
 
-def _vector(data: Any) -> Batch:
+def _vector(data: Data) -> Batch:
     batch = Batch.of(data)
     _check_vector(batch)
     return batch

@@ -1,1 +1,1 @@
-"""Numerical pieces that know nothing of models: JAX in, JAX out."""
+"""Numerical functions that know nothing of models: JAX arrays in, JAX arrays out."""

@@ -1,14 +1,17 @@
-"""Error-free additions and products: how float32 sums are as good as needed."""
+"""Rounding errors of additions and products, with which float32 sums are corrected.
+
+All are exact without overflow or underflow, in any IEEE precision that rounds to nearest.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
 def rounding_error(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """(a + b) - fl(a + b), exactly (Knuth's two-sum; needs no ordering of a and b)."""
+    """(a + b) - fl(a + b), exactly, for a and b of any order (two-sum: Knuth, TAOCP 4.2.2)."""
     total = jnp.add(a, b)
-    part = total - a
-    return (a - (total - part)) + (b - part)
+    b_part = total - a
+    return (a - (total - b_part)) + (b - b_part)
 
 
 def product_error(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -19,19 +22,22 @@ def product_error(a: Float[Array, "*b"], b: Float[Array, "*b"]) -> Float[Array, 
 
 
 def twofold_sum(terms: Float[Array, "*b m"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
-    """Sum over the last axis, and what its rounding has lost."""
+    """Sum over the last axis by pairs, and the sum of its rounding errors.
+
+    Together they are accurate to about twice the digits of the dtype (Ogita, Rump & Oishi 2005).
+    """
     lost = jnp.zeros_like(terms[..., 0])
     while terms.shape[-1] > 1:
         half = terms.shape[-1] // 2
-        a, b, rest = terms[..., :half], terms[..., half : 2 * half], terms[..., 2 * half :]
+        a, b, unpaired = terms[..., :half], terms[..., half : 2 * half], terms[..., 2 * half :]
         lost = lost + jnp.sum(rounding_error(a, b), -1)
-        terms = jnp.concatenate([a + b, rest], -1)
+        terms = jnp.concatenate([a + b, unpaired], -1)
     return terms[..., 0], lost
 
 
 def _halves(a: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
-    """The leading and the trailing half of the digits."""
+    """a as the sum of its leading and its trailing digits (Veltkamp's splitting)."""
     digits = jnp.finfo(a.dtype).nmant + 1
-    far = a * (2.0 ** ((digits + 1) // 2) + 1.0)
-    high = far - (far - a)
+    scaled = a * (2.0 ** ((digits + 1) // 2) + 1.0)
+    high = scaled - (scaled - a)
     return high, a - high

@@ -1,4 +1,7 @@
-"""Small dense linear algebra through Cholesky factors; matrix products at full precision."""
+"""Small dense linear algebra through Cholesky factors; matrix products in full precision.
+
+Every function works on stacks of matrices. L is a lower Cholesky factor, the argument `chol`.
+"""
 
 import jax.numpy as jnp
 from jax import lax
@@ -9,7 +12,7 @@ from .cholesky import chol as chol
 from .cholesky import matmul as matmul
 from .cholesky import tri_solve as tri_solve
 
-_SMALL = 4  # up to this size, entries are written out
+_SMALL = 4  # entries are written out up to this size
 
 
 def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
@@ -19,42 +22,42 @@ def outer(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b 
 
 def diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
     """The diagonals of a stack of matrices."""
-    # slices, where few: jnp.diagonal gathers
-    d = a.shape[-1]
+    d = a.shape[-1]  # a few slices are faster than the gather of jnp.diagonal
     if d > _SMALL:
         return jnp.diagonal(a, axis1=-2, axis2=-1)
     return jnp.stack([a[..., i, i] for i in range(d)], -1)
 
 
 def sum_last(a: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-    """Over the last axis; written out where short, for XLA ends a loop at every sum."""
+    """Sum over the last axis; a short one is written out, because XLA ends a loop at every sum."""
     d = a.shape[-1]
     return jnp.sum(a, -1) if d > _SMALL else sum((a[..., i] for i in range(1, d)), start=a[..., 0])
 
 
 def sum_by_product(a: Float[Array, "*b n"]) -> Float[Array, "*b"]:
-    """Over the last axis, as a product with ones.
+    """Sum over the last axis as a product with ones, for long axes.
 
-    XLA makes one loop of a sum and all that leads to it, and takes one number after another.
+    XLA puts a plain sum and the operations before it into one scalar loop; before a product they
+    are vectorised.
     """
     ones = jnp.ones(a.shape[-1], a.dtype)
     return jnp.matmul(a, ones, precision=lax.Precision.HIGHEST)
 
 
 def logdet(chol: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
-    """log |L L^T| from the Cholesky factor L."""
+    """log |L L^T|."""
     return 2.0 * sum_last(jnp.log(diagonal(chol)))
 
 
 def tri_solve_vector(
     chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d"]
 ) -> Float[Array, "*b d"]:
-    """L^-1 rhs for lower-triangular L and one right-hand side each."""
+    """L^-1 rhs for one right-hand side per matrix."""
     return tri_solve(chol, rhs[..., None])[..., 0]
 
 
 def tri_inverse(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """L^-1: for d << n, solving for d unit vectors once beats n triangular solves."""
+    """L^-1 from d solves: for n >> d right-hand sides, a product with it beats n solves."""
     eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
     return tri_solve(chol, eye)
 
@@ -73,7 +76,7 @@ def from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
 def triangle_squares(
     low: Float[Array, "*b d d"],
 ) -> tuple[Float[Array, "*b d"], Float[Array, "*b"]]:
-    """Squares of the entries of a lower triangle: the diagonal, and the sum of those below it."""
+    """Squares of the diagonal of a lower triangle, and the sum of squares below the diagonal."""
     square, d = low**2, low.shape[-1]
     if d > _SMALL:
         return diagonal(square), jnp.sum(jnp.tril(square, -1), (-2, -1))
@@ -83,6 +86,9 @@ def triangle_squares(
 
 
 def stein_loss(ratio: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
-    """tr(M) - d - log|M| for M = R R^T, R lower triangular: a sum of non-negative terms."""
+    """tr(M) - d - log|M| >= 0 for M = R R^T, from the lower triangle R = `ratio`.
+
+    Computed as sum_i excess(R_ii^2) + sum_{i > j} R_ij^2: accurate where M is close to I too.
+    """
     square, below = triangle_squares(ratio)
     return sum_last(special.excess(square)) + below

@@ -1,4 +1,4 @@
-"""Integrals over one variable, of many densities at once."""
+"""Integrals of many unnormalised densities over one variable."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-DEEP = 40.0  # nats below its peak where a density is nothing
-_COARSE, _FINE = 48, 128  # nodes
+DEEP = 40.0  # nats below its peak from where on a density is neglected
+_COARSE, _FINE = 48, 128  # intervals of the two grids
 
 
 def log_integral(
     log_density: Callable[[Array], Array], low: Float[Array, "*b"], high: Float[Array, "*b"]
 ) -> Float[Array, "*b"]:
-    """log of the integral from `low` to `high`, by the trapezium rule where the density is.
+    """log of the integral of exp(log_density) from `low` to `high`, in nats.
 
-    A coarse grid finds where that is, and a fine one covers it; the sums run node by node.
+    A coarse grid finds where the density is within `DEEP` nats of its peak, and the trapezium rule
+    sums a fine grid there, node by node. For a smooth density that vanishes at both ends its error
+    falls exponentially with the number of nodes (Trefethen & Weideman 2014).
     """
     step = (high - low) / _COARSE
 
-    def at(j: Array) -> Array:
+    def coarse(j: Array) -> Array:
         return log_density(low + step * j.astype(low.dtype))
 
     def highest(j: Array, top: Array) -> Array:
-        return jnp.maximum(top, at(j))
+        return jnp.maximum(top, coarse(j))
 
-    def ends(j: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        first, last = found
-        here = at(j) > top - DEEP
-        return jnp.where(here, jnp.minimum(first, j), first), jnp.where(here, j, last)
+    def ends(j: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        first, last = bounds
+        counts = coarse(j) > top - DEEP
+        return jnp.where(counts, jnp.minimum(first, j), first), jnp.where(counts, j, last)
 
     top = lax.fori_loop(0, _COARSE + 1, highest, jnp.full_like(low, -jnp.inf))
-    none = jnp.full(low.shape, _COARSE, jnp.int32)
-    first, last = lax.fori_loop(0, _COARSE + 1, ends, (none, jnp.zeros_like(none)))
+    end = jnp.full(low.shape, _COARSE, jnp.int32)
+    first, last = lax.fori_loop(0, _COARSE + 1, ends, (end, jnp.zeros_like(end)))
     left = low + step * (first - 1).astype(low.dtype)
     width = step * (last - first + 2).astype(low.dtype) / _FINE
 

@@ -1,4 +1,4 @@
-"""Solutions of scalar equations by a fixed number of safe steps."""
+"""Solutions of scalar equations by a fixed number of safeguarded steps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from jaxtyping import Array, Float
 
 from . import special
 
-_STEPS = 4  # from a start within two per cent, Newton reaches float64 accuracy
+_STEPS = 4  # the start is within two per cent, from where Newton reaches float64 accuracy
 
 
 def inverse_digamma_gap(gap: Float[Array, "*b"], least: float, most: float) -> Float[Array, "*b"]:
-    """a in [least, most] with log(a) - digamma(a) = gap: the shape of a Gamma by likelihood.
+    """a with log(a) - digamma(a) = gap, clipped to [least, most].
 
-    Start as in Minka 2002, "Estimating a Gamma distribution"; Newton's method in 1 / a.
+    It is the maximum-likelihood shape of a Gamma. Newton's method in 1 / a, from the start of
+    Minka 2002, "Estimating a Gamma distribution"; relative error 1e-10 in float64.
     """
     low = special.digamma_gap(jnp.full_like(gap, most))
     high = special.digamma_gap(jnp.full_like(gap, least))

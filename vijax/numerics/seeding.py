@@ -1,4 +1,4 @@
-"""Starting points drawn from the data: keyed, weighted, traceable."""
+"""Seeds of components, drawn from weighted rows with a key; traceable."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 _BLOCK = 64  # rows
-_TRIALS = 10  # rows that a greedy seed is the best of
+_TRIALS = 10  # rows among which a greedy seed is the best
 
 
 def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array, ""]:
-    """How many seeds a restart begins with: k for restart 0, then k^(1-u) rounded up, once one.
+    """How many seeds a restart begins with: k in restart 0, ceil(k^(1-u)) later, and 1 in one.
 
-    u is the additive recurrence of the golden ratio, so that any number of restarts spreads
-    evenly over the magnitudes from 2 to k (Weyl 1916; Knuth, TAOCP 6.4). Rows that are one cluster
-    need a start with one seed, and all such starts end alike: it is restart 3 if restart 1 has two
-    already (k at most 6), otherwise restart 5, which would have nearly k once more.
+    u is the additive recurrence of the golden ratio, so that any number of restarts covers the
+    magnitudes from 2 to k evenly (Weyl 1916; Knuth, TAOCP 6.4). Data of a single cluster need one
+    seed, and all such starts end alike, so one restart has it: restart 3 if restart 1 has two
+    seeds already (k <= 6), otherwise restart 5, which would have nearly k again.
     """
     number = jnp.asarray(restart)
     turn = number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
@@ -26,7 +26,7 @@ def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array
 
 
 def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
-    """Whether a restart begins with narrow components: every other one from the tenth on."""
+    """Whether a restart begins with narrow components: restarts 9, 11, 13 and so on."""
     number = jnp.asarray(restart)
     return (number >= 9) & (number % 2 == 1)
 
@@ -34,8 +34,9 @@ def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
 def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
     """Index with probability proportional to `mass`, from two uniform numbers.
 
-    First a block of rows, then a row in it: one float32 running sum over many rows would lose the
-    small ones. Blocks are of one size, so that rows without mass at the end change nothing.
+    A block of rows is chosen first and then a row in it, because one float32 running sum over many
+    rows would lose small masses. Blocks have a fixed size, so that rows of mass 0 at the end change
+    nothing.
     """
     n = mass.shape[0]
     width = min(n, _BLOCK)
@@ -46,8 +47,11 @@ def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array
 
 
 def _inverse_cdf(uniform: Float[Array, ""], mass: Float[Array, "n"]) -> Int[Array, ""]:
+    """The first index at which the running sum exceeds `uniform` times the total.
+
+    Its mass is positive.
+    """
     running = jnp.cumsum(mass)
-    # the first entry whose running sum exceeds the target has positive mass
     entry = jnp.sum(running <= uniform * running[-1])
     return jnp.minimum(entry, jnp.sum(running < running[-1]))
 
@@ -60,13 +64,12 @@ def kmeans_plus_plus(
     given: Int[Array, "k"] | None = None,
     greedy: Bool[Array, ""] | None = None,
 ) -> Int[Array, "k"]:
-    """The indices of k rows far from each other.
+    """Indices of k rows far from each other, by k-means++ (Arthur & Vassilvitskii 2007).
 
     Each seed is drawn with probability proportional to weight times squared distance to the
-    nearest seed so far (Arthur & Vassilvitskii 2007). When every row has a seed at distance 0,
-    the rest is drawn by weight. Seeds that are `given` (-1 where not) count from the beginning.
-    Where `greedy`, each seed is the best of several that are drawn: that which leaves the least
-    squared distance in all.
+    nearest seed so far, or to weight alone once all these distances are 0. `given` fixes seeds
+    from the beginning; -1 marks those to be drawn. Where `greedy`, each seed is the best of
+    several draws: the one that leaves the least weighted sum of squared distances.
     """
     trials = 1 if greedy is None else _TRIALS
 
@@ -75,11 +78,11 @@ def kmeans_plus_plus(
 
     def best_of(uniform: Array, nearest: Float[Array, "n"], mass: Float[Array, "n"]) -> Array:
         drawn = jax.vmap(lambda u: choose_row(u, mass))(uniform)
-        left = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
-        return drawn[jnp.argmin(left)]
+        cost = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
+        return drawn[jnp.argmin(cost)]
 
-    def pick(nearest: Float[Array, "n"], own: tuple[Array, Any]) -> tuple[Array, Array]:
-        uniform, fixed = own
+    def pick(nearest: Float[Array, "n"], draw: tuple[Array, Any]) -> tuple[Array, Array]:
+        uniform, fixed = draw
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
         seed = choose_row(uniform[0], mass)
@@ -95,17 +98,17 @@ def kmeans_plus_plus(
         )[0]
     uniform = jax.random.uniform(key, (k, 1, 2), x.dtype)
     if trials > 1:
-        more = jax.random.uniform(jax.random.fold_in(key, 1), (k, trials - 1, 2), x.dtype)
-        uniform = jnp.concatenate([uniform, more], 1)
+        others = jax.random.uniform(jax.random.fold_in(key, 1), (k, trials - 1, 2), x.dtype)
+        uniform = jnp.concatenate([uniform, others], 1)
     return lax.scan(pick, nearest, (uniform, given))[1]
 
 
 def labelled_rows(
     key: Key[Array, ""], label: Int[Array, "n"], weight: Float[Array, "n"], k: int
 ) -> Int[Array, "k"]:
-    """The index of one random row of positive weight for each label 0 .. k - 1, -1 where none."""
+    """Index of a random row of positive weight for each label 0 .. k - 1; -1 if there is none."""
     known = (label >= 0) & (weight > 0)
-    group = jnp.where(known, label, k)  # the last group is nobody's
+    group = jnp.where(known, label, k)  # group k holds all rows without a label
     chance = jax.random.uniform(key, label.shape, weight.dtype)
     most = jax.ops.segment_max(chance, group, k + 1)
     row = jnp.where(chance == most[group], jnp.arange(label.shape[0], dtype=label.dtype), -1)

@@ -1,7 +1,9 @@
-"""Special functions arranged so that differences at large counts keep their digits in float32.
+"""Special functions whose differences keep their digits at large counts, in float32 too.
 
-`gammaln` alone is off by 0.4 at 1e6 in float32, so nothing here subtracts two of its large
-values: Stirling's main terms are cancelled on paper, and only the small remainders are computed.
+`gammaln` is off by 0.4 at 1e6 in float32, so nothing here subtracts two of its values: the main
+terms of Stirling's formula are cancelled on paper, and only small remainders are computed.
+Functions of a shape a > 0 are off by at most 1e-5 of their value or 3e-7 in float32, 1e-9 or 1e-12
+in float64 (tests/test_special.py).
 """
 
 import math
@@ -11,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 LOG_2PI = math.log(2.0 * math.pi)
-_NEAR = 0.2  # relative differences up to this are looked at in a series
+_NEAR = 0.2  # a series is used for relative differences up to this
 
 
 def _series(z: Float[Array, "*b"], coefficients: tuple[float, ...]) -> Float[Array, "*b"]:
@@ -55,9 +57,10 @@ def trigamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
 def _shift(
     a: Float[Array, "*b"],
 ) -> tuple[int, Bool[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
-    """The m from which on the series above reach full accuracy; whether `a` is below it; `a`
+    """What the functions above need to move a small `a` to where their series are accurate.
 
-    where it is, else 1; and the inverse of what to put into a series, a + m or a.
+    In order: m, from which on the series have full accuracy; whether a < m; `a` where it is, else
+    1; and the inverse of the argument of the series, a + m where a < m and a elsewhere.
     """
     m = 3 if jnp.finfo(a.dtype).bits <= 32 else 8
     small = a < m
@@ -65,7 +68,7 @@ def _shift(
 
 
 def _sum_of_inverses(values: list[Array]) -> Array:
-    """By one division: as everything here without an axis of its own, so that it stays one loop."""
+    """sum_i 1 / values_i with one division and no extra axis, so that XLA fuses it."""
     top, bottom = jnp.ones_like(values[0]), values[0]
     for value in values[1:]:
         top, bottom = top * value + bottom, bottom * value
@@ -96,31 +99,34 @@ def _atanh_rest(s: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def shape_gap(a: Float[Array, "*b"], a0: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """The part of KL(Gamma(a, .) || Gamma(a0, .)) that is left when the means agree.
+    """KL(Gamma(a, .) || Gamma(a0, .)) >= 0 of two Gammas with the same mean, in nats.
 
-    Equal to log Gamma(a0) - log Gamma(a) - digamma(a) (a0 - a) - a0 * excess(a / a0): what is left
-    of h(a0) after its tangent at a, for h(a) = log Gamma(a) - a log(a) + a. Where a and a0 are
-    close this difference is all rounding, and the integral of h'' is not.
+    Equal to log Gamma(a0) - log Gamma(a) - digamma(a) (a0 - a) - a0 excess(a / a0). That is
+    h(a0) - h(a) - h'(a) (a0 - a) for h(a) = log Gamma(a) - a log(a) + a. Where a and a0 are close
+    the difference would be all rounding, and the integral of h'' is computed instead.
     """
     step = a0 - a
-    # one node of Gauss's for the weight 1 - t is off by (step / a)^2 / 6 of the value
+    # Gauss quadrature with one node and weight 1 - t has relative error (step / a)^2 / 6
     near = 0.5 * step**2 * trigamma_gap(a + step / 3.0)
     far = 0.5 * log_ratio(a, a0) + step * digamma_gap(a) - stirling_error(a) + stirling_error(a0)
     return jnp.where(jnp.abs(step) < jnp.finfo(a.dtype).eps ** 0.25 * a, near, far)
 
 
 def log_gamma_normalizer(shape: Float[Array, "*b"], rate: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """log Gamma(shape) - shape log(rate), without the cancellation between its two terms."""
-    mean = shape * jnp.log(shape / rate) - shape
-    return mean - 0.5 * jnp.log(shape) + 0.5 * LOG_2PI + stirling_error(shape)
+    """log Gamma(shape) - shape log(rate), without the cancellation between its two terms.
+
+    Computed as shape log(shape / rate) - shape + (log(2 pi) - log(shape)) / 2 + stirling_error.
+    """
+    main = shape * jnp.log(shape / rate) - shape
+    return main - 0.5 * jnp.log(shape) + 0.5 * LOG_2PI + stirling_error(shape)
 
 
 def normalize(
     log_p: Float[Array, "n k"],
 ) -> tuple[Float[Array, "n k"], Float[Array, "n"]]:
-    """exp(log_p) with rows scaled to sum to one, and the log of the sums, from one exponential.
+    """exp(log_p) scaled to rows that sum to one, and the logs of the sums, from one exponential.
 
-    A row of -inf only has sum log(0) = -inf and no NaN in it.
+    A row of -inf becomes a row of 0 with the log -inf, not NaN.
     """
     p, total, log_z = exponentials(log_p, -1)
     return p / jnp.expand_dims(jnp.where(total > 0, total, 1.0), -1), log_z
@@ -129,7 +135,7 @@ def normalize(
 def exponentials(
     log_p: Float[Array, "..."], axis: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
-    """exp(log_p - c) for a c of each sum along `axis`, these sums, and log sum exp(log_p)."""
+    """exp(log_p - c) with c the maximum along `axis`, its sum, and log sum exp(log_p)."""
     top = jnp.max(log_p, axis, keepdims=True)
     top = lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
     p = jnp.exp(log_p - top)
@@ -144,7 +150,7 @@ def xlogy(x: Float[Array, "..."], log_y: Float[Array, "..."]) -> Float[Array, ".
 
 
 def log_gamma_ratio(a: Float[Array, "..."], step: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log Gamma(a + step) - log Gamma(a), for a > 0 and a + step > 0, exact at large a too."""
+    """log Gamma(a + step) - log Gamma(a), for a > 0 and a + step > 0, accurate at large a too."""
     top = a + step
     main = (a - 0.5) * jnp.log1p(step / a) + step * (jnp.log(top) - 1.0)
     return main + stirling_error(top) - stirling_error(a)
@@ -156,7 +162,10 @@ def log_student(
     dof: Float[Array, "..."],
     d: Float[Array, "..."] | float,
 ) -> Float[Array, "..."]:
-    """log St(x | m, S, dof) in d dimensions, from (x - m)^T S^-1 (x - m) and log|S|, in nats."""
+    """log St(x | m, S, dof) in nats in d dimensions (Bishop 2006, eq. B.68).
+
+    `square` is (x - m)^T S^-1 (x - m) and `log_det` is log|S|.
+    """
     half = 0.5 * jnp.asarray(d, square.dtype)
     constant = log_gamma_ratio(0.5 * dof, half) - half * (jnp.log(0.5 * dof) + LOG_2PI)
     return constant - 0.5 * log_det - (0.5 * dof + half) * jnp.log1p(square / dof)

@@ -1,1 +1,1 @@
-"""Families around others: noise, Student-t rows, tables of columns."""
+"""Families built on others: noise components, Student-t rows, tables of columns."""

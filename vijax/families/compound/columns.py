@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree
 from ...data.batch import Batch
+from ...exponential_family import Compound
 from ...kernel import Kernel
-from ..emission import Emission, EmissionMoments
+from ..emission import Emission, EmissionMoments, Spread
 
 
 @pytree
@@ -23,94 +25,64 @@ class ColumnsMoments(EmissionMoments):
     parts: dict[str, Any]
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], dict[str, Any]]:
-        """Sum of the columns' log-densities: given the component they are independent."""
-        found = {name: part.likelihood(rows.column(name)) for name, part in self.parts.items()}
-        return _sum(log_lik for log_lik, _ in found.values()), {n: v for n, (_, v) in found.items()}
+        """Sum of the log-densities of the columns, and the row posteriors by column."""
+        each = {name: part.likelihood(rows.column(name)) for name, part in self.parts.items()}
+        return _sum(log_lik for log_lik, _ in each.values()), {n: v for n, (_, v) in each.items()}
 
     def impute(self, rows: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Each column's, (n, k, d) by name."""
-        found = {name: part.impute(rows.column(name)) for name, part in self.parts.items()}
-        return {n: mean for n, (mean, _) in found.items()}, {
-            n: var for n, (_, var) in found.items()
-        }
+        """Mean and variance (n, k, d) of every entry, by column."""
+        each = {name: part.impute(rows.column(name)) for name, part in self.parts.items()}
+        return {n: mean for n, (mean, _) in each.items()}, {n: v for n, (_, v) in each.items()}
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What each column's family says, under the column's name."""
+        """What a table shows of each column, labelled with the name of the column."""
         return _describe(self.parts)
 
 
 @pytree
-class Columns(Emission):
+class Columns(Compound, Emission):
     """A product of component families over the columns of a table, `parts` by name.
 
-    Given its component a row's columns are independent; a part may itself hold several correlated
-    columns, as an (n, d) array.
+    The columns of a row are independent given its component. A part may itself hold several
+    correlated columns, as an (n, d) array.
     """
 
     parts: dict[str, Any]
 
     @property
     def separable(self) -> bool:  # type: ignore[override]
-        """Whether every part is."""
+        """Whether every part is separable."""
         return all(part.separable for part in self.parts.values())
 
-    def _total(self, fn: Any, *others: Any) -> Float[Array, "..."]:
-        """Of each component; in all, where a part has one number for all components."""
-        terms = {n: fn(part, *[o[n] for o in others]) for n, part in self.parts.items()}
+    def _total(self, fn: Callable[..., Array], *others: Any) -> Float[Array, "..."]:
+        """Sum over the parts for each component, or over all components if one is not separable."""
+        parts = {n: (part, *[o.parts[n] for o in others]) for n, part in self.parts.items()}
+        terms = {name: fn(*each) for name, each in parts.items()}
         if self.separable:
             return _sum(terms.values())
-        each = self.parts.items()
-        return _sum(terms[n].sum(-1) if part.separable else terms[n] for n, part in each)
+        return _sum(
+            terms[name].sum(-1) if part.separable else terms[name]
+            for name, part in self.parts.items()
+        )
 
-    def _map(self, fn: Any, *others: Any) -> Columns:
+    def _map_parts(self, fn: Callable[..., Any], *others: Any) -> Columns:
         parts = self.parts.items()
-        return Columns({name: fn(part, *[o[name] for o in others]) for name, part in parts})
+        return Columns({name: fn(part, *[o.parts[name] for o in others]) for name, part in parts})
 
     # -- the family -----------------------------------------------------------------------------
 
-    def log_normalizer(self) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f: f.log_normalizer())
-
-    def expectation(self) -> Columns:
-        """Column by column."""
-        return self._map(lambda f: f.expectation())
-
     def moments(self) -> ColumnsMoments:
-        """Column by column."""
         return ColumnsMoments({name: part.moments() for name, part in self.parts.items()})
 
     def point(self) -> ColumnsMoments:
-        """Column by column."""
         return ColumnsMoments({name: part.point() for name, part in self.parts.items()})
 
     def mode(self) -> dict[str, Any]:
-        """Column by column."""
         return {name: part.mode() for name, part in self.parts.items()}
 
-    def log_kernel(self, moments: ColumnsMoments) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f, m: f.log_kernel(m), moments.parts)
-
-    def kernel_gap(self, moments: ColumnsMoments) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f, m: f.kernel_gap(m), moments.parts)
-
-    def expected_log_prob(self, moments: ColumnsMoments) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f, m: f.expected_log_prob(m), moments.parts)
-
-    def kl(self, prior: Columns) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f, p: f.kl(p), prior.parts)
-
-    def entropy(self) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(lambda f: f.entropy())
-
     def log_prob(self, value: dict[str, Any]) -> Float[Array, "..."]:
-        """Sum over the columns, in nats; `value` by column."""
-        return self._total(lambda f, v: f.log_prob(v), value)
+        """log p(value) in nats, for a dict of values by column."""
+        return self._total(lambda f, v: f.log_prob(v), ColumnsMoments(value))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
         """Draws of every column's parameters, by name."""
@@ -118,22 +90,18 @@ class Columns(Emission):
         parts = zip(keys, self.parts.items(), strict=True)
         return {name: part.sample(k, shape) for k, (name, part) in parts}
 
-    def about(self, like: Any) -> Columns:
-        """Every column in the gauge of `like`."""
-        return self._map(lambda f, o: f.about(o), like.parts)
-
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What each column's family says, under the column's name."""
+        """What a table shows of each column, labelled with the name of the column."""
         return _describe(self.parts)
 
     # -- as components --------------------------------------------------------------------------
 
     def as_batch(self, rows: Batch) -> Batch:
-        """Frames column by column."""
+        """The rows, with a data frame as a dict of columns."""
         return rows.by_name()
 
     def check(self, rows: Batch) -> None:
-        """Raise ValueError unless rows are a dict with these columns, each of its own kind."""
+        """Raise ValueError unless rows are a dict with these columns and their kinds of values."""
         if not isinstance(rows.x, dict):
             raise ValueError(
                 f"x: expected a dict of the columns {', '.join(self.parts)}, "
@@ -157,7 +125,6 @@ class Columns(Emission):
         moments: ColumnsMoments,
         row_posterior: Any,
     ) -> Columns:
-        """Column by column."""
         return Columns(
             {
                 name: part.observe(
@@ -171,16 +138,16 @@ class Columns(Emission):
         )
 
     def kernels(self, rows: Batch, moments: ColumnsMoments) -> tuple[Kernel, ...]:
-        """Every column's fastest, if a column has more than the exact one.
+        """The exact moments, preceded by the fastest of every column if one has several.
 
-        Nothing is fused: the columns' log-densities add up before rows are assigned.
+        They cannot be fused, because log-densities of columns are added before rows are assigned.
         """
         exact = super().kernels(rows, moments)
         parts = self.parts.items()
-        found = {n: part.kernels(rows.column(n), moments.parts[n]) for n, part in parts}
-        if all(len(each) == 1 for each in found.values()):
+        own = {n: part.kernels(rows.column(n), moments.parts[n]) for n, part in parts}
+        if all(len(each) == 1 for each in own.values()):
             return exact
-        first = {name: each[0] for name, each in found.items()}
+        first = {name: each[0] for name, each in own.items()}
         fast = Kernel(
             ColumnsMoments({name: kernel.moments for name, kernel in first.items()}),
             sum(kernel.row_size for kernel in first.values()),
@@ -190,19 +157,17 @@ class Columns(Emission):
         return (fast, *exact)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """All columns beside each other, so that each counts alike."""
+        """The points of all columns, concatenated."""
         points = [part.embed(rows.column(name)) for name, part in self.parts.items()]
         return jnp.concatenate(points, -1)
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> Columns:
-        """Column by column, from the same rows."""
         parts = self.parts.items()
         return Columns({n: part.seed(rows.column(n), seeds, count, spread) for n, part in parts})
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """Sum over the columns, in nats."""
         return _sum(part.log_predictive(rows.column(n)) for n, part in self.parts.items())
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> dict[str, Any]:
@@ -212,49 +177,41 @@ class Columns(Emission):
         return {name: part.draw(k, index) for k, (name, part) in parts}
 
     def num_parameters(self) -> tuple[int, int]:
-        """Sum over the columns."""
         each, shared = zip(*(part.num_parameters() for part in self.parts.values()), strict=True)
         return sum(each), sum(shared)
 
     def row_size(self, rows: Batch) -> int:
-        """Sum over the columns."""
         return sum(part.row_size(rows.column(name)) for name, part in self.parts.items())
 
     def expected_log_lik(self, stats: Columns) -> Float[Array, ""]:
-        """Sum over the columns, in nats."""
         parts = self.parts.items()
         return _sum(part.expected_log_lik(stats.parts[name]) for name, part in parts)
 
     def log_prior(self, moments: ColumnsMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
-        """Sum over the columns, in nats."""
         parts = self.parts.items()
         return _sum(part.log_prior(moments.parts[name], active) for name, part in parts)
 
     def fix(self, which: Bool[Array, "k"], values: Any) -> Columns:
-        """Column by column."""
-        return self._map(lambda f, v: f.fix(which, v), values.parts)
+        return self._map_parts(lambda f, v: f.fix(which, v), values)
 
-    def unseen(self, prior: Any) -> Columns:
-        """Column by column."""
-        return self._map(lambda f, p: f.unseen(p), prior.parts)
+    def unseen(self, prior: Columns) -> Columns:
+        return self._map_parts(lambda f, p: f.unseen(p), prior)
 
     def take(self, order: Int[Array, "m"]) -> Columns:
-        """The components of these indices."""
-        return self._map(lambda f: f.take(order))
+        return self._map_parts(lambda f: f.take(order))
 
     def exchangeable(self) -> Bool[Array, ""]:
-        """Whether they are in every column."""
+        """Whether all components have the same parameters in every column."""
         return functools.reduce(
             operator.and_, [part.exchangeable() for part in self.parts.values()]
         )
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Whether they are in any column."""
+        """Which components are at a singularity in any column."""
         parts = [part.collapsed(count) for part in self.parts.values()]
         return functools.reduce(operator.or_, parts)
 
-    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
-        """Sum over the columns, in nats."""
+    def merge_gain(self, prior: Columns) -> Float[Array, "k k"]:
         return _sum(part.merge_gain(prior.parts[name]) for name, part in self.parts.items())
 
 
@@ -266,7 +223,7 @@ def _describe(parts: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, part in parts.items():
         for label, values in part.describe(None).items():
-            head, _, rest = label.partition("x0")
-            single = rest == "" or not rest[0].isdigit()
-            out[f"{head}{name}{rest}" if head != label and single else f"{name}: {label}"] = values
+            head, _, tail = label.partition("x0")
+            single = tail == "" or not tail[0].isdigit()
+            out[f"{head}{name}{tail}" if head != label and single else f"{name}: {label}"] = values
     return out

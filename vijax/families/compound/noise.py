@@ -1,4 +1,4 @@
-"""A component of constant density beside others: rows that belong to no cluster."""
+"""A component of constant density beside others, for rows that belong to no cluster."""
 
 from __future__ import annotations
 
@@ -11,118 +11,80 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ..._pytree import gauge, pytree, replace
 from ...data.batch import Batch
 from ...data.host import is_concrete
+from ...exponential_family import Lifted
 from ...kernel import Kernel
-from ..emission import Emission, EmissionMoments
+from ..emission import Emission, EmissionMoments, Spread
 
 
 @pytree
 class NoiseMoments(EmissionMoments):
-    """Moments of the other components, and the box."""
+    """Moments of the other components, and the corners of the box."""
 
     others: Any
     low: Float[Array, "d"]
     high: Float[Array, "d"]
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
-        """The others' log-densities and, last, that of the box."""
+        """Log-densities of the other components, and that of the box as the last column."""
         log_lik, row_posterior = self.others.likelihood(rows)
         return jnp.concatenate([log_lik, _box(rows, self.low, self.high)], -1), row_posterior
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """The others', and for the noise those of the box."""
+        """As of the other components; for the noise mean and variance of a uniform in the box."""
         mean, variance = self.others.impute(rows)
         width = self.high - self.low
-        own = (self.low + 0.5 * width, width**2 / 12.0)
-        centre, spread = (jnp.broadcast_to(a, mean[:, :1].shape) for a in own)
+        uniform = (self.low + 0.5 * width, width**2 / 12.0)
+        centre, spread = (jnp.broadcast_to(a, mean[:, :1].shape) for a in uniform)
         return jnp.concatenate([mean, centre], 1), jnp.concatenate([variance, spread], 1)
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What the others say; NaN for the noise."""
+        """What a table shows of the other components, with NaN for the noise."""
         return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
 
 
 @pytree
-class WithNoise(Emission):
-    """Components and one more, the last, uniform over the box from `low` to `high`
+class WithNoise(Lifted, Emission):
+    """Components `others` and a last one, which is uniform over the box from `low` to `high`.
 
-    (Banfield & Raftery 1993). It has no parameters; its weight is learned like any other. Rows
-    that have an observed entry outside of the box are none of its. It is a density of what was
-    observed, measurement noise included.
+    (Banfield & Raftery 1993.) It has no parameters, and its weight is learned like any other. Rows
+    with an observed entry outside of the box have density 0. The density is of rows as they were
+    observed, with their measurement noise.
     """
 
-    others: Any
+    others: Emission
     low: Float[Array, "d"] = gauge()
     high: Float[Array, "d"] = gauge()
 
+    part: ClassVar[str] = "others"
     num_background: ClassVar[int] = 1
 
     @property
     def separable(self) -> bool:  # type: ignore[override]
-        """As the others."""
+        """Whether the other components are separable."""
         return self.others.separable
 
     # -- the family -----------------------------------------------------------------------------
 
-    def log_normalizer(self) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.log_normalizer())
-
-    def expectation(self) -> WithNoise:
-        """The others'."""
-        return replace(self, others=self.others.expectation())
+    def _reduce(self, values: Array) -> Array:
+        return _append(values)
 
     def moments(self) -> NoiseMoments:
-        """The others', and the box."""
         return NoiseMoments(self.others.moments(), self.low, self.high)
 
     def point(self) -> NoiseMoments:
-        """The others', and the box."""
         return NoiseMoments(self.others.point(), self.low, self.high)
 
-    def mode(self) -> Any:
-        """The others'."""
-        return self.others.mode()
-
-    def log_kernel(self, moments: NoiseMoments) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.log_kernel(moments.others))
-
-    def kernel_gap(self, moments: NoiseMoments) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.kernel_gap(moments.others))
-
-    def expected_log_prob(self, moments: NoiseMoments) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.expected_log_prob(moments.others))
-
-    def kl(self, prior: WithNoise) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.kl(prior.others))
-
-    def entropy(self) -> Float[Array, "*b"]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.entropy())
-
-    def log_prob(self, value: Any) -> Float[Array, "..."]:
-        """The others'; 0 for the noise."""
-        return _append(self.others.log_prob(value))
-
-    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
-        """The others' parameters."""
-        return self.others.sample(key, shape)
-
     def about(self, like: Any) -> WithNoise:
-        """The others in the gauge of `like`."""
         return replace(like, others=self.others.about(like.others))
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What the others say; NaN for the noise."""
+        """What a table shows of the other components, with NaN for the noise."""
         return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
 
     # -- as components --------------------------------------------------------------------------
 
     def check(self, rows: Batch) -> None:
-        """Raise ValueError where the others do, and for known noise outside of the box."""
+        """Raise ValueError if `others` do, or if a row labelled as noise is outside of the box."""
         self.others.check(rows)
         if rows.label is None or not is_concrete(rows.label, rows.weight, rows.x, self.low):
             return
@@ -139,7 +101,7 @@ class WithNoise(Emission):
         moments: NoiseMoments,
         row_posterior: Any,
     ) -> WithNoise:
-        """The others'; nothing is learned from rows of the noise."""
+        """Statistics of the other components; the noise has none."""
         others = self.others.observe(rows, soft_counts[:, :-1], moments.others, row_posterior)
         return replace(self, others=others)
 
@@ -150,14 +112,14 @@ class WithNoise(Emission):
         log_weight: Float[Array, "m"],
         background: Float[Array, "n b"] | None = None,
     ) -> tuple[WithNoise, Float[Array, "m"], Float[Array, "n"]]:
-        """The others', with the box as their background."""
+        """The E-step of the other components with the box as their background."""
         box = _box(rows, moments.low, moments.high)
         box = box if background is None else jnp.concatenate([box, background], -1)
         stats, count, log_z = self.others.e_step(rows, moments.others, log_weight, box)
         return replace(self, others=stats), count, log_z
 
     def kernels(self, rows: Batch, moments: NoiseMoments) -> tuple[Kernel, ...]:
-        """The others', each beside the box."""
+        """The kernels of the other components, each with the box."""
         return tuple(
             replace(
                 kernel,
@@ -168,22 +130,19 @@ class WithNoise(Emission):
         )
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """As the others."""
         return self.others.embed(rows)
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> WithNoise:
-        """As the others."""
         return replace(self, others=self.others.seed(rows, seeds[:-1], count[:-1], spread))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """The others', and the box."""
         parts = [self.others.log_predictive(rows), _box(rows, self.low, self.high)]
         return jnp.concatenate(parts, -1)
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
-        """Rows of the others, and of the box."""
+        """Rows of the other components, and uniform rows in the box for the noise."""
         k = jax.tree.leaves(self.others)[0].shape[0]
         k_rows, k_box = jax.random.split(key)
         rows = self.others.draw(k_rows, jnp.minimum(index, k - 1))
@@ -191,49 +150,43 @@ class WithNoise(Emission):
         return jnp.where((index < k)[:, None], rows, self.low + (self.high - self.low) * place)
 
     def num_parameters(self) -> tuple[int, int]:
-        """As the others: the noise has none, which is not counted."""
         return self.others.num_parameters()
 
     def row_size(self, rows: Batch) -> int:
-        """As the others, and two."""
         return self.others.row_size(rows) + 2
 
     def expected_log_lik(self, stats: WithNoise) -> Float[Array, ""]:
-        """The others'; the noise has nothing that changes."""
         return self.others.expected_log_lik(stats.others)
 
     def log_prior(self, moments: NoiseMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
-        """The others'."""
         return self.others.log_prior(moments.others, active[:-1])
 
     def fix(self, which: Bool[Array, "k"], values: Any) -> WithNoise:
-        """The others'; the noise has nothing to fix."""
         return replace(self, others=self.others.fix(which[:-1], values.others))
 
-    def unseen(self, prior: Any) -> Any:
-        """One of the others."""
+    def unseen(self, prior: WithNoise) -> Emission:
+        """One more of the other components."""
         return self.others.unseen(prior.others)
 
     def take(self, order: Int[Array, "m"]) -> WithNoise:
-        """The noise must stay the last."""
+        """The components of these indices, the last of which must be the noise."""
         return replace(self, others=self.others.take(order[:-1]))
 
     def exchangeable(self) -> Bool[Array, ""]:
-        """Whether the others have the same parameters."""
+        """Whether all other components have the same parameters."""
         return self.others.exchangeable()
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """The others'."""
         return _append(self.others.collapsed(count[:-1]), False)
 
-    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
-        """The others'; nothing merges with the noise."""
+    def merge_gain(self, prior: WithNoise) -> Float[Array, "k k"]:
+        """As of the other components; -inf for merges with the noise."""
         gain = self.others.merge_gain(prior.others)
         return jnp.pad(gain, ((0, 1), (0, 1)), constant_values=-jnp.inf)
 
 
 def _box(rows: Batch, low: Float[Array, "d"], high: Float[Array, "d"]) -> Float[Array, "n 1"]:
-    """log density in nats of the observed entries."""
+    """log density in nats of the observed entries under a uniform in the box."""
     inside = (rows.x >= low) & (rows.x <= high)
     each = jnp.broadcast_to(jnp.log(high - low), rows.x.shape)
     if rows.mask is not None:
@@ -242,9 +195,9 @@ def _box(rows: Batch, low: Float[Array, "d"], high: Float[Array, "d"]) -> Float[
     return density[:, None]
 
 
-def _append(values: Any, last: Any = 0.0) -> Any:
-    """One more entry at the end; a single value for all components stays one."""
+def _append(values: Any, fill: float | bool = 0.0) -> Any:
+    """The values with `fill` as a last entry; a single value for all components is kept."""
     if not jnp.ndim(values):
         return values
-    end = jnp.full((*values.shape[:-1], 1), last, values.dtype)
+    end = jnp.full((*values.shape[:-1], 1), fill, values.dtype)
     return jnp.concatenate([values, end], -1)

@@ -1,1 +1,1 @@
-"""Gaussian components: four covariance structures, their likelihood and its kernels."""
+"""Gaussian components: four structures of the covariance, the likelihood and its kernels."""

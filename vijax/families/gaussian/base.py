@@ -1,4 +1,4 @@
-"""What Gaussian components have in common, whatever the structure of their covariance."""
+"""Gaussian components with a covariance of any structure."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _G = TypeVar("_G", bound="Gaussian")
 class Gaussian(Emission):
     """Means and precisions of k components, written about `origin` (k, d).
 
-    `observe`, `log_predictive` and `draw` take a `scale`, by which the precision of a row is
-    multiplied given its component: what Student-t components are made with.
+    `observe`, `log_predictive` and `draw` take a `scale`, a factor of each row's precision given
+    its component, for Student-t components.
     """
 
     kappa: Any
     origin: Any
     _offset: Any
     covariance: Any
-    correlated: ClassVar[bool] = True  # whether columns are, given the component
+    correlated: ClassVar[bool] = True  # whether columns are correlated, given the component
     feature_moments: ClassVar[type[FeatureMoments]] = FullFeatures
 
     @property
     @abc.abstractmethod
     def dim(self) -> int:
-        """d."""
+        """Number of columns d."""
 
     @classmethod
     @abc.abstractmethod
     def from_sums(cls: type[_G], sums: GaussianSums) -> _G:
-        """Sufficient statistics of these sums, written about their origins."""
+        """The sufficient statistics that these sums make, written about their origins."""
 
     def observe(
         self: _G,
@@ -54,10 +54,7 @@ class Gaussian(Emission):
         row_posterior: Any,
         scale: Scale = 1.0,
     ) -> _G:
-        """Expected sufficient statistics of what was observed, next to the means of `moments`.
-
-        `scale` multiplies the precision of each row.
-        """
+        """Expected sufficient statistics, about the origin that `moments` decide on."""
         return self.from_sums(moments.sums(rows, soft_counts, row_posterior, scale))
 
     def e_step(
@@ -67,12 +64,11 @@ class Gaussian(Emission):
         log_weight: Float[Array, "m"],
         background: Float[Array, "n b"] | None = None,
     ) -> tuple[_G, Float[Array, "m"], Float[Array, "n"]]:
-        """By the kernel that serves these rows."""
         sums, count, log_z = moments.e_step(rows, log_weight, background)
         return self.from_sums(sums), count, log_z
 
-    def kernels(self, rows: Batch, moments: Any) -> tuple[Kernel, ...]:
-        """Features first where they serve these rows."""
+    def kernels(self, rows: Batch, moments: GaussianLikelihood) -> tuple[Kernel, ...]:
+        """The exact moments, preceded by feature moments where these serve the rows."""
         exact = super().kernels(rows, moments)
         if "features" not in kernels.choose(rows, self.origin.shape[-2], full=self.correlated):
             return exact
@@ -80,7 +76,7 @@ class Gaussian(Emission):
 
     @abc.abstractmethod
     def predictive(self) -> Student:
-        """The predictive density of whole rows."""
+        """The predictive density of a whole row under each component."""
 
     @property
     def mean(self) -> Float[Array, "*b d"]:
@@ -93,7 +89,7 @@ class Gaussian(Emission):
 
     @property
     def _safe_kappa(self) -> Any:
-        """kappa, and 1 where there is no mass, real or prior, and so no weight."""
+        """kappa, or 1 for a component with neither rows nor a prior."""
         return jnp.where(self._on, self.kappa, 1.0)
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
@@ -105,16 +101,13 @@ class Gaussian(Emission):
         check_matrix(rows, self.dim)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """Rows in standard deviations of the columns."""
+        """Rows in standard deviations from the mean of each column."""
         return standardize(rows)
 
     def log_predictive(
         self, rows: Batch, scale: Float[Array, "n k"] | None = None
     ) -> Float[Array, "n k"]:
-        """log density of the predictive Student-t, of the observed entries.
-
-        `scale` multiplies the precision of the row given theta.
-        """
+        """log density in nats of the predictive Student-t, over the observed entries."""
         return self.predictive().log_prob(rows, predictive.inflation(self._safe_kappa, scale))
 
     def draw(
@@ -123,11 +116,9 @@ class Gaussian(Emission):
         index: Int[Array, "n"],
         scale: Float[Array, "n"] | None = None,
     ) -> Float[Array, "n d"]:
-        """Rows from the predictive density; `scale` as in `log_predictive`."""
         return self.predictive().sample(
             key, index, predictive.inflation(self._safe_kappa[index], scale)
         )
 
     def row_size(self, rows: Batch) -> int:
-        """Whitened differences, log-densities and responsibilities."""
         return likelihood.row_size(rows, *self.origin.shape[-2:])

@@ -1,4 +1,4 @@
-"""Gaussian rows with independent columns: terms of each column, missing entries left out."""
+"""Gaussian rows with independent columns: every column adds a term, missing entries none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sums import GaussianLikelihood, GaussianSums, Quadratic, Scale
 
 @pytree
 class DiagonalMoments(GaussianLikelihood, EmissionMoments):
-    """What a Gaussian likelihood with independent columns needs, column by column (*b, d)."""
+    """Moments of (mu, tau) for every column (*b, d), under q or at a point."""
 
     columns: NormalGammaMoments
 
@@ -29,12 +29,12 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
 
     @property
     def precision(self) -> Float[Array, "*b d"]:
-        """E[tau]."""
+        """E[tau] of each column."""
         return self.columns.precision
 
     @property
     def variance(self) -> Float[Array, "*b d"]:
-        """1 / E[tau]: at a point the variance itself."""
+        """1 / E[tau], the variance itself at a point."""
         return 1.0 / self.columns.precision
 
     @property
@@ -43,7 +43,6 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
         return diagonal_matrix(self.variance)
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Mean and standard deviation of every column."""
         return mean_and_sd(self.mean, self.variance, names)
 
     def log_lik(self, rows: Batch) -> Float[Array, "n k"]:
@@ -52,27 +51,26 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
 
     def log_det(self, rows: Batch) -> tuple[Float[Array, "... k"], Float[Array, "... 1"]]:
         """Sum of E[log tau] over the observed entries of each row, and their number."""
-        part = self.columns
+        e_log = self.columns.e_log
         if rows.mask is None:
             d = jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
-            return jnp.sum(part.e_log, -1), d
+            return jnp.sum(e_log, -1), d
         seen = rows.mask.astype(rows.x.dtype)
-        return linalg.matmul(seen, part.e_log.T), jnp.sum(seen, -1, keepdims=True)
+        return linalg.matmul(seen, e_log.T), jnp.sum(seen, -1, keepdims=True)
 
     def quadratic(self, rows: Batch) -> Quadratic:
-        """What log N(x_o | mu, diag(u tau)^-1) is made of, in expectation, for any u > 0."""
-        part = self.columns
-        z = (rows.x.T - part.origin[:, :, None]) - part.shift[:, :, None]
+        own = self.columns
+        z = (rows.x.T - own.origin[:, :, None]) - own.shift[:, :, None]
         log_det, observed = self.log_det(rows)
         if rows.mask is None:
-            square = jnp.sum(part.precision[:, :, None] * z**2, 1).T + jnp.sum(part.spread, -1)
+            square = jnp.sum(own.precision[:, :, None] * z**2, 1).T + jnp.sum(own.spread, -1)
             return Quadratic(square, log_det, observed, None)
         seen = rows.mask.astype(rows.x.dtype)
-        square = jnp.sum(part.precision[:, :, None] * (z * seen.T) ** 2, 1).T
-        return Quadratic(square + linalg.matmul(seen, part.spread.T), log_det, observed, None)
+        square = jnp.sum(own.precision[:, :, None] * (z * seen.T) ** 2, 1).T
+        return Quadratic(square + linalg.matmul(seen, own.spread.T), log_det, observed, None)
 
     def count(self, rows: Batch, counts: Float[Array, "n k"]) -> Float[Array, "k d"]:
-        """Sums of soft counts over the observed entries of each column."""
+        """Sum of soft counts over the rows where each column was observed."""
         if rows.mask is None:
             return jnp.broadcast_to(jnp.sum(counts, 0)[:, None], self.mean.shape)
         return linalg.matmul(counts.T, rows.mask.astype(counts.dtype))
@@ -80,28 +78,28 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
     def sums(
         self, rows: Batch, counts: Float[Array, "n k"], row_posterior: None, scale: Scale = 1.0
     ) -> GaussianSums:
-        """Sums over the observed entries about the means, column by column."""
+        """Sums over the observed entries of each column, about its mean."""
         origin, scaled = self.mean, counts * scale
         z = rows.x.T - origin[:, :, None]
-        part = scaled.T[:, None, :]
+        weight = scaled.T[:, None, :]
         if rows.mask is not None:
-            part = part * rows.mask.T.astype(z.dtype)
-        weighted = z * part
+            weight = weight * rows.mask.T.astype(z.dtype)
+        weighted = z * weight
         shift, square = jnp.sum(weighted, -1), jnp.sum(weighted * z, -1)
         count, kappa = self.count(rows, counts), self.count(rows, scaled)
         return GaussianSums(count, kappa, shift, square, origin)
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance of every entry under each component: other entries tell nothing."""
+        """Mean and variance of every entry under each component, whatever the other entries are."""
         shape = (rows.x.shape[0], *self.mean.shape)
         return jnp.broadcast_to(self.mean, shape), jnp.broadcast_to(self.variance, shape)
 
 
 def row_size(k: int, d: int) -> int:
-    """Floats per row: differences, their products, log-densities and responsibilities."""
+    """Floats held per row: differences, their products, log-densities and responsibilities."""
     return k * (2 * d + 2)
 
 
 def diagonal_matrix(a: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
-    """A stack of matrices with these diagonals; nothing off the diagonal, not even NaN."""
+    """A stack of matrices with these diagonals, 0 off the diagonal even where they are NaN."""
     return jnp.where(jnp.eye(a.shape[-1], dtype=bool), a[..., None], 0.0)

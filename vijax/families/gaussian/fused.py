@@ -1,7 +1,7 @@
 """The E-step of whole Gaussian rows in one sweep, for few rows of few columns.
 
-From log-densities to sums in the order (k, n), each column an array of its own: rows are next to
-each other, and nothing is larger than (k, n). As exact as row by row.
+Every column is an array of its own and all arrays are (k, n), so that XLA vectorises along rows and
+stores nothing larger. The result is as accurate as that of `likelihood`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ def e_step(
     log_weight: Float[Array, "m"],
     background: Float[Array, "n b"] | None,
 ) -> tuple[GaussianSums, Float[Array, "m"], Float[Array, "n"]]:
-    """Sums, soft counts and log-normalisers of the GaussianMoments `moments`; no labels."""
+    """As `Emission.e_step` with sums in place of statistics, for `GaussianMoments`.
+
+    Rows must be whole and have neither noise nor labels.
+    """
     d, origin, present = rows.x.shape[1], moments.centre, rows.weight > 0
     k = origin.shape[0]
-    # rows of weight 0 may hold anything; in a loop, these columns are made once
+    # rows of weight 0 may hold anything; XLA does this once before a loop over iterations
     x = jnp.where(present, rows.x.T, 0.0)
     constant, root = _coefficients(moments, log_weight[:k], d)
     z = [(x[i] - moments.origin[:, i, None]) - moments.shift[:, i, None] for i in range(d)]
@@ -38,32 +41,32 @@ def e_step(
         log_p = jnp.concatenate([log_p, log_weight[k:, None] + background.T])
     p, total, log_z = special.exponentials(log_p, 0)
     counts = p * jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
-    own = counts[:k]
+    weight = counts[:k]
     z = [x[i] - origin[:, i, None] for i in range(d)]
     first, second = np.triu_indices(d)
-    weighted = [own * column for column in z]
+    weighted = [weight * column for column in z]
     square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]
-    # a product for each: all that one for all needs would have to be written down first
-    sums = jnp.stack([linalg.sum_by_product(a) for a in (own, *weighted, *square)], 1)
+    # separate products; one product for all sums would first store everything that is summed
+    packed = jnp.stack([linalg.sum_by_product(a) for a in (weight, *weighted, *square)], 1)
     place = np.zeros((d, d), int)
     place[first, second] = place[second, first] = 1 + d + np.arange(len(first))
-    count, shift = sums[:, 0], sums[:, 1 : 1 + d]
-    found = GaussianSums(count, count, shift, sums[:, place], origin)
+    count, shift = packed[:, 0], packed[:, 1 : 1 + d]
+    sums = GaussianSums(count, count, shift, packed[:, place], origin)
     if background is None:
-        return found, count, log_z
-    return found, jnp.concatenate([count, linalg.sum_by_product(counts[k:])]), log_z
+        return sums, count, log_z
+    return sums, jnp.concatenate([count, linalg.sum_by_product(counts[k:])]), log_z
 
 
 def _coefficients(
     moments: Any, log_weight: Float[Array, "k"], d: int
 ) -> tuple[Float[Array, "k"], list[list[Float[Array, "k"]]]]:
-    """Constants of the log-densities, and the lower triangles of roots of the precisions."""
+    """Constants of the log-densities, and roots of the precisions by rows of a lower triangle."""
     constant = log_weight + 0.5 * (moments.e_logdet - moments.spread - d * special.LOG_2PI)
     root = jnp.sqrt(moments.scale)[:, None, None] * linalg.tri_inverse(moments.chol)
     lower = np.tril_indices(d)
-    # by a product, which XLA does not compute anew for every row as it does what leads to it
+    # XLA would compute these anew for every row, but not the result of a product
     lowest = 0.25 * jnp.finfo(constant.dtype).min
     columns = jnp.concatenate([jnp.maximum(constant, lowest)[:, None], root[:, *lower]], 1)
     columns = linalg.matmul(columns, jnp.eye(columns.shape[1], dtype=columns.dtype))
-    found = iter(columns.T[1:])
-    return columns[:, 0], [[next(found) for _ in range(i + 1)] for i in range(d)]
+    entries = iter(columns.T[1:])
+    return columns[:, 0], [[next(entries) for _ in range(i + 1)] for i in range(d)]

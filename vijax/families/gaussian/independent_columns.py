@@ -1,4 +1,4 @@
-"""What Gaussian components with independent columns have in common."""
+"""Gaussian components with independent columns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .predictive import Student
 
 
 class IndependentColumns(Gaussian):
-    """mu_d | tau ~ N(m_d, 1 / (kappa_d tau)), with a precision tau for each column or one for all.
+    """mu_d | tau ~ N(m_d, 1 / (kappa_d tau)), with one precision tau per column or one for all.
 
-    Rows may count differently in each column, as they do where entries are missing.
+    kappa_d differs between columns where entries are missing.
     """
 
     correlated: ClassVar[bool] = False
@@ -31,20 +31,19 @@ class IndependentColumns(Gaussian):
     @property
     @abc.abstractmethod
     def tau(self) -> Gamma:
-        """The marginals of the precisions, (*b, d) or (*b)."""
+        """The marginal distributions of the precisions, (*b, d) or (*b)."""
 
     @abc.abstractmethod
     def _each(self, a: Float[Array, "..."]) -> Float[Array, "*b d"]:
-        """Values that belong to `tau`, one for each column."""
+        """Values of the form of `tau` as one value for each column."""
 
     @property
     def dim(self) -> int:
-        """d, the number of columns."""
         return self.origin.shape[-1]
 
     @property
     def df(self) -> Float[Array, "..."]:
-        """Twice the shape of tau."""
+        """Degrees of freedom, twice the shape of tau."""
         return 2.0 * self.tau.shape
 
     @property
@@ -66,7 +65,7 @@ class IndependentColumns(Gaussian):
 
     @property
     def covariance(self) -> Float[Array, "*b d d"]:
-        """E[Sigma]: `variance` on the diagonal."""
+        """E[Sigma], with `variance` on the diagonal."""
         return diagonal_matrix(self._each(self.variance))
 
     @property
@@ -76,7 +75,7 @@ class IndependentColumns(Gaussian):
 
     @property
     def precision(self) -> Float[Array, "*b d d"]:
-        """E[Lambda]: E[tau] on the diagonal."""
+        """E[Lambda], with E[tau] on the diagonal."""
         return diagonal_matrix(self._each(self.tau.mean))
 
     @property
@@ -90,7 +89,6 @@ class IndependentColumns(Gaussian):
         refuse_noise(rows, "a Gaussian with independent columns")
 
     def row_size(self, rows: Batch) -> int:
-        """Differences, log-densities and responsibilities."""
         return diagonal_likelihood.row_size(*self.origin.shape[-2:])
 
     @property
@@ -100,7 +98,7 @@ class IndependentColumns(Gaussian):
         return self._each(tau.rate / tau.shape)
 
     def predictive(self) -> Student:
-        """Student-t with df degrees of freedom, of whole rows or of each column."""
+        """Student-t with df degrees of freedom, of whole rows or, with `df` (*b, d), of columns."""
         scale = diagonal_matrix((1.0 + 1.0 / self.kappa) * self._inverse_tau)
         return Student(self.origin, self._offset, scale, self.df)
 
@@ -110,7 +108,6 @@ class IndependentColumns(Gaussian):
         index: Int[Array, "n"],
         scale: Float[Array, "n"] | None = None,
     ) -> Float[Array, "n d"]:
-        """Rows from the predictive density; `scale` as in `log_predictive`."""
         k_normal, k_scale = jax.random.split(key)
         own = self.take(index)
         half = own.tau.shape

@@ -1,7 +1,8 @@
-"""Gaussian rows, whole, seen in part or through noise: their densities and sums, row by row.
+"""Gaussian rows with any covariance, whole, with missing entries or with measurement noise.
 
-A missing entry and a noisy one are the same thing (Ghahramani & Jordan 1994; Bovy, Hogg & Roweis
-2011): x_n is y_n with entries left out or noise added, and q(y_n | z_n) is normal.
+Missing entries and noise are handled in the same way (Ghahramani & Jordan 1994; Bovy, Hogg &
+Roweis 2011): x_n is a complete row y_n with entries left out or noise added, and q(y_n | z_n) is
+normal.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from ..emission import EmissionMoments
 from . import fused, kernels
 from .sums import GaussianLikelihood, GaussianSums, Quadratic, Scale
 
-_NEAR = 2.0**-12  # of an sd
+_NEAR = 2.0**-12  # standard deviations between mean and origin up to which the origin is kept
 
 
 @pytree
 class Completed:
-    """q(y_n | z_n = k): E[y] - mean_k, and Cov[y] of each distinct pattern or of each row."""
+    """q(y_n | z_n = k) of complete rows y, and the marginal density of what was observed.
+
+    `move` is E[y] - mean_k, and `spread` is Cov[y] for each distinct pattern of missing entries, or
+    for each row if `group` is None. `square`, `log_det` and `observed` make the `log_density`.
+    """
 
     move: Float[Array, "n k d"]
     spread: Float[Array, "p k d d"]
@@ -36,17 +41,17 @@ class Completed:
 
     @property
     def log_density(self) -> Float[Array, "n k"]:
-        """log N(x_o | mean_o, V_oo + noise) in nats."""
+        """log N(x_o | mean_o, V_oo + noise) in nats, for the observed entries x_o."""
         return -0.5 * (self.square + self.log_det + self.observed * special.LOG_2PI)
 
 
 @pytree
 class GaussianMoments(GaussianLikelihood, EmissionMoments):
-    """What a Gaussian likelihood needs to know of (mu, Lambda): under q, or at a point.
+    """Moments of (mu, Lambda) for Gaussian rows, under q or at a point.
 
-    `origin + shift` is E[mu]; E[Lambda] = scale * (chol chol^T)^-1; `e_logdet` is E[log|Lambda|];
-    `spread` is E[(mu - E[mu])^T Lambda (mu - E[mu])], the price of not knowing mu (0 at a point).
-    Mean and origin are kept apart because their sum would round at the size of the data.
+    `origin + shift` is E[mu], scale (chol chol^T)^-1 is E[Lambda], `e_logdet` is E[log|Lambda|],
+    and `spread` is E[(mu - E[mu])^T Lambda (mu - E[mu])], 0 at a point. Origin and shift are kept
+    apart because their sum is rounded at the size of the data.
     """
 
     origin: Float[Array, "*b d"]
@@ -63,7 +68,7 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
 
     @property
     def centre(self) -> Float[Array, "*b d"]:
-        """What the next sums are about: the origin if the mean is next to it, else the mean.
+        """The origin of the next sums: the present origin if the mean is next to it, else the mean.
 
         Following the mean at rounding level would perturb the sums in every iteration, so that a
         float32 fit would never converge.
@@ -75,38 +80,36 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
 
     @property
     def covariance(self) -> Float[Array, "*b d d"]:
-        """E[Lambda]^-1: at a point Sigma itself."""
+        """E[Lambda]^-1, the covariance itself at a point."""
         return linalg.matmul(self.chol, self.chol.mT) / self.scale[..., None, None]
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
-        """Mean and standard deviation of every column."""
         return mean_and_sd(self.mean, linalg.diagonal(self.covariance), names)
 
     def square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k])."""
-        # k small inverses and k centred products: faster than n triangular solves, as accurate
+        # products with k small inverses are faster than n triangular solves, and as accurate
         z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
         return self.scale * jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """E[log N(x_n | mu_k, Lambda_k^-1)] in nats, of whole rows without noise."""
+        """E[log N(x_n | mu_k, Lambda_k^-1)] in nats, for whole rows without noise."""
         constant = self.e_logdet - self.spread - x.shape[-1] * special.LOG_2PI
         return 0.5 * (constant - self.square(x))
 
     def log_det(self, rows: Batch) -> tuple[Float[Array, "k"], Float[Array, "1 1"]]:
-        """E[log|Lambda|] and the number of columns, of whole rows without noise."""
+        """E[log|Lambda|] and the number of columns, for whole rows without noise."""
         return self.e_logdet, jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
 
     def quadratic(self, rows: Batch) -> Quadratic:
-        """What log N(x_o | mu, (u Lambda)^-1) is made of, in expectation, for any u > 0."""
         if not incomplete(rows):
             log_det, observed = self.log_det(rows)
             return Quadratic(self.square(rows.x) + self.spread, log_det, observed, None)
-        found = complete(rows, self.origin, self.shift, self.covariance)
-        # E[log|Lambda|] - log|E[Lambda]|, and the determinant of what was observed
+        completed = complete(rows, self.origin, self.shift, self.covariance)
+        # E[log|Lambda|] - log|E[Lambda]|, less log|V_oo + noise| of the observed entries
         log_det = self.chol.shape[-1] * jnp.log(self.scale) - linalg.logdet(self.chol)
-        log_det = self.e_logdet - log_det - found.log_det
-        return Quadratic(found.square + self.spread, log_det, found.observed, found)
+        log_det = self.e_logdet - log_det - completed.log_det
+        return Quadratic(completed.square + self.spread, log_det, completed.observed, completed)
 
     def sums(
         self,
@@ -130,26 +133,25 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
     def e_step(
         self, rows: Batch, log_weight: Float[Array, "m"], background: Float[Array, "n b"] | None
     ) -> tuple[GaussianSums, Float[Array, "m"], Float[Array, "n"]]:
-        """In one sweep where that serves these rows, else log-densities first and sums later."""
+        """Fused where that serves these rows, otherwise log-densities first and then sums."""
         if "fused" in kernels.choose(rows, self.scale.shape[0], full=True):
             return fused.e_step(self, rows, log_weight, background)
         return super().e_step(rows, log_weight, background)
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance of every entry given those observed, under each component."""
-        seen = complete(rows, self.origin, self.shift, self.covariance)
-        variance = linalg.diagonal(seen.spread)
-        variance = variance if seen.group is None else variance[seen.group]
-        return self.mean + seen.move, jnp.broadcast_to(variance, seen.move.shape)
+        completed = complete(rows, self.origin, self.shift, self.covariance)
+        variance = linalg.diagonal(completed.spread)
+        variance = variance if completed.group is None else variance[completed.group]
+        return self.mean + completed.move, jnp.broadcast_to(variance, completed.move.shape)
 
 
 def incomplete(rows: Batch) -> bool:
-    """Whether anything is missing or noisy."""
+    """Whether rows have missing entries or measurement noise."""
     return rows.mask is not None or rows.noise is not None
 
 
 def row_size(rows: Batch, k: int, d: int) -> int:
-    """Floats per row: whitened differences, and a matrix for each component if incomplete."""
+    """Floats held per row: whitened differences, and matrices (k, d, d) if rows are incomplete."""
     return k * (2 * d + 2) + (k * (2 * d * d + 4 * d) if incomplete(rows) else 0)
 
 
@@ -159,19 +161,23 @@ def complete(
     shift: Float[Array, "k d"],
     covariance: Float[Array, "k d d"],
 ) -> Completed:
-    """Condition N(origin + shift, covariance) of every component on what was seen of each row."""
+    """Condition N(origin + shift, covariance) of every component on the observed part of each row.
+
+    For C the columns of the covariance that were observed and L L^T = V_oo + noise:
+    E[y] = mean + C L^-T L^-1 (x_o - mean_o) and Cov[y] = covariance - C L^-T L^-1 C^T.
+    """
     d = rows.x.shape[1]
     dtype = rows.x.dtype
     table, group = _patterns(rows)
     seen = table.astype(dtype)
     eye = jnp.eye(d, dtype=dtype)
     total = covariance[None] if rows.noise is None else covariance + rows.noise[:, None]
-    both = seen[:, None, :, None] * seen[:, None, None, :]
-    root = linalg.tri_inverse(linalg.chol(both * total + (1.0 - seen[:, None, :, None]) * eye))
+    block = seen[:, None, :, None] * seen[:, None, None, :]
+    root = linalg.tri_inverse(linalg.chol(block * total + (1.0 - seen[:, None, :, None]) * eye))
     gain = linalg.matmul(covariance[None] * seen[:, None, None, :], root.mT)
     spread = covariance - linalg.matmul(gain, gain.mT)
     if rows.noise is None:
-        # the observed entries are known exactly; what is left there is rounding
+        # observed entries are known exactly, so that their covariance is rounding alone
         unseen = 1.0 - seen
         spread = spread * unseen[:, None, :, None] * unseen[:, None, None, :]
     log_det = -2.0 * jnp.sum(jnp.log(linalg.diagonal(root)), -1)
@@ -191,26 +197,26 @@ def complete(
 
 
 def _completed_sums(
-    found: Completed,
+    completed: Completed,
     counts: Float[Array, "n k"],
     scaled: Float[Array, "n k"],
     move: Float[Array, "k d"],
 ) -> tuple[Float[Array, "k d"], Float[Array, "k d d"]]:
     """Weighted sums of E[y - c] and of E[(y - c)(y - c)^T] for c = E[mu] - move.
 
-    Means count `scaled` times, covariances `counts` times.
+    Means count `scaled` times and covariances `counts` times.
     """
-    z = found.move + move
+    z = completed.move + move
     weighted = z * scaled[:, :, None]
     square = linalg.matmul(jnp.moveaxis(weighted, 0, 2), jnp.moveaxis(z, 0, 1))
-    if found.group is not None:
-        counts = jax.ops.segment_sum(counts, found.group, found.spread.shape[0])
-    spread = jnp.sum(counts[:, :, None, None] * found.spread, 0)
+    if completed.group is not None:
+        counts = jax.ops.segment_sum(counts, completed.group, completed.spread.shape[0])
+    spread = jnp.sum(counts[:, :, None, None] * completed.spread, 0)
     return jnp.sum(weighted, 0), square + spread
 
 
 def _patterns(rows: Batch) -> tuple[Array, Array | None]:
-    """Distinct rows of the mask and which one each row has; None where that is its own."""
+    """The distinct rows of the mask, and the index of each row's; None if every row has its own."""
     if rows.mask is None:
         n = 1 if rows.noise is None else rows.x.shape[0]
         return jnp.ones((n, rows.x.shape[1]), bool), None

@@ -1,4 +1,4 @@
-"""Normal-Wishart on a mean and a precision matrix, conjugate to multivariate normal rows."""
+"""Normal-Wishart distribution of a mean and a precision matrix: full covariance."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ...data.host import check_bound, standard
 from ...numerics import linalg, special
 from ...numerics.kl_terms import KLTerms
 from ..column_scale import seed_rows
+from ..emission import Spread
 from ..normal_gamma import MeanPrecision
 from ..wishart import Wishart, covariance_sd, mean_covariance
 from .base import Gaussian
@@ -24,11 +25,11 @@ from .sums import GaussianSums
 
 @pytree
 class NormalWishart(Gaussian):
-    """mu | Lambda ~ N(m, (kappa Lambda)^-1), Lambda ~ Wishart(scatter^-1, df), about `origin` c.
+    """mu | Lambda ~ N(m, (kappa Lambda)^-1) and Lambda ~ Wishart(scatter^-1, df), about `origin` c.
 
-    E[Lambda] = df scatter^-1. Coordinates: kappa, shift = kappa (m - c), df, and
-    square = scatter + kappa (m - c)(m - c)^T. For statistics, c is put next to the current means,
-    so that no difference of large numbers is ever formed (Bishop 2006, section 10.2).
+    It is conjugate to multivariate normal rows (Bishop 2006, section 10.2); E[Lambda] = df
+    scatter^-1. Coordinates are kappa, shift = kappa (m - c), df, and
+    square = scatter + kappa (m - c)(m - c)^T.
     T = (-(mu-c)' Lambda (mu-c) / 2, Lambda (mu-c), -Lambda / 2, log|Lambda| / 2),
     h = |Lambda|^(-d/2).
     """
@@ -47,7 +48,7 @@ class NormalWishart(Gaussian):
         df: Any,
         scatter: Any,
     ) -> NormalWishart:
-        """From m (*b, d) in data units, kappa > 0 (*b) in rows, df > d - 1 (*b), and
+        """Prior mean m (*b, d) in data units, kappa > 0 (*b) in rows, df > d - 1 (*b) in rows, and
         scatter = W^-1 (*b, d, d) in units squared, positive definite.
         """
         mean, kappa, df, scatter = standard(
@@ -59,11 +60,9 @@ class NormalWishart(Gaussian):
 
     @classmethod
     def from_sums(cls, sums: GaussianSums) -> NormalWishart:
-        """Sufficient statistics of these sums, written about their origins."""
         return cls(sums.kappa, sums.shift, sums.square, sums.count, sums.origin)
 
     def about(self, like: Any) -> NormalWishart:
-        """The same density about `like.origin`."""
         move, kappa = like.origin - self.origin, self.kappa[..., None]
         cross = linalg.outer(move, self.shift)
         square = self.square - cross - cross.mT + kappa[..., None] * linalg.outer(move, move)
@@ -73,7 +72,6 @@ class NormalWishart(Gaussian):
 
     @property
     def dim(self) -> int:
-        """d."""
         return self.shift.shape[-1]
 
     @property
@@ -87,7 +85,7 @@ class NormalWishart(Gaussian):
 
     @property
     def _chol(self) -> Float[Array, "*b d d"]:
-        # a component without any mass, real or prior, must stay finite: its weight is zero
+        # a component with neither rows nor a prior has weight 0, but must stay finite
         eye = jnp.eye(self.dim, dtype=self.square.dtype)
         return linalg.chol(jnp.where(self._on[..., None, None], self.scatter, eye))
 
@@ -103,7 +101,7 @@ class NormalWishart(Gaussian):
 
     @property
     def wishart(self) -> Wishart:
-        """The marginal of Lambda."""
+        """The marginal distribution of Lambda."""
         return Wishart(self.df, self._chol)
 
     @property
@@ -129,28 +127,27 @@ class NormalWishart(Gaussian):
     # -- as a component -----------------------------------------------------------------------
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> NormalWishart:
         """Each component at its seed row, with `spread` times the variance of all the data.
 
-        With all of it they overlap, so that those not needed lose out early.
+        With spread = 1 components overlap, so that superfluous ones lose their rows early.
         """
         origin, sd = seed_rows(rows, seeds)
         square = count[:, None, None] * jnp.diag(spread * sd**2)
         return NormalWishart(count, jnp.zeros_like(origin), square, count, origin)
 
     def predictive(self) -> Student:
-        """Student-t with df - d + 1 degrees of freedom (Bishop 2006, eq. 10.81-10.82)."""
+        """St(m, (1 + 1 / kappa) scatter / dof, dof), dof = df - d + 1 (Bishop 2006, eq. 10.81)."""
         dof = self.df - self.dim + 1.0
         scale = ((1.0 + 1.0 / self.kappa) / dof)[..., None, None] * self.scatter
         return Student(self.origin, self._offset, scale, dof)
 
     def num_parameters(self) -> tuple[int, int]:
-        """Mean and covariance of each."""
         return self.dim + self.dim * (self.dim + 1) // 2, 0
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Shrunk to a conditional sd of 16 eps of the column's over all the data."""
+        """True if a column's conditional sd is at most 16 eps times its sd over all the data."""
         share = (count / jnp.sum(count))[:, None]
         within = linalg.diagonal(self.scatter) / jnp.where(count > 0, count, 1.0)[:, None]
         middle = jnp.sum(share * self.mean, 0)
@@ -163,12 +160,15 @@ class NormalWishart(Gaussian):
     # -- the family -----------------------------------------------------------------------------
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """The Wishart's, and d log(2 pi / kappa) / 2, in nats."""
+        """A of the Wishart, plus d log(2 pi / kappa) / 2, in nats."""
         mean = 0.5 * self.dim * (special.LOG_2PI - jnp.log(self.kappa))
         return self.wishart.log_normalizer() + mean
 
     def expectation(self) -> NormalWishart:
-        """(-E[(mu-c)' Lambda (mu-c)] / 2, E[Lambda (mu-c)], -E[Lambda] / 2, E log|Lambda| / 2)."""
+        """-E[(mu-c)' Lambda (mu-c)] / 2, E[Lambda (mu-c)], -E[Lambda] / 2 and E[log|Lambda|] / 2.
+
+        The first is -[d / kappa + (m-c)' E[Lambda] (m-c)] / 2 and the second E[Lambda] (m-c).
+        """
         precision, offset = self.precision, self._offset
         shift = linalg.matmul(precision, offset[..., None])[..., 0]
         kappa = -0.5 * (self.dim / self.kappa + jnp.sum(offset * shift, -1))
@@ -176,7 +176,7 @@ class NormalWishart(Gaussian):
         return NormalWishart(kappa, shift, -0.5 * precision, df, self.origin)
 
     def moments(self) -> GaussianMoments:
-        """Under q: scale = df, spread = d / kappa."""
+        """Moments with scale = df and spread = d / kappa."""
         wishart, spread = self.wishart, self.dim / self.kappa
         return GaussianMoments(
             self.origin, self._offset, wishart.chol, self.df, wishart.e_logdet(), spread
@@ -198,11 +198,11 @@ class NormalWishart(Gaussian):
         return MeanPrecision(self.mean, scale[..., None, None] * precision)
 
     def log_kernel(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """log of NormalWishart(mu, Lambda) |Lambda|^(d/2), in nats."""
+        """Expected log of NormalWishart(mu, Lambda) |Lambda|^(d/2) in nats."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """df stein_loss(Lambda E[Lambda]^-1) / 2 + kappa |mu - m|_Lambda^2 / 2, in nats."""
+        """[df stein_loss(Lambda E[Lambda]^-1) + kappa (mu-m)' Lambda (mu-m)] / 2 in nats."""
         distance = (moments.origin - self.origin) + (moments.shift - self._offset)
         mean = jnp.sum(linalg.tri_solve_vector(moments.chol, distance) ** 2, -1)
         wishart = Wishart(jnp.where(self._on, self.df, 1.0), self._chol)
@@ -210,7 +210,6 @@ class NormalWishart(Gaussian):
         return jnp.where(self._on, gap, 0.0)
 
     def expected_log_prob(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """E[log NormalWishart(mu, Lambda)] in nats."""
         return self._log(moments, 1.0)
 
     def _log(self, moments: GaussianMoments, base: float) -> Float[Array, "*b"]:
@@ -222,11 +221,10 @@ class NormalWishart(Gaussian):
         return 0.5 * (power - square) - self.log_normalizer()
 
     def kl(self, prior: NormalWishart) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: NormalWishart) -> KLTerms:
-        """The Wishart's, and those of the mean."""
+        """KL of Lambda, plus [d excess(kappa0 / kappa) + kappa0 (m-m0)' E[Lambda] (m-m0)] / 2."""
         wishart = self.wishart
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         white = linalg.tri_solve_vector(wishart.chol, distance)
@@ -235,7 +233,6 @@ class NormalWishart(Gaussian):
         return KLTerms.join(wishart.kl_terms(prior.wishart), mean)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         mean = self.dim * (1.0 + special.LOG_2PI - jnp.log(self.kappa))
         return self.wishart.entropy() + 0.5 * (mean - self.wishart.e_logdet())
 
@@ -249,7 +246,6 @@ class NormalWishart(Gaussian):
         return 0.5 * (power - self.kappa * mean - trace) - self.log_normalizer()
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
-        """Draws of (mu, Lambda)."""
         k_precision, k_mean = jax.random.split(key)
         precision, root = self.wishart.sample(k_precision, shape)
         noise = jax.random.normal(k_mean, root.shape[:-1], root.dtype)

@@ -1,4 +1,4 @@
-"""Normal-Gamma on a mean vector and one precision: Gaussians with spherical covariance."""
+"""Normal-Gamma distribution of a mean vector and one precision: spherical covariance."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ...data.host import check_bound, standard
 from ...numerics import special
 from ...numerics.kl_terms import KLTerms
 from ..column_scale import location_and_sd, refuse_noise, seed_rows, standardize
+from ..emission import Spread
 from ..gamma import Gamma
 from ..normal_gamma import MeanPrecision, NormalGammaMoments
 from .diagonal_likelihood import DiagonalMoments
@@ -23,11 +24,10 @@ from .sums import GaussianSums
 
 @pytree
 class SphericalNormalGamma(IndependentColumns):
-    """mu | tau ~ N(m, diag(kappa tau)^-1), tau ~ Gamma(shape, rate), about `origin` c.
+    """mu | tau ~ N(m, diag(kappa tau)^-1) and tau ~ Gamma(shape, rate), about `origin` c.
 
-    One tau for all columns; kappa for each, as rows may count differently where entries are
-    missing. Coordinates: kappa, shift = kappa (m - c), shape, and
-    square = rate + sum_d kappa_d (m_d - c_d)^2 / 2.
+    All columns share tau, and each has its own kappa, because entries may be missing. Coordinates
+    are kappa, shift = kappa (m - c), shape, and square = rate + sum_d kappa_d (m_d - c_d)^2 / 2.
     T = (-tau (mu - c)^2 / 2, tau (mu - c), log tau, -tau), h = tau^(d/2 - 1).
     """
 
@@ -39,8 +39,8 @@ class SphericalNormalGamma(IndependentColumns):
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, df: Any, scatter: Any) -> SphericalNormalGamma:
-        """From m (*b, d) in data units, kappa > 0 in rows, df > 0 in entries, and scatter > 0 in
-        units squared (*b); E[tau] = df / scatter.
+        """Prior mean m (*b, d) in data units, kappa > 0 in rows, df > 0 in entries, and scatter > 0
+        in units squared, all (*b); E[tau] = df / scatter.
         """
         for name, value in {"kappa": kappa, "df": df, "scatter": scatter}.items():
             check_bound(name, value, above=0.0)
@@ -52,12 +52,10 @@ class SphericalNormalGamma(IndependentColumns):
 
     @classmethod
     def from_sums(cls, sums: GaussianSums) -> SphericalNormalGamma:
-        """Sufficient statistics of these sums, written about their origins."""
         shape, square = 0.5 * jnp.sum(sums.count, -1), 0.5 * jnp.sum(sums.square, -1)
         return cls(sums.kappa, sums.shift, shape, square, sums.origin)
 
     def about(self, like: Any) -> SphericalNormalGamma:
-        """The same density about `like.origin`."""
         move = like.origin - self.origin
         cross = jnp.sum(move * (self.shift - 0.5 * self.kappa * move), -1)
         shift = self.shift - self.kappa * move
@@ -81,12 +79,12 @@ class SphericalNormalGamma(IndependentColumns):
 
     @property
     def tau(self) -> Gamma:
-        """The marginal of the precision."""
+        """The marginal distribution of tau."""
         return Gamma(self.shape, self.rate)
 
     @property
     def _safe_tau(self) -> Gamma:
-        # a component without any mass, real or prior, must stay finite: its weight is zero
+        # a component with neither rows nor a prior has weight 0, but must stay finite
         some = self.shape > 0
         return Gamma(jnp.where(some, self.shape, 1.0), jnp.where(some, self.rate, 1.0))
 
@@ -96,14 +94,14 @@ class SphericalNormalGamma(IndependentColumns):
     # -- as a component -----------------------------------------------------------------------
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Distances as they are, in units of the widest column's standard deviation."""
+        """Rows about their mean, with one unit for all columns: the largest sd of a column."""
         _, sd = location_and_sd(rows)
         return standardize(rows) * (sd / jnp.max(sd))
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> SphericalNormalGamma:
-        """Each at its seed row, `spread` times as wide as all the data, columns taken together."""
+        """Each component at its seed row, with `spread` times the mean variance of the columns."""
         origin, sd = seed_rows(rows, seeds)
         weight = jnp.broadcast_to(rows.weight[:, None], rows.x.shape)
         weight = weight if rows.mask is None else jnp.where(rows.mask, weight, 0.0)
@@ -117,13 +115,10 @@ class SphericalNormalGamma(IndependentColumns):
     def log_predictive(
         self, rows: Batch, scale: Float[Array, "n k"] | None = None
     ) -> Float[Array, "n k"]:
-        """log density of the predictive Student-t, of the observed entries.
-
-        `scale` multiplies the precision of the row given theta.
-        """
+        """log St(x_o | m_o, diag(1 / scale + 1 / kappa)_o scatter / df, df) in nats."""
         refuse_noise(rows, "the predictive density", "leave it out of the rows")
-        own = 1.0 if scale is None else 1.0 / scale.T[:, None, :]
-        width = (own + 1.0 / self.kappa[:, :, None]) * self._inverse_tau[:, :, None]
+        inflate = 1.0 if scale is None else 1.0 / scale.T[:, None, :]
+        width = (inflate + 1.0 / self.kappa[:, :, None]) * self._inverse_tau[:, :, None]
         seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
         z = ((rows.x.T - self.origin[:, :, None]) - self._offset[:, :, None]) * seen.T
         square = jnp.sum(z**2 / width, 1).T
@@ -133,11 +128,10 @@ class SphericalNormalGamma(IndependentColumns):
         return special.log_student(square, log_det, dof, entries)
 
     def num_parameters(self) -> tuple[int, int]:
-        """Mean and variance of each."""
         return self.dim + 1, 0
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Shrunk to an sd of 16 eps of that over all the data, columns taken together."""
+        """True if the sd is at most 16 eps times that of all the data, over all columns."""
         share = (count / jnp.sum(count))[:, None]
         within = self.rate / jnp.where(self.shape > 0, self.shape, 1.0)
         middle = jnp.sum(share * self.mean, 0)
@@ -155,14 +149,14 @@ class SphericalNormalGamma(IndependentColumns):
         return self.tau.log_normalizer() + 0.5 * means
 
     def expectation(self) -> SphericalNormalGamma:
-        """(-E[tau (mu - c)^2] / 2, E[tau (mu - c)], E[log tau], -E[tau])."""
+        """-E[tau (mu_d - c_d)^2] / 2, E[tau (mu_d - c_d)], E[log tau] and -E[tau]."""
         offset, tau = self._offset, self.tau.expectation()
         rate = tau.rate[..., None]
         kappa = -0.5 * (1.0 / self.kappa - rate * offset**2)
         return SphericalNormalGamma(kappa, -rate * offset, tau.shape, tau.rate, self.origin)
 
     def moments(self) -> DiagonalMoments:
-        """Under q: the same tau in every column, spread 1 / kappa."""
+        """Moments with the same tau in every column and spread = 1 / kappa."""
         tau = self._safe_tau.moments()
         spread = jnp.where(self._on, 1.0 / self._safe_kappa, 0.0)
         return self._moments(tau.mean, tau.e_log, spread)
@@ -186,18 +180,18 @@ class SphericalNormalGamma(IndependentColumns):
 
     def _squares(self, moments: DiagonalMoments) -> Float[Array, "*b d"]:
         """kappa_d (E[mu_d] - m_d)^2."""
-        part = moments.columns
-        return self.kappa * ((part.origin - self.origin) + (part.shift - self._offset)) ** 2
+        given = moments.columns
+        return self.kappa * ((given.origin - self.origin) + (given.shift - self._offset)) ** 2
 
     def _log(self, moments: DiagonalMoments, base: float) -> Float[Array, "*b"]:
-        part = moments.columns
-        tau, e_log = part.precision[..., 0], part.e_log[..., 0]
-        square = tau * jnp.sum(self._squares(moments), -1) + jnp.sum(self.kappa * part.spread, -1)
+        given = moments.columns
+        tau, e_log = given.precision[..., 0], given.e_log[..., 0]
+        square = tau * jnp.sum(self._squares(moments), -1) + jnp.sum(self.kappa * given.spread, -1)
         power = special.xlogy(self.shape + base * (0.5 * self.dim - 1.0), e_log)
         return power - 0.5 * square - self.rate * tau - self.log_normalizer()
 
     def log_kernel(self, moments: DiagonalMoments) -> Float[Array, "*b"]:
-        """log of the density times tau^(1 - d/2), in nats."""
+        """Expected log of p(mu, tau) tau^(1 - d/2) in nats."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: DiagonalMoments) -> Float[Array, "*b"]:
@@ -207,22 +201,19 @@ class SphericalNormalGamma(IndependentColumns):
         return shape + 0.5 * tau * jnp.sum(self._squares(moments), -1)
 
     def expected_log_prob(self, moments: DiagonalMoments) -> Float[Array, "*b"]:
-        """E[log p(mu, tau)] in nats."""
         return self._log(moments, 1.0)
 
     def kl(self, prior: SphericalNormalGamma) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms."""
         return self.kl_terms(prior).total()
 
     def kl_terms(self, prior: SphericalNormalGamma) -> KLTerms:
-        """The Gamma's, and those of the means."""
+        """KL of tau, plus sum_d [excess(kappa0_d / kappa_d) + kappa0_d E[tau] (m_d-m0_d)^2] / 2."""
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         square = 0.5 * prior.kappa * (self.tau.mean[..., None] * distance**2)
         means = KLTerms.normal(prior.kappa / self.kappa, 1, square).merged()
         return KLTerms.join(self.tau.kl_terms(prior.tau), means)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         e_log = self.tau.moments().e_log[..., None]
         means = 1.0 + special.LOG_2PI - jnp.log(self.kappa) - e_log
         return 0.5 * jnp.sum(means, -1) + self.tau.entropy()

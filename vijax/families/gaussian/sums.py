@@ -1,4 +1,4 @@
-"""Sums over rows that Gaussian statistics are made of, and the E-step that makes them."""
+"""Sums over rows from which Gaussian statistics follow, and the E-step that computes them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...data.batch import Batch
 from ...numerics import special
 from ..emission import soft_counts
 
-Scale = Float[Array, "n k"] | float  # what the precision of a row is multiplied by, given k
+Scale = Float[Array, "n k"] | float  # factor of a row's precision under each component
 
 
 @pytree
 class GaussianSums:
-    """Sums over rows about a point c = `origin` of each component.
+    """Weighted sums over rows x, about a point c = `origin` of each component.
 
-    `count` adds up soft counts, `kappa` soft counts times `scale`, the precision that a row has of
-    its own. With these weights, `shift` is the sum of x - c, and `square` that of
-    (x - c)(x - c)^T (k, d, d), or for independent columns of (x - c)^2 (k, d). `count` and `kappa`
-    are (k,), or (k, d) for independent columns, where each column counts its observed entries.
+    `count` is the sum of soft counts, and `kappa` that of weights w, which are soft counts times
+    `scale`, the factor of a row's precision. `shift` is the sum of w (x - c), and `square` that of
+    w (x - c)(x - c)^T (k, d, d), or of w (x - c)^2 (k, d) for independent columns. `count` and
+    `kappa` are (k,), or (k, d) for independent columns, each of which counts its observed entries.
     """
 
     count: Float[Array, "k ..."]
@@ -35,7 +35,12 @@ class GaussianSums:
 
 @pytree
 class Quadratic:
-    """E[log N(x_o | mu, (u Lambda)^-1)] = (observed log(u / 2 pi) + log_det - u square) / 2."""
+    """Parts of a Gaussian log-density of the observed entries x_o of each row, for any u > 0.
+
+    E[log N(x_o | mu, (u Lambda)^-1)] = (observed log(u / 2 pi) + log_det - u square) / 2 in nats,
+    with `observed` the number of observed entries. `row_posterior` is as in
+    `EmissionMoments.likelihood`.
+    """
 
     square: Float[Array, "n k"]
     log_det: Float[Array, "... k"]
@@ -49,11 +54,11 @@ class Quadratic:
 
 
 class GaussianLikelihood(abc.ABC):
-    """Moments of k Gaussians in a form from which log-densities and sums over rows follow."""
+    """Moments of k Gaussians, in a form that gives log-densities of rows and sums over rows."""
 
     @abc.abstractmethod
     def quadratic(self, rows: Batch) -> Quadratic:
-        """What log N(x_o | mu, (u Lambda)^-1) is made of, in expectation, for any u > 0."""
+        """The parts of E[log N(x_o | mu_k, (u Lambda_k)^-1)] for the observed entries of rows."""
 
     @abc.abstractmethod
     def sums(
@@ -63,18 +68,18 @@ class GaussianLikelihood(abc.ABC):
         row_posterior: Any,
         scale: Scale = 1.0,
     ) -> GaussianSums:
-        """Sums over rows that count `counts` times, with precisions times `scale`."""
+        """Sums over rows that count `counts` times and have their precisions times `scale`."""
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], Any]:
-        """E[log N(x_o | mu_k, Lambda_k^-1)] in nats, and the posterior of what rows hide."""
+        """E[log N(x_o | mu_k, Lambda_k^-1)] in nats, and the posterior of each row."""
         parts = self.quadratic(rows)
         return parts.log_lik, parts.row_posterior
 
     def e_step(
         self, rows: Batch, log_weight: Float[Array, "m"], background: Float[Array, "n b"] | None
     ) -> tuple[GaussianSums, Float[Array, "m"], Float[Array, "n"]]:
-        """Sums, soft counts and log-normalisers, as `Emission.e_step`."""
+        """As `Emission.e_step`, with sums in place of statistics."""
         log_lik, row_posterior = self.likelihood(rows)
         counts, log_z = soft_counts(rows, log_weight, log_lik, background)
-        own = counts[:, : log_lik.shape[1]]
-        return self.sums(rows, own, row_posterior), jnp.sum(counts, 0), log_z
+        sums = self.sums(rows, counts[:, : log_lik.shape[1]], row_posterior)
+        return sums, jnp.sum(counts, 0), log_z

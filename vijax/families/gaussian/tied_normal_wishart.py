@@ -1,4 +1,4 @@
-"""Normal-Wishart on many means and one precision matrix: Gaussians with tied covariance."""
+"""Normal-Wishart distribution of k means and one precision matrix: tied covariance."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...data.batch import Batch
 from ...data.host import check_bound, standard
 from ...numerics import linalg, special
 from ..column_scale import seed_rows
+from ..emission import Spread
 from ..normal_gamma import MeanPrecision
 from ..wishart import Wishart, covariance_sd, mean_covariance
 from .base import Gaussian
@@ -23,15 +24,15 @@ from .sums import GaussianSums
 
 @pytree
 class TiedNormalWishart(Gaussian):
-    """mu_k | Lambda ~ N(m_k, (kappa_k Lambda)^-1), one Lambda ~ Wishart(scatter^-1, df) for all k.
+    """mu_k | Lambda ~ N(m_k, (kappa_k Lambda)^-1), with Lambda ~ Wishart(scatter^-1, df) for all k.
 
-    The k components are one event: results have the batch axes *b alone, and df counts all rows.
-    Coordinates, about `origin` c: kappa_k, shift_k = kappa_k (m_k - c_k), df, and
+    The k components are one event: results have the batch axes *b only, and df counts all rows.
+    Coordinates about `origin` c are kappa_k, shift_k = kappa_k (m_k - c_k), df, and
     square = scatter + sum_k kappa_k (m_k - c_k)(m_k - c_k)^T. T = (-(mu_k-c_k)' Lambda (mu_k-c_k)
     / 2, Lambda (mu_k-c_k), -Lambda / 2, log|Lambda| / 2), h = |Lambda|^((k - d - 1) / 2).
 
-    A component with kappa = 0 is switched off: it has no mean, is not counted in h, and has no
-    term in any result.
+    A component with kappa = 0 is switched off: no result has a term of it, and it does not count
+    in the k of h.
     """
 
     kappa: Float[Array, "*b k"]
@@ -44,8 +45,8 @@ class TiedNormalWishart(Gaussian):
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, df: Any, scatter: Any) -> TiedNormalWishart:
-        """From m (*b, k, d) in data units, kappa (*b, k) in rows, 0 to switch a component off,
-        df > d - 1 (*b), and scatter (*b, d, d) in units squared, positive definite.
+        """Prior means (*b, k, d) in data units, kappa (*b, k) in rows, 0 to switch a component off,
+        df > d - 1 (*b) in rows, and scatter (*b, d, d) in units squared, positive definite.
         """
         given = {"mean": (mean, 2), "kappa": (kappa, 1), "df": (df, 0), "scatter": (scatter, 2)}
         mean, kappa, df, scatter = standard(**given)
@@ -55,12 +56,10 @@ class TiedNormalWishart(Gaussian):
 
     @classmethod
     def from_sums(cls, sums: GaussianSums) -> TiedNormalWishart:
-        """Sufficient statistics of these sums, written about their origins."""
         square, df = jnp.sum(sums.square, 0), jnp.sum(sums.count)
         return cls(sums.kappa, sums.shift, square, df, sums.origin)
 
     def about(self, like: Any) -> TiedNormalWishart:
-        """The same density about `like.origin`."""
         move = like.origin - self.origin
         far = self.kappa[..., None] * move
         cross = linalg.matmul(move.mT, self.shift)
@@ -71,12 +70,11 @@ class TiedNormalWishart(Gaussian):
 
     @property
     def dim(self) -> int:
-        """d."""
         return self.shift.shape[-1]
 
     @property
     def _size(self) -> Float[Array, "*b"]:
-        """How many components are switched on."""
+        """Number of components that are switched on."""
         return jnp.sum(self._on, -1, dtype=self.df.dtype)
 
     def _sum(self, terms: Float[Array, "*b k"]) -> Float[Array, "*b"]:
@@ -93,8 +91,8 @@ class TiedNormalWishart(Gaussian):
 
     @property
     def wishart(self) -> Wishart:
-        """The marginal of Lambda."""
-        # without any mass, real or prior, everything must stay finite: all weights are zero
+        """The marginal distribution of Lambda."""
+        # with neither rows nor a prior all weights are 0, but results must stay finite
         some = jnp.any(self._on, -1)
         eye = jnp.eye(self.dim, dtype=self.square.dtype)
         chol = linalg.chol(jnp.where(some[..., None, None], self.scatter, eye))
@@ -111,7 +109,7 @@ class TiedNormalWishart(Gaussian):
 
     @property
     def precision(self) -> Float[Array, "*b k d d"]:
-        """E[Lambda] = df W, once for each component."""
+        """E[Lambda] = df W, repeated for each component."""
         return self._each(self.wishart.mean)
 
     @property
@@ -121,7 +119,7 @@ class TiedNormalWishart(Gaussian):
 
     @property
     def covariance(self) -> Float[Array, "*b k d d"]:
-        """E[Sigma] = scatter / (df - d - 1), once for each component; NaN unless df > d + 1."""
+        """E[Sigma] = scatter / (df - d - 1), repeated for each component; NaN unless df > d + 1."""
         return self._each(mean_covariance(self.scatter, self.df))
 
     @property
@@ -132,9 +130,9 @@ class TiedNormalWishart(Gaussian):
     # -- as components ------------------------------------------------------------------------
 
     def seed(
-        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Any = 1.0
+        self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> TiedNormalWishart:
-        """Components at their seed rows, `spread` times as wide as all the data."""
+        """Components at their seed rows, with `spread` times the variances of all the data."""
         origin, sd = seed_rows(rows, seeds)
         total = jnp.sum(count)
         return TiedNormalWishart(
@@ -142,7 +140,7 @@ class TiedNormalWishart(Gaussian):
         )
 
     def predictive(self) -> Student:
-        """Student-t with df - d + 1 degrees of freedom."""
+        """St(m_k, (1 + 1 / kappa_k) scatter / dof, dof) with dof = df - d + 1."""
         dof = self.df - self.dim + 1.0
         each = (1.0 + 1.0 / self._safe_kappa) / dof[..., None]
         scale = each[..., None, None] * self.scatter[..., None, :, :]
@@ -151,15 +149,14 @@ class TiedNormalWishart(Gaussian):
         )
 
     def num_parameters(self) -> tuple[int, int]:
-        """A mean each, and the covariance that all share."""
         return self.dim, self.dim * (self.dim + 1) // 2
 
-    def log_prior(self, moments: Any, active: Bool[Array, "k"]) -> Float[Array, ""]:
-        """log of the prior density in nats at a point; kappa = 0 says which are off."""
+    def log_prior(self, moments: GaussianMoments, active: Bool[Array, "k"]) -> Float[Array, ""]:
+        """As the base class; kappa = 0, not `active`, says which components are off."""
         return self.log_kernel(moments)
 
-    def unseen(self, prior: Any) -> TiedNormalWishart:
-        """A mean of the prior, and the Lambda of q."""
+    def unseen(self, prior: TiedNormalWishart) -> TiedNormalWishart:
+        """One component with a mean of the prior and the Lambda of q."""
         zero = jnp.zeros_like(prior.shift[:1])
         return TiedNormalWishart(prior.kappa[:1], zero, self.scatter, self.df, prior.mean[:1])
 
@@ -171,13 +168,13 @@ class TiedNormalWishart(Gaussian):
         return TiedNormalWishart(self.kappa[..., order], shift, square, self.df, origin)
 
     def exchangeable(self) -> Bool[Array, ""]:
-        """Whether all components that are on have the same parameters."""
+        """Whether all components that are switched on have the same parameters."""
         mean = self.mean
         same = (self.kappa == self.kappa[:1]) & jnp.all(mean == mean[:1], -1)
         return jnp.all(same | ~self._on)
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """All or none: shrunk to a conditional sd of 16 eps of the column's over all the data."""
+        """True, for all, if a column's conditional sd is at most 16 eps of its sd over all data."""
         total = jnp.sum(count)
         share, scatter = (count / total)[:, None], self.scatter
         middle = jnp.sum(share * self.mean, 0)
@@ -188,11 +185,11 @@ class TiedNormalWishart(Gaussian):
         known = jnp.all(jnp.isfinite(self.square)) & jnp.all(jnp.isfinite(self.mean))
         return jnp.broadcast_to(known & ~jnp.all(wide), count.shape)
 
-    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
-        """A with the rows of k moved to j, less A, in nats; 0 where either has none to move.
+    def merge_gain(self, prior: TiedNormalWishart) -> Float[Array, "k k"]:
+        """Gain of A in nats from moving the rows of k to j; 0 if one of them has no rows.
 
-        scatter changes by two outer products: k's mean goes back to its prior's, and k's rows
-        are pooled with component j.
+        The scatter changes by two outer products: the mean of k returns to its prior mean, and the
+        rows of k are pooled with component j.
         """
         stats = self - prior
         on = self._on & prior._on & (stats.kappa > 0)
@@ -202,14 +199,14 @@ class TiedNormalWishart(Gaussian):
         root = linalg.tri_inverse(wishart.chol)
         centre = stats.shift / rows[:, None]
         home = ((prior.origin - self.origin) + prior._offset) - centre
-        own = linalg.matmul(home * jnp.sqrt(kappa0 * rows / kappa)[:, None], root.mT)
+        a = linalg.matmul(home * jnp.sqrt(kappa0 * rows / kappa)[:, None], root.mT)
         # (j, k, d): from the mean of j to that of the rows of k
         apart = (self.origin - self.origin[:, None]) + (centre - self._offset[:, None])
         pooled = jnp.sqrt(kappa[:, None] * rows / (kappa[:, None] + rows))
-        cross = linalg.matmul(apart * pooled[:, :, None], root.mT)
+        b = linalg.matmul(apart * pooled[:, :, None], root.mT)
         # |I - a a^T + b b^T| = (1 - a a) (1 + b b) + (a b)^2
-        less, more = jnp.sum(own**2, -1), jnp.sum(cross**2, -1)
-        change = (1.0 - less) * (1.0 + more) + jnp.sum(own * cross, -1) ** 2
+        a_a, b_b = jnp.sum(a**2, -1), jnp.sum(b**2, -1)
+        change = (1.0 - a_a) * (1.0 + b_b) + jnp.sum(a * b, -1) ** 2
         means = jnp.log1p(rows / kappa[:, None]) + jnp.log(kappa0 / kappa)
         gain = -0.5 * (self.dim * means + wishart.df * jnp.log(change))
         return jnp.where(on[:, None] & on, gain, 0.0)
@@ -217,15 +214,15 @@ class TiedNormalWishart(Gaussian):
     # -- the family -----------------------------------------------------------------------------
 
     def log_normalizer(self) -> Float[Array, "*b"]:
-        """The Wishart's, and sum_k d log(2 pi / kappa_k) / 2, in nats."""
-        # NaN below zero, where there is no density; 0 is a component that is off
+        """A of the Wishart, plus sum_k d log(2 pi / kappa_k) / 2, in nats."""
+        # kappa < 0, where there is no density, gives NaN; kappa = 0 is a component that is off
         off = self.kappa == 0
         each = special.LOG_2PI - jnp.log(jnp.where(off, 1.0, self.kappa))
         means = jnp.sum(jnp.where(off, 0.0, each), -1)
         return self.wishart.log_normalizer() + 0.5 * self.dim * means
 
     def expectation(self) -> TiedNormalWishart:
-        """E[T], coordinate by coordinate; 0 for the mean of a component that is off."""
+        """E[T] as of `NormalWishart`; 0 for the mean of a component that is off."""
         wishart, offset = self.wishart, self._offset
         precision = wishart.mean
         shift = linalg.matmul(offset, precision)
@@ -236,7 +233,7 @@ class TiedNormalWishart(Gaussian):
         )
 
     def moments(self) -> GaussianMoments:
-        """Under q: scale = df, spread = d / kappa_k."""
+        """Moments with scale = df and spread = d / kappa_k."""
         wishart = self.wishart
         spread = jnp.where(self._on, self.dim / self._safe_kappa, 0.0)
         return self._moments(wishart, wishart.e_logdet(), spread)
@@ -262,23 +259,22 @@ class TiedNormalWishart(Gaussian):
         return MeanPrecision(self.mean, power[..., None, None] * precision)
 
     def _square(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """sum_k kappa_k |E[mu_k] - m_k|^2, in the metric of E[Lambda]."""
+        """sum_k kappa_k (E[mu_k] - m_k)' E[Lambda] (E[mu_k] - m_k)."""
         distance = (moments.origin - self.origin) + (moments.shift - self._offset)
         each = jnp.sum(linalg.tri_solve_vector(moments.chol, distance) ** 2, -1)
         return self._sum(self.kappa * moments.scale * each)
 
     def log_kernel(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """log of the density times |Lambda|^((d + 1 - k) / 2), in nats."""
+        """Expected log of p(mu, Lambda) |Lambda|^((d + 1 - k) / 2) in nats."""
         return self._log(moments, 0.0)
 
     def kernel_gap(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """df stein_loss(Lambda E[Lambda]^-1) / 2 + sum_k kappa_k |mu_k - m_k|_Lambda^2 / 2."""
+        """[df stein_loss(Lambda E[Lambda]^-1) + sum_k kappa_k (mu_k-m_k)'Lambda(mu_k-m_k)] / 2."""
         chol, scale = moments.chol[..., 0, :, :], moments.scale[..., 0]
         gap = self.wishart.gap(chol, scale) + 0.5 * self._square(moments)
         return jnp.where(jnp.any(self._on, -1), gap, 0.0)
 
     def expected_log_prob(self, moments: GaussianMoments) -> Float[Array, "*b"]:
-        """E[log p(mu, Lambda)] in nats."""
         return self._log(moments, 1.0)
 
     def _log(self, moments: GaussianMoments, base: float) -> Float[Array, "*b"]:
@@ -292,7 +288,11 @@ class TiedNormalWishart(Gaussian):
         )
 
     def kl(self, prior: TiedNormalWishart) -> Float[Array, "*b"]:
-        """KL in nats, as a sum of non-negative terms; both with the same components on."""
+        """KL(self || prior) in nats; both must have the same components switched on.
+
+        It is the KL of Lambda, plus half the sum over k of
+        d excess(kappa0_k / kappa_k) + kappa0_k (m_k-m0_k)' E[Lambda] (m_k-m0_k).
+        """
         wishart = self.wishart
         distance = (self.origin - prior.origin) + (self._offset - prior._offset)
         white = linalg.matmul(distance, linalg.tri_inverse(wishart.chol).mT)
@@ -303,7 +303,6 @@ class TiedNormalWishart(Gaussian):
         return 0.5 * self._sum(each) + wishart.kl(prior.wishart)
 
     def entropy(self) -> Float[Array, "*b"]:
-        """Differential entropy in nats."""
         wishart = self.wishart
         each = self.dim * (1.0 + special.LOG_2PI - jnp.log(self._safe_kappa))
         means = self._sum(each - wishart.e_logdet()[..., None])

@@ -1,1 +1,1 @@
-"""Components whose columns are independent: counts, waiting times, flags, codes."""
+"""Components with independent columns: counts, waiting times, flags and codes."""

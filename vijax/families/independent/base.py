@@ -1,4 +1,4 @@
-"""Rows of independent columns: one conjugate family for each column of each component."""
+"""Components with independent columns, each of which has a member of one conjugate family."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from ..._pytree import replace
 from ...data import weighted_means as averages
 from ...data.batch import Batch
 from ...data.host import as_floats, fetched, is_concrete
+from ...exponential_family import Lifted
 from ...numerics import linalg
 from ..column_scale import check_matrix, refuse_noise
 from ..emission import Emission
@@ -20,75 +20,30 @@ from ..emission import Emission
 _I = TypeVar("_I", bound="Independent")
 
 
-class Independent(Emission):
-    """Components whose columns are independent, in one field.
+class Independent(Lifted, Emission):
+    """Components whose columns are independent, in one field `each`.
 
-    `each` holds a member for every component and column, (*b, d); results add over the columns.
-    Moments have a field `each` too, the moments of `each`.
+    `each` is a family with one member per component and column, (*b, d). Results are sums over the
+    columns. Moments have a field `each` as well, with the moments of `each`.
     """
 
     each: Any
-    column_axes: ClassVar[int] = 1  # axes of the batch of `each` that results are summed over
-    takes: ClassVar[str]  # what rows hold, in words
+    part: ClassVar[str] = "each"
+    column_axes: ClassVar[int] = 1  # number of batch axes of `each` that results are summed over
+    takes: ClassVar[str]  # the values that rows hold, in words
 
-    def _total(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    def _reduce(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.sum(values, tuple(range(-self.column_axes, 0)))
 
     @property
     def num_columns(self) -> int:
-        """d."""
+        """Number of columns d."""
         return self.mean.shape[-1]
 
     @property
     def mean(self) -> Float[Array, "*b d"]:
-        """E of the parameter."""
+        """Expectation of the parameter of each column."""
         return self.each.mean
-
-    # -- the family -----------------------------------------------------------------------------
-
-    def log_normalizer(self) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.log_normalizer())
-
-    def expectation(self: _I) -> _I:
-        """Column by column."""
-        return replace(self, each=self.each.expectation())  # type: ignore[type-var]
-
-    def mode(self) -> Any:
-        """Column by column."""
-        return self.each.mode()
-
-    def log_kernel(self, moments: Any) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.log_kernel(moments.each))
-
-    def kernel_gap(self, moments: Any) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.kernel_gap(moments.each))
-
-    def expected_log_prob(self, moments: Any) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.expected_log_prob(moments.each))
-
-    def kl(self, prior: Any) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.kl(prior.each))
-
-    def entropy(self) -> Float[Array, "*b"]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.entropy())
-
-    def log_prob(self, value: Any) -> Float[Array, "..."]:
-        """Sum over the columns, in nats."""
-        return self._total(self.each.log_prob(value))
-
-    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
-        """Draws of every column's parameter."""
-        return self.each.sample(key, shape)
-
-    def about(self: _I, like: Any) -> _I:
-        """Column by column."""
-        return replace(self, each=self.each.about(like.each))  # type: ignore[type-var]
 
     # -- as a component -------------------------------------------------------------------------
 
@@ -100,15 +55,14 @@ class Independent(Emission):
 
     @abc.abstractmethod
     def valid(self, x: Any) -> Any:
-        """Which entries of a NumPy or JAX array are values of this family."""
+        """True for the entries of a NumPy or JAX array that are values of this family."""
 
     def num_parameters(self) -> tuple[int, int]:
-        """One for each column."""
         return self.num_columns, 0
 
 
 def check_values(rows: Batch, valid: Callable[[Any], Any], takes: str) -> None:
-    """Raise ValueError naming column and row of the first entry that counts and is not valid."""
+    """Raise ValueError naming column and row of the first observed entry that is not valid."""
     if not is_concrete(rows.x, rows.weight, rows.mask):
         return
     x = as_floats("x", rows.x)
@@ -126,12 +80,12 @@ def check_values(rows: Batch, valid: Callable[[Any], Any], takes: str) -> None:
 
 
 def whole(x: Any) -> Any:
-    """Which entries are whole numbers from 0 on."""
+    """True for whole numbers >= 0."""
     return (x >= 0) & (x == x.round())
 
 
 def known(rows: Batch) -> Float[Array, "n d"]:
-    """Rows with 0 for missing entries."""
+    """The rows with 0 in place of missing entries."""
     return rows.x if rows.mask is None else jnp.where(rows.mask, rows.x, 0.0)
 
 
@@ -143,7 +97,7 @@ def per_seen(rows: Batch, value: Float[Array, "k d"]) -> Float[Array, "n k"]:
 
 
 def mass_seen(rows: Batch, soft_counts: Float[Array, "n k"]) -> Float[Array, "k d"]:
-    """Mass of the observed entries of each column."""
+    """Sum of soft counts over the rows where each column was observed."""
     if rows.mask is None:
         return jnp.broadcast_to(
             jnp.sum(soft_counts, 0)[:, None], (soft_counts.shape[1], rows.x.shape[1])
@@ -152,13 +106,13 @@ def mass_seen(rows: Batch, soft_counts: Float[Array, "n k"]) -> Float[Array, "k 
 
 
 def share_seen(rows: Batch) -> Float[Array, "n d"]:
-    """Weights of the observed entries, scaled to sum to one over each column."""
+    """Weights of the observed entries, scaled to sum to 1 over each column."""
     return averages.shares(rows.x, rows.weight, rows.mask)
 
 
 def impute(
     rows: Batch, mean: Float[Array, "k d"], variance: Float[Array, "k d"]
 ) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-    """The same for every row: given its component, columns tell nothing of each other."""
+    """Mean and variance repeated for every row: observed columns say nothing about the others."""
     shape = (rows.x.shape[0], *mean.shape)
     return jnp.broadcast_to(mean, shape), jnp.broadcast_to(variance, shape)

@@ -1,4 +1,4 @@
-"""Dirichlet on the probabilities of categorical rows: codes of unordered classes."""
+"""Dirichlet prior on the probabilities of categorical rows: codes of unordered classes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _C = TypeVar("_C", bound="Categories")
 def log_lik_of_counts(
     count: Float[Array, "n c"], log_p: Float[Array, "k c"]
 ) -> Float[Array, "n k"]:
-    """sum_c count log_p, with 0 * (-inf) = 0; counts are 0 or at least 1."""
+    """sum_c count_nc log_p_kc with 0 * (-inf) = 0, for counts that are 0 or at least 1."""
     never = jnp.finfo(count.dtype).max ** 0.5
-    found = linalg.matmul(count, jnp.where(jnp.isneginf(log_p), -never, log_p).T)
-    return jnp.where(found < -0.5 * never, -jnp.inf, found)
+    log_lik = linalg.matmul(count, jnp.where(jnp.isneginf(log_p), -never, log_p).T)
+    return jnp.where(log_lik < -0.5 * never, -jnp.inf, log_lik)
 
 
 class CategoriesMoments(EmissionMoments):
@@ -37,7 +37,7 @@ class CategoriesMoments(EmissionMoments):
 
     @property
     def p(self) -> Float[Array, "*b d c"]:
-        """Probabilities where this is a point; their geometric means under a q."""
+        """Probabilities at a point, their geometric means under q."""
         return self.each.mean
 
     @abc.abstractmethod
@@ -45,33 +45,32 @@ class CategoriesMoments(EmissionMoments):
         """1 for the category of each entry; 0 for the others, and where it is missing."""
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """E[log p(x_n)] in nats, summed over the columns; -inf where it is impossible."""
+        """E[log p(x_n | p_k)] in nats, summed over the columns; -inf for an impossible row."""
         return self.likelihood(Batch(x, jnp.ones_like(x[:, 0])))[0]
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
-        """`log_lik` of the observed entries."""
         seen, log_p = self.indicators(rows), self.each.log_p
         n, k = seen.shape[0], log_p.shape[0]
         return log_lik_of_counts(seen.reshape(n, -1), log_p.reshape(k, -1)), None
 
 
 class Categories(Independent):
-    """Columns that are in one of c categories each: `each` is a Dirichlet over (*b, d)."""
+    """Columns with c log-probabilities each, whose rows count categories: `each` is a Dirichlet."""
 
     each: Dirichlet
 
-    @abc.abstractmethod
     def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
-        """1 for the category of each entry; 0 for the others, and where it is missing."""
+        """As of the moments."""
+        return self.point().indicators(rows)
 
     @property
     @abc.abstractmethod
     def _possible(self) -> Any:
-        """Which categories a column has, (d, c)."""
+        """1 for the categories that each column has and 0 for others, (d, c)."""
 
     @property
     def _known(self) -> Dirichlet:
-        # without any mass, real or prior, a component must stay finite: its weight is zero
+        # a component with neither rows nor a prior has weight 0, but must stay finite
         some = self.each.total[..., None] > 0
         return Dirichlet(
             jnp.where(some, self.each.conc, jnp.asarray(self._possible, self.each.conc.dtype))
@@ -84,18 +83,17 @@ class Categories(Independent):
         moments: Any = None,
         row_posterior: Any = None,
     ) -> _C:
-        """How often each category was seen."""
+        """conc = sum over rows of soft counts times indicators."""
         seen = self.indicators(rows)
         count = linalg.matmul(soft_counts.T, seen.reshape(seen.shape[0], -1))
         each = Dirichlet(count.reshape(soft_counts.shape[1], *seen.shape[1:]))
         return replace(self, each=each)  # type: ignore[type-var]
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """log of the expected probabilities, of the observed entries."""
+        """Sum of log E[p] of the observed categories, in nats."""
         return self.point().likelihood(rows)[0]
 
     def row_size(self, rows: Batch) -> int:
-        """Indicators, log-densities and responsibilities."""
         k, d, c = self.each.conc.shape
         return 2 * d * c + 3 * k
 
@@ -116,7 +114,7 @@ class CategoricalRowsMoments(CategoriesMoments):
         return _describe(self.p, self.sizes, names)
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance of the code: of use where categories are ordered."""
+        """Mean and variance of the code, which mean something if categories are ordered."""
         code = jnp.arange(self.p.shape[-1], dtype=self.p.dtype)
         mean = jnp.sum(self.p * code, -1)
         return impute(rows, mean, jnp.sum(self.p * (code - mean[..., None]) ** 2, -1))
@@ -124,10 +122,10 @@ class CategoricalRowsMoments(CategoriesMoments):
 
 @pytree
 class DirichletCategorical(Categories):
-    """x_nd ~ Categorical(p_kd), p ~ Dirichlet(conc): codes 0, 1, ..., as floats, by column.
+    """x_nd ~ Categorical(p_kd) with p_kd ~ Dirichlet(conc): codes 0, 1, ... as floats.
 
-    `sizes` are the columns' numbers of categories; beyond its own, a column's conc is 0.
-    T and h are those of Dirichlet.
+    `sizes` are the numbers of categories of the columns; conc is 0 beyond them. T and h are those
+    of Dirichlet.
     """
 
     each: Dirichlet
@@ -136,9 +134,9 @@ class DirichletCategorical(Categories):
 
     @classmethod
     def from_standard(cls, conc: Any) -> DirichletCategorical:
-        """From pseudo-counts (*b, d, c), > 0 for a column's own categories and 0 beyond.
+        """Prior pseudo-counts (*b, d, c), > 0 for the categories of a column and 0 beyond.
 
-        Raises ValueError where a column's numbers of categories differ between components.
+        Raises ValueError if the number of categories of a column differs between components.
         """
         each = Dirichlet.from_standard(conc)
         d, c = each.conc.shape[-2:]
@@ -155,7 +153,7 @@ class DirichletCategorical(Categories):
 
     @classmethod
     def flat(cls, k: int, sizes: tuple[int, ...], dtype: Any) -> DirichletCategorical:
-        """No prior at all, for columns of so many categories."""
+        """A flat prior (conc = 0) for columns of these numbers of categories."""
         return cls(Dirichlet(to_device(np.zeros((k, len(sizes), max(sizes))), dtype)), sizes)
 
     @property
@@ -164,7 +162,6 @@ class DirichletCategorical(Categories):
 
     @property
     def num_columns(self) -> int:
-        """d."""
         return len(self.sizes)
 
     @property
@@ -182,23 +179,17 @@ class DirichletCategorical(Categories):
         return _describe(self.p, self.sizes, names)
 
     def valid(self, x: Any) -> Any:
-        """Whole numbers from 0 to below the column's number of categories."""
+        """True for whole numbers from 0 to below the column's number of categories."""
         return whole(x) & (x < np.asarray(self.sizes, x.dtype))
 
-    def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
-        """1 for the category of each entry; 0 for the others, and where it is missing."""
-        return one_hot(rows, self.each.size)
-
     def moments(self) -> CategoricalRowsMoments:
-        """Under q."""
         return CategoricalRowsMoments(self._known.moments(), self.sizes)
 
     def point(self) -> CategoricalRowsMoments:
-        """p = conc over its sum."""
         return CategoricalRowsMoments(self._known.point(), self.sizes)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
-        """Indicators, scaled so that every column has variance one in all."""
+        """Centred indicators, scaled so that the variances of every column sum to 1."""
         seen = self.indicators(rows)
         share = share_seen(rows)
         mean = jnp.sum(share[:, :, None] * seen, 0)
@@ -209,12 +200,12 @@ class DirichletCategorical(Categories):
         return z.reshape(z.shape[0], -1)
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Float[Array, "n d"]:
-        """Rows of expected probabilities."""
+        """Rows of codes, drawn with the expected probabilities."""
         log_p = self.point().each.log_p[index]
         return jax.random.categorical(key, log_p).astype(log_p.dtype)
 
     def num_parameters(self) -> tuple[int, int]:
-        """One less than the categories, for each column."""
+        """Every column has one free parameter less than categories."""
         return sum(self.sizes) - len(self.sizes), 0
 
 
@@ -226,7 +217,7 @@ def one_hot(rows: Batch, c: int) -> Float[Array, "n d c"]:
 
 
 def number_of_codes(rows: Batch) -> tuple[int, ...]:
-    """Each column's largest observed code plus one; ValueError if it cannot be looked at."""
+    """The largest observed code of each column plus one; ValueError for traced rows."""
     if not is_concrete(rows.x, rows.weight, rows.mask):
         raise ValueError("num_categories: must be given where x is traced")
     x = fetched(as_floats("x", rows.x))

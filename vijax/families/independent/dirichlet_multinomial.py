@@ -1,4 +1,4 @@
-"""Dirichlet on the probabilities of multinomial rows: counts of categories."""
+"""Dirichlet prior on the probabilities of multinomial rows: counts of categories."""
 
 from __future__ import annotations
 
@@ -33,26 +33,28 @@ class MultinomialMoments(EmissionMoments):
         return label("p", self.mean, names)
 
     def log_lik(self, x: Float[Array, "n c"]) -> Float[Array, "n k"]:
-        """E[log Multinomial(x_n | p_k)] in nats, with its coefficient; -inf if impossible."""
+        """E[log Multinomial(x_n | p_k)] in nats, with its coefficient; -inf if impossible.
+
+        log total! + sum_c (x_c E[log p_c] - log x_c!), computed as independent Poissons given
+        their sum.
+        """
         total = jnp.sum(x, -1, keepdims=True)
-        # independent Poissons, given their sum
         return expected_log_poisson(x, total, self.mean, self.gap) - log_poisson_peak(total)
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
-        """`log_lik`; nothing is missing."""
         return self.log_lik(rows.x), None
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k c"], Float[Array, "n k c"]]:
-        """Mean and variance of each count, given the row's total."""
+        """Mean and variance of each count given the total of the row."""
         mean = jnp.sum(rows.x, -1)[:, None, None] * self.mean
         return mean, mean * (1.0 - self.mean)
 
 
 @pytree
 class DirichletMultinomial(Independent):
-    """x_n ~ Multinomial(total_n, p_k), p ~ Dirichlet(conc): counts of c categories.
+    """x_n ~ Multinomial(total_n, p_k) with p_k ~ Dirichlet(conc): counts of c categories.
 
-    Totals are given, not modelled. T and h are those of Dirichlet.
+    The totals are given, not modelled. T and h are those of Dirichlet.
     """
 
     each: Dirichlet
@@ -61,22 +63,22 @@ class DirichletMultinomial(Independent):
 
     @classmethod
     def from_standard(cls, conc: Any) -> DirichletMultinomial:
-        """From pseudo-counts (*b, c) > 0."""
+        """Prior pseudo-counts (*b, c) > 0."""
         return cls(Dirichlet.from_standard(conc))
 
     @classmethod
     def flat(cls, k: int, c: int, dtype: Any) -> DirichletMultinomial:
-        """No prior at all."""
+        """A flat prior, conc = 0, for k components."""
         return cls(Dirichlet(to_device(np.zeros((k, c)), dtype)))
 
     @property
     def num_columns(self) -> int:
-        """c."""
+        """Number of categories c."""
         return self.each.size
 
     @property
     def _known(self) -> Dirichlet:
-        # without any mass, real or prior, a component must stay finite: its weight is zero
+        # a component with neither rows nor a prior has weight 0, but must stay finite
         return Dirichlet(jnp.where(self.each.total[..., None] > 0, self.each.conc, 1.0))
 
     @property
@@ -107,7 +109,6 @@ class DirichletMultinomial(Independent):
             raise ValueError(f"x: column {int(lost[row].argmax())} is missing in row {row}; {hint}")
 
     def valid(self, x: Any) -> Any:
-        """Whole numbers from 0 on."""
         return whole(x)
 
     def observe(
@@ -117,56 +118,56 @@ class DirichletMultinomial(Independent):
         moments: Any = None,
         row_posterior: Any = None,
     ) -> DirichletMultinomial:
-        """Sums of the counts."""
+        """conc = sum over rows of soft counts times x_n."""
         return DirichletMultinomial(Dirichlet(linalg.matmul(soft_counts.T, rows.x)))
 
     def moments(self) -> MultinomialMoments:
-        """Under q."""
         q = self._known
         each = special.digamma_gap(jnp.where(q.on, q.conc, 1.0))
         gap = each - special.digamma_gap(q.total)[..., None]
         return MultinomialMoments(q.moments(), q.mean, gap)
 
     def point(self) -> MultinomialMoments:
-        """p = conc over its sum."""
         q = self._known
         return MultinomialMoments(q.point(), q.mean, jnp.zeros_like(q.mean))
 
     def embed(self, rows: Batch) -> Float[Array, "n c"]:
-        """Square roots of the proportions, scaled to variance c in all."""
+        """Centred square roots of the proportions, scaled so that their variances sum to c."""
         total = jnp.sum(rows.x, -1, keepdims=True)
         some = total > 0
         root = jnp.sqrt(jnp.maximum(rows.x, 0.0) / jnp.where(some, total, 1.0))
-        part = replace(rows, weight=jnp.where(some[:, 0], rows.weight, 0.0), mask=None)
-        share = share_seen(part)
+        counted = replace(rows, weight=jnp.where(some[:, 0], rows.weight, 0.0), mask=None)
+        share = share_seen(counted)
         z = jnp.where(some, root - jnp.sum(share * root, 0), 0.0)
         variance = jnp.sum(share * z**2) / z.shape[1]
         return z / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """log density of Dirichlet-multinomials in nats."""
-        conc, whole = self.each.conc, self.each.total
+        """log density of the Dirichlet-multinomial in nats.
+
+        log[total! Gamma(A) / Gamma(A + total)] + sum_c log[Gamma(a_c + x_c) / (Gamma(a_c) x_c!)]
+        for A = sum_c a_c. Computed as negative binomials of one rate given their sum; the rate
+        A / total puts the sum at its peak.
+        """
+        conc, sum_conc = self.each.conc, self.each.total
         total = jnp.sum(rows.x, -1, keepdims=True)
-        # negative binomials of any one rate, given their sum; at this rate the sum is at its peak
-        rate = whole / jnp.where(total > 0, total, 1.0)
+        rate = sum_conc / jnp.where(total > 0, total, 1.0)
         each = log_negative_binomial(rows.x[:, None], conc, rate[..., None])
-        both = jnp.sum(each, -1) - log_negative_binomial(total, whole, rate)
-        return jnp.where(total > 0, both, 0.0)
+        joint = jnp.sum(each, -1) - log_negative_binomial(total, sum_conc, rate)
+        return jnp.where(total > 0, joint, 0.0)
 
     def draw(
         self, key: Key[Array, ""], index: Int[Array, "n"], total: Any = 1
     ) -> Float[Array, "n c"]:
-        """Rows from the Dirichlet-multinomials with these totals, one number or (n,)."""
+        """Rows from the Dirichlet-multinomials with these totals, which are one number or (n,)."""
         k_p, k_count = jax.random.split(key)
         p = Dirichlet(self.each.conc[index]).sample(k_p)
         number = jnp.broadcast_to(jnp.asarray(total).astype(p.dtype), index.shape)
         return jax.random.multinomial(k_count, number, p, dtype=p.dtype)
 
     def num_parameters(self) -> tuple[int, int]:
-        """One less than the categories."""
         return self.each.size - 1, 0
 
     def row_size(self, rows: Batch) -> int:
-        """Counts about their reference, and log-densities."""
         k, c = self.each.conc.shape
         return 4 * c + 3 * k

@@ -1,4 +1,4 @@
-"""Gamma on the rates of exponential rows: waiting times."""
+"""Gamma prior on the rates of exponential rows: waiting times."""
 
 from __future__ import annotations
 
@@ -38,26 +38,24 @@ class ExponentialMoments(EmissionMoments):
         return jnp.sum(self.each.e_log, -1) - linalg.matmul(x, self.mean.T)
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
-        """`log_lik` of the observed entries."""
         return per_seen(rows, self.each.e_log) - linalg.matmul(known(rows), self.mean.T), None
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean 1 / rate, variance 1 / rate^2."""
+        """Mean 1 / rate and variance 1 / rate^2."""
         return impute(rows, 1.0 / self.mean, self.mean**-2)
 
 
 @pytree
 class GammaExponential(GammaRates):
-    """x_nd ~ Exponential(rate_kd), rate ~ Gamma(shape a, rate b): columns independent.
+    """x_nd ~ Exponential(rate_kd) with rate_kd ~ Gamma(shape a, rate b), b in units of x.
 
-    T and h are those of Gamma; b is in units of x.
+    T and h are those of Gamma.
     """
 
     each: Gamma
     takes = "numbers >= 0"
 
     def valid(self, x: Any) -> Any:
-        """Numbers >= 0."""
         return x >= 0
 
     def observe(
@@ -67,20 +65,18 @@ class GammaExponential(GammaRates):
         moments: Any = None,
         row_posterior: Any = None,
     ) -> GammaExponential:
-        """How many waiting times, and their sums."""
+        """Shape: the number of waiting times; rate: their sum."""
         total = linalg.matmul(soft_counts.T, known(rows))
         return GammaExponential(Gamma(mass_seen(rows, soft_counts), total))
 
     def moments(self) -> ExponentialMoments:
-        """Under q."""
         return ExponentialMoments(self._known.moments())
 
     def point(self) -> ExponentialMoments:
-        """rate = a / b."""
         return ExponentialMoments(self._known.point())
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """log of x over the column's mean; a wait of 0 counts as the shortest other one."""
+        """log(x / mean) of each column; a wait of 0 counts as the shortest positive one."""
         share = share_seen(rows)
         mean = jnp.sum(share * rows.x, 0)
         some = (share > 0) & (rows.x > 0)
@@ -90,7 +86,10 @@ class GammaExponential(GammaRates):
         return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """log density of Lomax distributions, of the observed entries."""
+        """Sum of log[a b^a / (b + x)^(a + 1)], the Lomax density, over observed entries, in nats.
+
+        Computed as log(a / b) - (a + 1) log(1 + x / b).
+        """
         shape, rate = self.each.shape, self.each.rate
         away = (shape + 1.0) * jnp.log1p(rows.x[:, None] / rate)
         away = away if rows.mask is None else jnp.where(rows.mask[:, None], away, 0.0)
@@ -103,12 +102,11 @@ class GammaExponential(GammaRates):
         return jax.random.exponential(k_wait, rate.shape, rate.dtype) / rate
 
     def row_size(self, rows: Batch) -> int:
-        """Log-densities and responsibilities."""
         k, d = self.each.shape.shape
         return d + 3 * k
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """Waiting times of 0 alone, down to eps^2 of the column's mean over all the data."""
+        """True if a column's mean wait is at most eps^2 of its mean over all the data."""
         shape, rate = self.each.shape, self.each.rate
         number = jnp.sum(shape, 0)
         mean = jnp.sum(rate, 0) / jnp.where(number > 0, number, 1.0)

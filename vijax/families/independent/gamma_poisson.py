@@ -1,4 +1,4 @@
-"""Gamma on the rates of Poisson rows: counts."""
+"""Gamma prior on the rates of Poisson rows: counts."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _G = TypeVar("_G", bound="GammaRates")
 
 @pytree
 class GammaRates(Independent):
-    """Rates of k components and d columns, rate ~ Gamma(shape, rate parameter)."""
+    """Rates of k components and d columns, each with rate ~ Gamma(shape a, rate b)."""
 
     each: Gamma
 
     @classmethod
     def from_standard(cls: type[_G], shape: Any, rate: Any) -> _G:
-        """From shape > 0 and rate parameter > 0 (*b, d) of the prior on each rate."""
+        """Gamma prior on each rate, with shape a > 0 and rate b > 0 (*b, d)."""
         return cls(Gamma.from_standard(shape, rate))
 
     @classmethod
     def flat(cls: type[_G], k: int, d: int, dtype: Any) -> _G:
-        """No prior at all."""
+        """A flat prior, a = b = 0, for k components and d columns."""
         zero = to_device(np.zeros((k, d)), dtype)
         return cls(Gamma(zero, zero))
 
@@ -47,7 +47,7 @@ class GammaRates(Independent):
 
     @property
     def _known(self) -> Gamma:
-        # without any mass, real or prior, a component must stay finite: its weight is zero
+        # a component with neither rows nor a prior has weight 0, but must stay finite
         on = self._proper
         return Gamma(jnp.where(on, self.each.shape, 1.0), jnp.where(on, self.each.rate, 1.0))
 
@@ -68,8 +68,8 @@ class GammaRates(Independent):
     def kernel_gap(self, moments: Any) -> Float[Array, "*b"]:
         """Sum over the columns of shape excess(rate / E[rate]), in nats."""
         gap = self._known.kernel_gap(moments.each)
-        # a flat prior and no count at all: the maximum is at rate 0
-        return self._total(jnp.where(self._proper, gap, self.each.rate * moments.each.mean))
+        # without counts and with a flat prior, the maximum is at rate 0
+        return self._reduce(jnp.where(self._proper, gap, self.each.rate * moments.each.mean))
 
 
 @pytree
@@ -93,20 +93,19 @@ class PoissonMoments(EmissionMoments):
         return expected_log_poisson(x, jnp.ones((1, 1), x.dtype), self.mean, self.gap)
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
-        """`log_lik` of the observed entries."""
         if rows.mask is None:
             return self.log_lik(rows.x), None
         seen = rows.mask.astype(rows.x.dtype)
         return expected_log_poisson(known(rows), seen, self.mean, self.gap), None
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance are the rate."""
+        """Mean and variance, which are both the rate."""
         return impute(rows, self.mean, self.mean)
 
 
 @pytree
 class GammaPoisson(GammaRates):
-    """x_nd ~ Poisson(rate_kd), rate ~ Gamma(shape a, rate b): counts, columns independent.
+    """x_nd ~ Poisson(rate_kd) with rate_kd ~ Gamma(shape a, rate b): counts.
 
     T and h are those of Gamma.
     """
@@ -115,7 +114,6 @@ class GammaPoisson(GammaRates):
     takes = "counts 0, 1, 2, ..."
 
     def valid(self, x: Any) -> Any:
-        """Whole numbers from 0 on."""
         return whole(x)
 
     def observe(
@@ -125,26 +123,25 @@ class GammaPoisson(GammaRates):
         moments: Any = None,
         row_posterior: Any = None,
     ) -> GammaPoisson:
-        """Sums of the counts, and how many rows they were counted in."""
+        """Shape: the sum of the counts; rate: the number of rows."""
         total = linalg.matmul(soft_counts.T, known(rows))
         return GammaPoisson(Gamma(total, mass_seen(rows, soft_counts)))
 
     def moments(self) -> PoissonMoments:
-        """Under q."""
         return PoissonMoments(self._known.moments(), special.digamma_gap(self._known.shape))
 
     def point(self) -> PoissonMoments:
-        """rate = a / b; 0 where a column has been seen, and nothing counted, without a prior."""
+        """rate = a / b; 0 for a column without counts under a flat prior."""
         mean = jnp.where((self.each.shape > 0) | (self.each.rate <= 0), self._known.mean, 0.0)
         e_log = jnp.where(mean > 0, jnp.log(jnp.where(mean > 0, mean, 1.0)), -jnp.inf)
         return PoissonMoments(GammaMoments(mean, e_log), jnp.zeros_like(mean))
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Square roots, whose variance does not depend on the rate, standardised."""
+        """Standardised square roots, whose variance does not depend on the rate."""
         return standardize(replace(rows, x=jnp.sqrt(jnp.maximum(rows.x, 0.0))))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
-        """log density of negative binomials, of the observed entries."""
+        """Sum of log negative-binomial densities over the observed entries, in nats."""
         each = log_negative_binomial(rows.x[:, None], self.each.shape, self.each.rate)
         each = each if rows.mask is None else jnp.where(rows.mask[:, None], each, 0.0)
         return jnp.sum(each, -1)
@@ -156,7 +153,6 @@ class GammaPoisson(GammaRates):
         return jax.random.poisson(k_count, rate).astype(rate.dtype)
 
     def row_size(self, rows: Batch) -> int:
-        """Counts about their reference, and log-densities."""
         k, d = self.each.shape.shape
         return 4 * d + 3 * k
 
@@ -164,9 +160,9 @@ class GammaPoisson(GammaRates):
 # -- Poisson densities without large terms that cancel --------------------------------------------
 
 _TABLE = 16
-# log Poisson(x | x) of small counts
+# log Poisson(x | x) for x < _TABLE
 _PEAKS = (0.0, *(x * math.log(x) - x - math.lgamma(x + 1.0) for x in range(1, _TABLE)))
-# B_2j / (2j (2j - 1)): Stirling's series, exact to float64 from 16 on
+# B_2j / (2j (2j - 1)): Stirling's series, accurate to float64 for x >= _TABLE
 _SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
 
@@ -182,7 +178,10 @@ def log_poisson_peak(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def log_poisson(x: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log Poisson(x | mean) in nats: the peak, and the deviance from it (Loader 2000)."""
+    """log Poisson(x | mean) = x log(mean) - mean - log x! in nats.
+
+    Computed as log_poisson_peak(x) - x excess(mean / x) (Loader 2000).
+    """
     some = x > 0
     count = jnp.where(some, x, 1.0)
     away = count * special.excess(jnp.where(some, mean, 1.0) / count)
@@ -192,7 +191,11 @@ def log_poisson(x: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Arra
 def log_negative_binomial(
     x: Float[Array, "..."], shape: Float[Array, "..."], rate: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """log E[Poisson(x | rate)] in nats over Gamma(shape, rate), in the same way."""
+    """log of Gamma(a + x) / (Gamma(a) x!) (b / (1 + b))^a (1 + b)^-x, for a = shape and b = rate.
+
+    It is the density in nats of a count whose Poisson mean has a Gamma(a, b) distribution,
+    computed as `log_poisson` is: with excess(u) = u - 1 - log u in place of large logarithms.
+    """
     some = x > 0
     count = jnp.where(some, x, 1.0)
     top = shape + count
@@ -209,24 +212,26 @@ def expected_log_poisson(
     mean: Float[Array, "k d"],
     gap: Float[Array, "k d"],
 ) -> Float[Array, "n k"]:
-    """Sum over columns of E[log Poisson(x_nd | exposure_nd rate_kd)] in nats.
+    """sum_d E[log Poisson(x_nd | exposure_nd rate_kd)] in nats, for `mean` = E[rate].
 
-    `gap` = log E[rate] - E[log rate]. All is taken from the geometric mean of the components'
-    rates, so that in float32 only differences between components are left to round, and in
-    matrix products. x is 0 where the exposure is; a positive x at rate 0 gives -inf.
+    E[log Poisson(x | e rate)] = x (log(e) + E[log rate]) - e E[rate] - log x!. With
+    `gap` = log E[rate] - E[log rate] and r the geometric mean of `mean` over the components, it is
+    computed as log Poisson(x | e r) + (x - e r) log(mean / r) - e r excess(mean / r) - x gap, so
+    that only differences between components are rounded in the matrix products. x must be 0 where
+    the exposure is; x > 0 at rate 0 gives -inf.
     """
-    none = mean <= 0
-    log_mean = jnp.log(jnp.where(none, 1.0, mean))
-    some = jnp.maximum(jnp.sum(~none, 0), 1).astype(x.dtype)
-    middle = lax.stop_gradient(jnp.exp(jnp.sum(log_mean, 0) / some))
-    safe = jnp.where(none, middle, mean)
+    zero = mean <= 0
+    log_mean = jnp.log(jnp.where(zero, 1.0, mean))
+    positive = jnp.maximum(jnp.sum(~zero, 0), 1).astype(x.dtype)
+    middle = lax.stop_gradient(jnp.exp(jnp.sum(log_mean, 0) / positive))
+    safe = jnp.where(zero, middle, mean)
     ratio = special.log_ratio(safe, jnp.broadcast_to(middle, safe.shape))
-    cost = jnp.where(none, -middle, middle * special.excess(safe / middle))
+    cost = jnp.where(zero, -middle, middle * special.excess(safe / middle))
     never = jnp.finfo(x.dtype).max ** 0.5
     row = jnp.sum(log_poisson(x, exposure * middle), -1, keepdims=True)
     spent = (
         exposure * jnp.sum(cost, -1) if exposure.shape[1] == 1 else linalg.matmul(exposure, cost.T)
     )
-    loss = spent + linalg.matmul(x, jnp.where(none, never, gap).T)
-    found = row + linalg.matmul(x - exposure * middle, ratio.T) - loss
-    return jnp.where(loss > 0.5 * never, -jnp.inf, found)
+    loss = spent + linalg.matmul(x, jnp.where(zero, never, gap).T)
+    log_lik = row + linalg.matmul(x - exposure * middle, ratio.T) - loss
+    return jnp.where(loss > 0.5 * never, -jnp.inf, log_lik)

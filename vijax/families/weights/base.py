@@ -17,11 +17,11 @@ _W = TypeVar("_W", bound="Weights")
 
 
 class Weights(ExponentialFamily):
-    """A Natural over the probabilities of k components; its moments have `log_p` (k,).
+    """An exponential family over the probabilities of k components; moments have `log_p` (k,).
 
-    `ordered` says that components are not exchangeable under it, so that their order matters; a
-    family that leaves it to the user has a static field of that name. `has_point` says that EM has
-    a point to climb to; `closed` that a posterior is of the form of the prior.
+    `ordered` says that components are not exchangeable, so that their order matters; a family that
+    leaves this to the user has a static field of that name. `has_point` says that EM can use
+    `point`, and `closed` that the posterior has the form of the prior.
     """
 
     ordered: bool = False
@@ -31,12 +31,12 @@ class Weights(ExponentialFamily):
     @property
     @abc.abstractmethod
     def size(self) -> int:
-        """k."""
+        """Number of components k."""
 
     @property
     @abc.abstractmethod
     def on(self) -> Bool[Array, "*b k"]:
-        """Which components are switched on under a proper prior."""
+        """Which components are switched on, if the prior is proper."""
 
     @property
     @abc.abstractmethod
@@ -50,61 +50,61 @@ class Weights(ExponentialFamily):
 
     @property
     def rest(self) -> Float[Array, "*b"] | None:
-        """E of the weight beyond the k components; None where they have all of it."""
+        """Expected weight beyond the k components; None if these have all of it."""
         return None
 
     @abc.abstractmethod
     def observe(self, count: Float[Array, "*b k"]) -> Any:
-        """Statistics of rows counted by component; linear in the counts."""
+        """Sufficient statistics of `count` rows in each component; linear in the counts."""
 
     @abc.abstractmethod
     def counts(self, stats: Any) -> Float[Array, "*b k"]:
-        """The counts that `stats` were made of."""
+        """The counts whose `observe` gives `stats`."""
 
     @abc.abstractmethod
     def take(self, order: Any) -> Any:
-        """The weights of the components of these indices (m,), for reading."""
+        """The weights of the components `order` (m,), to be read, not fitted."""
 
     @abc.abstractmethod
     def pad(self: _W, size: int) -> _W:
-        """The same with room for `size` components, the new ones at the end and switched off."""
+        """The same family with `size` components, new ones at the end and switched off."""
 
     def astype(self: _W, dtype: Any) -> _W:
-        """The same in another float type."""
+        """The same distribution in another float type."""
         return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
 
     def update(self: _W, q: _W, stats: Any, rate: ArrayLike = 1.0) -> _W:
-        """Optimal q given statistics, or a step of `rate` towards it: called on the prior."""
+        """Optimal q given statistics, or a step of `rate` towards it; called on the prior."""
         return natural_step(q, stats + self, rate)
 
     def kl_from(self: _W, q: _W) -> Float[Array, ""]:
-        """KL(q || prior) in nats, called on the prior."""
+        """KL(q || prior) in nats; called on the prior."""
         return jnp.sum(q.kl(self))
 
     def kl_and_move_terms(self: _W, q: _W, last: _W) -> KLTerms:
-        """`kl_from`, and KL(q || last): a row for each, called on the prior."""
+        """Terms of KL(q || prior) and of KL(q || last), as two rows; called on the prior."""
         return divergences(q, self, last)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
-        """E[log p(z)] in nats of rows with these statistics, called on q."""
+        """E[log p(z)] in nats of rows with these statistics; called on q."""
         count = self.counts(stats)
         some = count > 0
         return jnp.sum(jnp.where(some, count * jnp.where(some, self.moments().log_p, 0.0), 0.0))
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """log of the prior density in nats at a point, in the natural basis; asked by EM only."""
+        """Log prior density with respect to h at a point, in nats; only EM calls it."""
         return jnp.sum(self.log_kernel(moments))
 
     def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
-        """Whether the components `which` have the same law in any order."""
+        """Whether the components `which` have the same distribution in any order."""
         return jnp.zeros((), bool)
 
     def arrange(self: _W, q: _W, stats: Any) -> Int[Array, "k"]:
-        """An order of the components that does not lower the bound."""
+        """An order of the components that does not lower the elbo; called on the prior."""
         return jnp.arange(self.size)
 
 
 def pad_zeros(a: Float[Array, "*b k"], size: int) -> Float[Array, "*b m"]:
-    """Zeros appended to the last axis, up to `size` entries."""
-    rest = size - a.shape[-1]
-    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, rest)]) if rest else a
+    """`a` with zeros appended to the last axis, up to `size` entries."""
+    extra = size - a.shape[-1]
+    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)]) if extra else a

@@ -1,4 +1,4 @@
-"""A Dirichlet process whose concentration is learned."""
+"""Weights of a Dirichlet process whose concentration is learned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .stick_breaking import StickBreaking, StickMoments
 
 @pytree
 class ProcessMoments:
-    """Moments of the sticks and of the concentration; rows need only `log_p`."""
+    """Moments of the sticks and of the concentration; E-steps need only `log_p`."""
 
     sticks: StickMoments
     concentration: GammaMoments
@@ -32,21 +32,22 @@ class ProcessMoments:
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """pi_t where this is a point; the geometric means under a q."""
+        """exp of `log_p`: pi_t at a point, its geometric mean under q."""
         return self.sticks.mean
 
 
 @pytree
 class DirichletProcess(Product, Weights):
-    """v_t ~ Beta(1, alpha) for all sticks, alpha ~ Gamma(shape, rate); q(v) q(alpha).
+    """v_t ~ Beta(1, alpha) for all sticks and alpha ~ Gamma(shape, rate), with q(v) q(alpha).
 
-    (Blei & Jordan 2006, section 5, with the prior of Escobar & West 1995.) As a q, two
-    independent factors. As a prior the sticks given alpha: only their pattern of on and off is
-    used, and they are shown at E[alpha]; `update` and `kl_from` are those of the coupled prior.
+    (Blei & Jordan 2006, section 5, with the prior of Escobar & West 1995.) A q is a product of its
+    two factors. A prior is not, because the sticks depend on alpha: `update` and `kl_from` are
+    those of the joint prior, and of the prior's `sticks`, shown at E[alpha], only the pattern of on
+    and off is used.
 
-    Draws are a dict of weights, under "sticks", and "concentration". EM is refused: a point
-    estimate of alpha needs 1 - v at its own point estimate, another update; give EM the
-    concentration itself, `StickBreaking.dirichlet_process`.
+    Draws are a dict of weights, under "sticks", and "concentration". EM is refused, because a point
+    estimate of alpha would need another update; give EM a fixed concentration with
+    `StickBreaking.dirichlet_process`.
     """
 
     Moments: ClassVar = ProcessMoments
@@ -66,7 +67,7 @@ class DirichletProcess(Product, Weights):
         truncated: bool = True,
         ordered: bool = True,
     ) -> DirichletProcess:
-        """alpha ~ Gamma(shape > 0, rate > 0), of mean shape / rate; the rest as StickBreaking."""
+        """Prior alpha ~ Gamma(shape > 0, rate > 0); other arguments are as in `StickBreaking`."""
         concentration = Gamma.from_standard(shape, rate)
         sticks = StickBreaking.dirichlet_process(
             concentration.mean, num_components, truncated=truncated, ordered=ordered
@@ -75,60 +76,52 @@ class DirichletProcess(Product, Weights):
 
     @property
     def size(self) -> int:
-        """k."""
         return self.sticks.size
 
     @property
     def on(self) -> Bool[Array, "*b k"]:
-        """Which components can have rows."""
         return self.sticks.on
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """E[pi_t]."""
         return self.sticks.mean
 
     @property
     def sd(self) -> Float[Array, "*b k"]:
-        """Posterior standard deviation of each pi_t."""
         return self.sticks.sd
 
     @property
     def rest(self) -> Float[Array, "*b"] | None:
-        """E of the weight beyond the k components, in the infinite model."""
         return self.sticks.rest
 
     def observe(self, count: Float[Array, "*b k"]) -> StickBreaking:
-        """Statistics of the sticks; rows say nothing of alpha but through them."""
+        """Sufficient statistics of the sticks; rows depend on alpha only through these."""
         return self.sticks.observe(count)
 
     def counts(self, stats: Any) -> Float[Array, "*b k"]:
-        """Rows in component t, of statistics or of a q, there with the prior's."""
+        """The counts of statistics; of a q, the counts plus the prior's 1."""
         return self.sticks.counts(getattr(stats, "sticks", stats))
 
     def take(self, order: Any) -> PermutedWeights:
-        """The weights of these components, for reading."""
         return self.sticks.take(order)
 
     def pad(self, size: int) -> DirichletProcess:
-        """Sticks that are off, appended."""
         return replace(self, sticks=self.sticks.pad(size))
 
     def _given(self, concentration: Gamma) -> StickBreaking:
-        """exp E[log p(v | alpha)], normalised: Beta(1, E[alpha])."""
+        """exp E[log p(v | alpha)] normalised, which is Beta(1, E[alpha]) for every stick."""
         a = self.sticks.drawn.astype(concentration.rate.dtype)
         return replace(self.sticks, a=a, b=a * concentration.mean[..., None])
 
     def _num_sticks(self) -> Float[Array, "*b"]:
         return jnp.sum(self.sticks.drawn, -1, dtype=self.concentration.rate.dtype)
 
-    def update(
-        self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0
-    ) -> DirichletProcess:
-        """One sweep: q(v) given q(alpha), then q(alpha) given q(v) (Blei & Jordan 2006, eq. 18-19).
+    def update(self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0) -> DirichletProcess:
+        """q(v) given q(alpha), then q(alpha) given q(v) (Blei & Jordan 2006, eq. 18-19).
 
-        q(v_t) = Beta(1 + N_t, E[alpha] + N_>t),
-        q(alpha) = Gamma(shape + T, rate - sum_t E[log(1 - v_t)]) over the T sticks that are on.
+        q(v_t) = Beta(1 + N_t, E[alpha] + N_>t), with N_t and N_>t the rows in component t and in
+        later ones; q(alpha) = Gamma(shape + T, rate - sum_t E[log(1 - v_t)]) over the T sticks
+        that are on.
         """
         sticks = self._given(q.concentration).update(q.sticks, stats, rate)
         shape = self.concentration.shape + self._num_sticks()
@@ -137,26 +130,26 @@ class DirichletProcess(Product, Weights):
         return replace(self, sticks=sticks, concentration=concentration)
 
     def kl_from(self, q: Q) -> Float[Array, ""]:
-        """E_q[log q(v) q(alpha) - log p(v | alpha) p(alpha)] in nats, of terms none negative.
+        """E_q[log q(v) q(alpha) - log p(v | alpha) p(alpha)] in nats, by non-negative terms.
 
-        E[log p(v | alpha)] is the log density of Beta(1, E[alpha]) sticks short of
-        log E[alpha] - E[log alpha] for each.
+        They are KL(q(v) || Beta(1, E[alpha])), log E[alpha] - E[log alpha] for each stick, and
+        KL(q(alpha) || p(alpha)).
         """
         sticks = q.sticks.kl(self._given(q.concentration))
         spread = self._num_sticks() * special.digamma_gap(q.concentration.shape)
         return jnp.sum(sticks + spread + q.concentration.kl(self.concentration))
 
     def kl_and_move_terms(self, q: Q, last: Q) -> KLTerms:
-        """`kl_from`, which is no divergence between two of a kind, and KL(q || last)."""
+        """`kl_from`, which is not a KL between two members of this family, and KL(q || last)."""
         return KLTerms.known(jnp.stack([self.kl_from(q), jnp.sum(q.kl(last))]))
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """Refused by name, for only EM asks."""
+        """Raise ValueError, because EM is refused."""
         raise ValueError(
             "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it with "
             "StickBreaking.dirichlet_process(concentration, ...)"
         )
 
     def arrange(self, q: Q, stats: StickBreaking) -> Int[Array, "k"]:
-        """Components by size, largest first, if that raises the bound at the present q(alpha)."""
+        """As `StickBreaking.arrange`, at the present q(alpha)."""
         return self._given(q.concentration).arrange(q.sticks, stats)

@@ -1,4 +1,4 @@
-"""Some components' weights in another order, for reading."""
+"""Weights of some components in another order, to be read, not fitted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ..dirichlet import CategoricalMoments
 
 @pytree
 class PermutedWeights:
-    """pi[order] for weights pi with a law of their own, as relabelling or pruning leaves them.
+    """pi[order] for stick-breaking weights pi, after relabelling or pruning.
 
-    The order of the components is part of the law of stick-breaking weights: in another one, or
-    without some of them, they follow no stick-breaking law. So this is no `ExponentialFamily`: it
-    has no coordinates, no statistics and no KL, and no fit can start from it. Everything that is
-    read off a q is exact: means, standard deviations, moments, draws. Weights of components left
-    out are not shared among the others.
+    Stick-breaking weights in another order, or without some components, are not stick-breaking
+    weights. Therefore this is not an `ExponentialFamily`: it has no coordinates, statistics or KL,
+    and no fit can start from it. Means, standard deviations, moments and draws are exact. Weights
+    of components that were left out are not shared among the others.
     """
 
     weights: Any
@@ -27,7 +26,7 @@ class PermutedWeights:
 
     @property
     def size(self) -> int:
-        """m."""
+        """Number of components m."""
         return self.order.shape[-1]
 
     @property
@@ -42,7 +41,7 @@ class PermutedWeights:
 
     @property
     def rest(self) -> Float[Array, "*b"] | None:
-        """E of the weight beyond the k components, in the infinite model."""
+        """Expected weight beyond the k components in the infinite model; None if truncated."""
         return self.weights.rest
 
     @property
@@ -51,11 +50,11 @@ class PermutedWeights:
         return self.weights.sd[..., self.order]
 
     def moments(self) -> CategoricalMoments:
-        """E[log pi_k]."""
+        """E[log pi_k] of these components."""
         return CategoricalMoments(self.weights.moments().log_p[..., self.order])
 
     def point(self) -> CategoricalMoments:
-        """log of the means."""
+        """log pi_k of these components at the point of `weights`."""
         return CategoricalMoments(self.weights.point().log_p[..., self.order])
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s m"]:
@@ -63,5 +62,5 @@ class PermutedWeights:
         return self.weights.sample(key, shape)[..., self.order]
 
     def take(self, order: Any) -> PermutedWeights:
-        """Some of these components."""
+        """The weights of some of these components."""
         return PermutedWeights(self.weights, self.order[jnp.asarray(order)])

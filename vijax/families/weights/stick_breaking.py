@@ -1,4 +1,4 @@
-"""Stick-breaking weights, conjugate to categorical rows: Dirichlet and Pitman-Yor processes."""
+"""Stick-breaking weights of Dirichlet and Pitman-Yor processes, conjugate to categorical rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .permuted import PermutedWeights
 class StickMoments:
     """E[log v_t] and E[log(1 - v_t)] of each stick, or both at a point.
 
-    A stick that is off has its proportion, 1 or 0, in them.
+    A stick that is off has a fixed v_t, 1 or 0.
     """
 
     e_log_v: Float[Array, "*b k"]
@@ -37,7 +37,7 @@ class StickMoments:
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """pi_t where this is a point; the geometric means under a q."""
+        """exp of `log_p`: pi_t at a point, its geometric mean under q."""
         return jnp.exp(self.log_p)
 
 
@@ -45,22 +45,23 @@ class StickMoments:
 class StickBreaking(Weights):
     """pi_t = v_t prod_{j<t} (1 - v_j), with v_t ~ Beta(a_t, b_t) independent.
 
-    T(v) = (log v_t, log(1 - v_t)), h = prod_t 1 / (v_t (1 - v_t)). A stick with a = b = 0 is
-    off: it has no term in any result. What it leaves to the components depends on `truncated`:
+    T(v) = (log v_t, log(1 - v_t)), h = prod_t 1 / (v_t (1 - v_t)). A stick with a = b = 0 is off,
+    and no result has a term of it. Its v depends on `truncated`:
 
-    - True: the first stick that is off takes all that is left, v = 1. This is the finite model
-      of k components (Ishwaran & James 2001), whose weights sum to one: k - 1 sticks are on.
-    - False: no stick takes the rest. This is the infinite model, of whose posterior only the
-      first k components depart from the prior (Blei & Jordan 2006, with the truncation of
-      scikit-learn): k sticks are on and the weights sum to less than one.
+    - True: the first stick that is off has v = 1 and so takes the rest of the weight. This is the
+      finite model of k components (Ishwaran & James 2001): k - 1 sticks are on, and the weights sum
+      to one.
+    - False: sticks that are off have v = 0. This is the infinite model, in whose posterior only the
+      first k components differ from the prior (Blei & Jordan 2006, truncated as in scikit-learn):
+      k sticks are on, and the weights sum to less than one.
 
-    Bounds of the infinite model rise with k, and can be compared with each other; those of the
-    truncated one belong to different models. `ordered=False` keeps the mixture from sorting the
-    components by size, which costs some of the bound but leaves labels where they are.
+    The elbo of the infinite model rises with k, and its values can be compared; truncated models
+    with different k are different models. With `ordered=False` the mixture does not sort components
+    by size, which lowers the elbo but leaves labels as they are.
 
     Values are weights pi (k,), with the density of the generalised Dirichlet (Connor & Mosimann
-    1969): that of v_t = pi_t / (1 - sum_{j<t} pi_j), over the Jacobian
-    prod_t (1 - sum_{j<t} pi_j); t runs over the sticks that are on.
+    1969): the density of v_t = pi_t / (1 - sum_{j<t} pi_j) over the Jacobian
+    prod_t (1 - sum_{j<t} pi_j), for the sticks t that are on.
     """
 
     a: Float[Array, "*b k"]
@@ -74,10 +75,10 @@ class StickBreaking(Weights):
     def from_standard(
         cls, a: Any, b: Any, *, truncated: bool = True, ordered: bool = True
     ) -> StickBreaking:
-        """From the Beta parameters a_t, b_t > 0 (*b, k) in pseudo-counts; both 0: the stick is off.
+        """Sticks with Beta parameters a_t, b_t > 0 (*b, k) in pseudo-counts; both 0 if it is off.
 
-        Raises ValueError where only one of them is 0, where a stick is on after one that is off,
-        and where all are on although `truncated`.
+        Raises ValueError if only one of them is 0, if a stick is on after one that is off, or if
+        all are on although `truncated`.
         """
         check_bound("a", a, least=0.0)
         check_bound("b", b, least=0.0)
@@ -97,7 +98,7 @@ class StickBreaking(Weights):
     ) -> StickBreaking:
         """v_t ~ Beta(1, concentration), concentration > 0 (*b) (Sethuraman 1994).
 
-        n rows have about concentration * log(1 + n / concentration) components a priori.
+        A priori, n rows have about concentration * log(1 + n / concentration) components.
         """
         check_bound("concentration", concentration, above=0.0)
         return cls._process(concentration, 0.0, num_components, truncated, ordered)
@@ -115,7 +116,7 @@ class StickBreaking(Weights):
         """v_t ~ Beta(1 - discount, concentration + t discount), t = 1 .. (Pitman & Yor 1997).
 
         0 <= discount < 1 and concentration > -discount, both (*b). Sizes of components follow a
-        power law; discount = 0 is the Dirichlet process.
+        power law; discount = 0 gives the Dirichlet process.
         """
         check_bound("discount", discount, least=0.0)
         check_bound("concentration", concentration)
@@ -148,47 +149,44 @@ class StickBreaking(Weights):
 
     @property
     def size(self) -> int:
-        """k."""
         return self.a.shape[-1]
 
     @property
     def drawn(self) -> Bool[Array, "*b k"]:
-        """Which sticks are on: have a proportion that is not fixed."""
+        """Which sticks are on, so that v_t is not fixed."""
         return (self.a > 0) | (self.b > 0)
 
     @property
     def on(self) -> Bool[Array, "*b k"]:
-        """Which components can have rows: if truncated, also the one that takes the rest."""
+        """Which components can have rows: those drawn and, if truncated, the one with the rest."""
         return self.drawn | self._takes_rest
 
     @property
     def _takes_rest(self) -> Bool[Array, "*b k"]:
-        """The first stick that is off."""
+        """True for the component with the rest of the weight: if truncated, the first one off."""
         off = ~self.drawn
         first = off & (jnp.cumsum(off, -1, dtype=jnp.int32) == 1)
         return first if self.truncated else jnp.zeros_like(off)
 
     def observe(self, count: Float[Array, "*b k"]) -> StickBreaking:
-        """a: rows in component t; b: rows in later ones. Of every stick, also of those off."""
+        """a_t counts the rows in component t and b_t those in later ones, on all sticks."""
         return replace(self, a=count, b=_after(count, 0.0))
 
     def counts(self, stats: StickBreaking) -> Float[Array, "*b k"]:
-        """Rows in component t; in a q, of sticks that are on, and with the prior's."""
+        """The counts of statistics; of a q, the counts plus the prior's a, 0 for sticks off."""
         return stats.a
 
-    def update(
-        self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0
-    ) -> StickBreaking:
-        """Prior + statistics where the prior's stick is on, or a step of `rate` towards it."""
+    def update(self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0) -> StickBreaking:
+        """Prior + statistics for the prior's sticks that are on, or a step of `rate` towards it."""
         a = jnp.where(self.drawn, stats.a + self.a, 0.0)
         b = jnp.where(self.drawn, stats.b + self.b, 0.0)
         return natural_step(q, replace(self, a=a, b=b), rate)
 
     def arrange(self, q: Q, stats: StickBreaking) -> Int[Array, "k"]:
-        """Components by size, largest first, if that raises the bound of CAVI and that of EM.
+        """Components by size, largest first, if that raises the objectives of both CAVI and EM.
 
-        (Kurihara, Welling & Teh 2007.) It always does under a process, unless the component that
-        takes the rest of a truncated one has many rows. Components that are off stay at the end.
+        (Kurihara, Welling & Teh 2007.) Under a process it always does, unless this is truncated and
+        the component with the rest has many rows. Components that are off stay at the end.
         """
         count = self.counts(stats)
         order = jnp.argsort(jnp.where(self.on, -count, jnp.inf), stable=True)
@@ -202,21 +200,21 @@ class StickBreaking(Weights):
         order: Int[Array, "k"],
         ratio: Callable[[Array, Array], Array],
     ) -> Bool[Array, ""]:
-        """Whether the new order raises sum_t [f(A_t) + f(B_t) - f(A_t + B_t)] by more than rounding
+        """Whether the new order raises sum_t [f(A_t) + f(B_t) - f(A_t + B_t)] beyond rounding.
 
-        where A, B are the posterior of stick t, and `ratio(x, s)` = f(x + s) - f(x). With
-        f = log Gamma it is the log evidence of the counts. The sum telescopes into differences
-        over the prior's counts, for rows before a stick are rows at or after the one before it,
-        and sum_t f(a_1 + N_t) is the same in all orders: no two large values are subtracted.
+        A_t and B_t are the posterior parameters of stick t, and `ratio(x, s)` is f(x + s) - f(x).
+        With f = log Gamma the sum is the log evidence of the counts. No two large values are
+        subtracted: A_{t+1} + B_{t+1} differs from B_t by prior counts alone, so their terms pair up
+        as `ratio`s, and sum_t f(a_1 + N_t) is the same in all orders and is left out.
         """
-        on, both = self.drawn, self.a + self.b
-        one = jnp.where(on[0], self.a[0], 1.0)
-        a, b = jnp.where(on, self.a, one), jnp.where(on, self.b, one)
-        following = _next(jnp.where(on, both, one), one)
+        on, total = self.drawn, self.a + self.b
+        a_1 = jnp.where(on[0], self.a[0], 1.0)
+        a, b = jnp.where(on, self.a, a_1), jnp.where(on, self.b, a_1)
+        following = _next(jnp.where(on, total, a_1), a_1)
 
         def terms(count: Array) -> Array:
             return jnp.where(
-                on, ratio(one + count, a - one) - ratio(b + _after(count, 0.0), following - b), 0.0
+                on, ratio(a_1 + count, a - a_1) - ratio(b + _after(count, 0.0), following - b), 0.0
             )
 
         old, new = terms(count), terms(count[order])
@@ -224,11 +222,9 @@ class StickBreaking(Weights):
         return jnp.sum(new - old) > rounding
 
     def take(self, order: Any) -> PermutedWeights:
-        """The weights of these components, for reading."""
         return PermutedWeights(self, jnp.asarray(order))
 
     def pad(self, size: int) -> StickBreaking:
-        """Sticks that are off, appended."""
         return replace(self, a=pad_zeros(self.a, size), b=pad_zeros(self.b, size))
 
     # -- standard parameters and posterior summaries --------------------------------------------
@@ -245,7 +241,7 @@ class StickBreaking(Weights):
     def _proportions(
         self, v: Float[Array, "*s k"], rest: Float[Array, "*s k"], one: float, none: float
     ) -> tuple[Float[Array, "*s k"], Float[Array, "*s k"]]:
-        """v_t and 1 - v_t, or functions of them, with those of sticks that are off."""
+        """`v` and `rest`, functions of v_t and 1 - v_t, with `one` and `none` for sticks off."""
         fixed = (one, none) if self.truncated else (none, one)
         return jnp.where(self.drawn, v, fixed[0]), jnp.where(self.drawn, rest, fixed[1])
 
@@ -257,19 +253,19 @@ class StickBreaking(Weights):
         return StickMoments(*self._proportions(log_pair[..., 0], log_pair[..., 1], 0.0, -jnp.inf))
 
     def _pair(self, moments: StickMoments) -> CategoricalMoments:
-        """Of every stick, with any finite values where it is off."""
+        """The pair of moments of every stick, with finite values where it is off."""
         pair = jnp.stack([moments.e_log_v, moments.e_log_rest], -1)
         return CategoricalMoments(jnp.where(self.drawn[..., None], pair, -1.0))
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        """E[pi_t]; sums to one if truncated."""
+        """E[pi_t], which sums to one if truncated."""
         mean = self._betas.mean
         return self._weights(mean[..., 0], mean[..., 1])
 
     @property
     def rest(self) -> Float[Array, "*b"] | None:
-        """E of the weight beyond the k components, in the infinite model; None if truncated."""
+        """Expected weight beyond the k components in the infinite model; None if truncated."""
         if self.truncated:
             return None
         return jnp.prod(jnp.where(self.drawn, self._betas.mean[..., 1], 1.0), -1)
@@ -281,8 +277,7 @@ class StickBreaking(Weights):
 
     @property
     def sd(self) -> Float[Array, "*b k"]:
-        """Posterior standard deviation of each pi_t."""
-        # of independent factors: 1 + Var / mean^2 multiply
+        # pi_t is a product of independent factors, whose 1 + Var / mean^2 multiply
         conc = self._betas.conc
         spread = jnp.log1p(conc[..., ::-1] / (conc * (self._betas.total[..., None] + 1.0)))
         spread = jnp.where(self.drawn[..., None], spread, 0.0)
@@ -296,22 +291,21 @@ class StickBreaking(Weights):
 
     @property
     def _later(self) -> Float[Array, "*b k"]:
-        """Sticks on after each: its factor 1 - v_t is so often in the Jacobian of the weights."""
+        """Number of later sticks that are on, the power of 1 - v_t in the Jacobian of pi."""
         return _after(self.drawn.astype(self.a.dtype), 0.0)
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """sum_t log B(a_t, b_t), in nats."""
-        # NaN below zero, where there is no density
+        # a < 0 or b < 0, where there is no density, gives NaN
         proper = jnp.all((self.a >= 0) & (self.b >= 0), -1)
         return jnp.where(proper, self._sum(self._betas.log_normalizer()), jnp.nan)
 
     def expectation(self) -> StickBreaking:
-        """E[log v_t] and E[log(1 - v_t)]; 0 for a stick that is off."""
+        """E[log v_t] = digamma(a_t) - digamma(a_t + b_t), E[log(1 - v_t)]; 0 for sticks off."""
         log_pair = jnp.where(self.drawn[..., None], self._betas.expectation().conc, 0.0)
         return replace(self, a=log_pair[..., 0], b=log_pair[..., 1])
 
     def moments(self) -> StickMoments:
-        """E[log v_t] and E[log(1 - v_t)]."""
         return self._moments(self._betas.expectation().conc)
 
     def point(self) -> StickMoments:
@@ -321,8 +315,8 @@ class StickBreaking(Weights):
     def mode(self) -> Float[Array, "*b k"]:
         """The weights of highest density; NaN where there are none.
 
-        v_t = (a_t - 1) / (a_t + b_t - 2 - m_t), m_t the number of later sticks that are on;
-        needs a_t >= 1 and b_t >= 1 + m_t.
+        v_t = (a_t - 1) / (a_t + b_t - 2 - m_t), with m_t the number of later sticks that are on.
+        They exist if all a_t >= 1 and b_t >= 1 + m_t.
         """
         a, b = self.a - 1.0, self.b - 1.0 - self._later
         exists = jnp.all((~self.drawn | (a >= 0)) & (~self.drawn | (b >= 0)), -1, keepdims=True)
@@ -330,7 +324,7 @@ class StickBreaking(Weights):
         return jnp.where(exists, self._weights(a / total, b / total), jnp.nan)
 
     def log_kernel(self, moments: StickMoments) -> Float[Array, "*b"]:
-        """log of prod_t Beta(v_t | a_t, b_t) v_t (1 - v_t), in nats."""
+        """Expected log of prod_t Beta(v_t | a_t, b_t) v_t (1 - v_t) in nats."""
         return self._sum(self._betas.log_kernel(self._pair(moments)))
 
     def kernel_gap(self, moments: StickMoments) -> Float[Array, "*b"]:
@@ -338,13 +332,12 @@ class StickBreaking(Weights):
         return self._sum(self._betas.kernel_gap(self._pair(moments)))
 
     def expected_log_prob(self, moments: StickMoments) -> Float[Array, "*b"]:
-        """E[log p(pi)] in nats."""
         pair = self._pair(moments)
         jacobian = self._later * pair.log_p[..., 1]
         return self._sum(self._betas.expected_log_prob(pair) - jacobian)
 
     def kl(self, prior: StickBreaking) -> Float[Array, "*b"]:
-        """KL in nats, stick by stick; both must have the same sticks on."""
+        """sum_t KL(Beta(a_t, b_t) || Beta(a0_t, b0_t)) in nats; both with the same sticks on."""
         return self._sum(self._betas.kl(prior._betas))
 
     def entropy(self) -> Float[Array, "*b"]:
@@ -353,7 +346,7 @@ class StickBreaking(Weights):
         return self._sum(self._betas.entropy() + jacobian)
 
     def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
-        """log p(value) in nats, for weights that sum to one if truncated, to less otherwise."""
+        """log p(value) in nats, for weights that sum to one if truncated and to less otherwise."""
         total = jnp.sum(value, -1, keepdims=True)
         left = jnp.zeros_like(total) if self.truncated else jnp.maximum(1.0 - total, 0.0)
         rest = _after(value, 0.0) + left
@@ -363,29 +356,29 @@ class StickBreaking(Weights):
         return self.expected_log_prob(self._moments(log_pair))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
-        """Weights; they sum to one if truncated, and to less otherwise."""
+        """Draws of the weights, which sum to one if truncated and to less otherwise."""
         pair = self._betas.sample(key, shape)
         return self._weights(pair[..., 0], pair[..., 1])
 
 
 def _before(totals: Float[Array, "*b k"], first: float) -> Float[Array, "*b k"]:
-    """Totals up to t as totals before t."""
+    """Cumulative `totals` up to t as totals before t, beginning with `first`."""
     return jnp.concatenate([jnp.full_like(totals[..., :1], first), totals[..., :-1]], -1)
 
 
-def _next(values: Float[Array, "*b k"], last: Any) -> Float[Array, "*b k"]:
-    """The entry after each."""
-    end = jnp.broadcast_to(jnp.asarray(last, values.dtype), values[..., :1].shape)
+def _next(values: Float[Array, "*b k"], end: ArrayLike) -> Float[Array, "*b k"]:
+    """The entry after each, and `end` after the last."""
+    end = jnp.broadcast_to(jnp.asarray(end, values.dtype), values[..., :1].shape)
     return jnp.concatenate([values[..., 1:], end], -1)
 
 
-def _after(values: Float[Array, "*b k"], last: float) -> Float[Array, "*b k"]:
-    """Sums over the entries after each."""
-    return _next(lax.cumsum(values, values.ndim - 1, reverse=True), last)
+def _after(values: Float[Array, "*b k"], end: float) -> Float[Array, "*b k"]:
+    """The sum of the entries after each, and `end` after the last."""
+    return _next(lax.cumsum(values, values.ndim - 1, reverse=True), end)
 
 
 def _entropy_ratio(x: Float[Array, "*b"], step: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """f(x + step) - f(x) for f(x) = x log x, exact at large x too."""
+    """f(x + step) - f(x) for f(x) = x log x, accurate at large x too."""
     return x * jnp.log1p(step / x) + step * jnp.log(x + step)
 
 

@@ -1,4 +1,4 @@
-"""Fewer passes: momentum around a monotone method, guarded by its exact objective."""
+"""Momentum around a monotone method, for fewer passes; its exact objective guards it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from ..result import State
 from ..run.passes import full_pass
 from .cavi import CAVI
 
-_PLAIN = 5  # steps before any momentum: the first ones say little of the next
-_EXCESS = 10.0  # a map that stretches the last move as much has jumped, or reordered components
-_SLACK = 8.0  # the fall of an objective, in eps of it, that is rounding
+_PLAIN = 5  # steps without momentum at first, since they are no guide to later ones
+_EXCESS = 10.0  # if moves in nats grow more than this, F has jumped or reordered components
+_SLACK = 8.0  # a fall of the objective by so many eps of it is rounding
 
 
 @pytree
 class Momentum:
-    """What `Accelerated` remembers of the last point q that it kept.
+    """The memory of `Accelerated` after the last q that it kept.
 
-    `plain` is F(q), the method's own next point; `count` the steps since the last restart;
-    `weight` the momentum in the proposal, 0 if it is F(q) itself; `change` the move of F(q) in
-    nats; `best` the highest objective; `finite` which numbers of q are; `inner` the method's own.
+    `plain` is F(q), the next q of the method itself; `count` the number of steps since momentum
+    began; `weight` the momentum b in `next_q`, 0 if that is F(q); `change` the last move of F(q) in
+    nats; `best` the highest objective in nats; `finite` which numbers of q are finite; `inner` the
+    memory of the method.
     """
 
     plain: Any
@@ -42,24 +43,24 @@ class Momentum:
 
 @pytree
 class Accelerated(FullPassMethod):
-    """`method`, CAVI or EM, with Nesterov's momentum in natural coordinates.
+    """CAVI or EM, its `method`, with Nesterov's momentum in natural coordinates.
 
-    The method is a map F; CAVI's F(q) - q is the natural gradient of the bound, and near an
-    optimum its Hessian in that metric has eigenvalues between 0 and 1, so that the step 1 is the
-    one that accelerated gradients ask for: proposals are F(q) + b (F(q) - F(q')), q' the point
-    before, b = k / (k + 1) after k steps (Nesterov 1983). An error that F shrinks by 1 - c a step
-    shrinks by about 1 - sqrt(c). Momentum begins anew where it points against the gradient, in
-    the metric of KL (O'Donoghue & Candes 2015), and where F has reordered the components.
+    A step of the method is a map F. For CAVI, F(q) - q is the natural gradient of the bound, whose
+    Hessian in that metric has eigenvalues between 0 and 1 near an optimum, so that 1 is the right
+    step length for acceleration. The next q is F(q) + b (F(q) - F(q')), where q' is the last q and
+    b = k / (k + 1) after k steps (Nesterov 1983). An error that F shrinks by 1 - c per step shrinks
+    by about 1 - sqrt(c). Momentum restarts if it points against the gradient in the metric of KL
+    (O'Donoghue & Candes 2015), and if F has reordered the components.
 
-    Every step is one pass over the rows. A proposal with momentum that lowers the objective by
-    more than rounding, leaves the family, or is not finite, is dropped: the state stays, its
-    objective stands once more in `elbo_trace`, and F(q), known already, comes next. So the
-    objective never falls, each is that of its q, and a fixed point is one of F. The `rate` for the
-    stopping rule is the square of how much F shortens the last move, with momentum or without.
+    Every step is one pass over the rows. A next q that lowers the objective by more than rounding,
+    leaves the family or is not finite is dropped: the state stays, `elbo_trace` repeats its
+    objective, and F(q), which is known, comes next. So the objective never falls, and a fixed point
+    is one of F. The `rate` of the stopping rule is the square of the factor by which F shortens the
+    last move.
 
-    The method must be a monotone `FullPassMethod`, and q an `ExponentialFamily`; TypeError is
-    raised for others. Where a fit has several optima it may end in another one, and
-    it may rest within `Stop.tol` of a saddle that plain steps, being slower, leave.
+    TypeError is raised unless the method is a monotone `FullPassMethod` and q an
+    `ExponentialFamily`. A fit with several optima may end in another one than without momentum, and
+    it may stay within `Stop.tol` of a saddle that plain steps, which are slower, would leave.
     """
 
     method: FullPassMethod = CAVI()  # noqa: RUF009
@@ -67,22 +68,20 @@ class Accelerated(FullPassMethod):
 
     @property
     def point(self) -> bool:  # type: ignore[override]
-        """Whether the method is at a point."""
+        """Whether the estimate of the method is a point."""
         return self.method.point
 
     @property
     def chunk(self) -> int | None:  # type: ignore[override]
-        """The method's number of rows held at once."""
+        """The number of rows in memory at once, that of the method."""
         return self.method.chunk
 
     def check(self, model: Model) -> None:
-        """Raise TypeError for a method that cannot be accelerated, or a model that it refuses."""
         if not (isinstance(self.method, FullPassMethod) and self.method.monotone):
             raise TypeError(f"method: expected CAVI() or EM() to accelerate, got {self.method!r}")
         self.method.check(model)
 
     def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
-        """A state whose `next_q` is `q`."""
         if not isinstance(q, ExponentialFamily):
             raise TypeError(f"q: momentum needs an ExponentialFamily, got {type(q).__name__}")
         state = self.method.init(model, q, batch)
@@ -92,23 +91,21 @@ class Accelerated(FullPassMethod):
         return replace(state, memory=memory, rate=zero + 1.0)
 
     def _finite(self, q: Q) -> list[Array]:
-        """Which numbers of q are: outside of the family's domain, or on its edge, others are."""
+        """Which moments of q are finite; outside of the family or at its boundary others are."""
         return [jnp.isfinite(a) for a in jax.tree.leaves((self.moments(q), q.log_normalizer()))]
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
-        """Evaluate the proposal, keep it or not, and make the next one."""
         return full_pass(self, model, state, batch)
 
     def moments(self, q: Q) -> Any:
-        """What the local step reads of q."""
         return self.method.moments(q)
 
     def conclude(
         self, model: ConditionalModel, state: State, stats: Any, log_z: Float[Array, ""]
     ) -> State:
-        """The state after a pass over all rows, however it was made."""
+        """The state after a pass with `next_q`, which is kept or dropped."""
         old = state.memory
         new = self.method.conclude(model, replace(state, memory=old.inner, rate=None), stats, log_z)
         eps = jnp.finfo(new.elbo.dtype).eps
@@ -117,7 +114,7 @@ class Accelerated(FullPassMethod):
         good = jnp.isfinite(new.elbo) & (new.failure == 0) & jnp.all(jnp.stack(same))
         good = good & (new.elbo >= old.best - _SLACK * eps * jnp.abs(new.elbo))
         kept = self._kept(old, new, finite)
-        # huge: nothing is known of the next gain
+        # with a huge improvement, as nothing is known of the next one
         dropped = State(
             state.q,
             old.plain,
@@ -131,7 +128,7 @@ class Accelerated(FullPassMethod):
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), dropped, kept)
 
     def _kept(self, old: Momentum, new: State, finite: list[Array]) -> State:
-        """The state at the point just evaluated."""
+        """The state if the q just evaluated is kept."""
         plain = new.next_q
         improvement, change = self.method.improvements(plain, new.q, old.plain)
         rate = jnp.where(
@@ -149,5 +146,4 @@ class Accelerated(FullPassMethod):
         return State(new.q, next_q, new.elbo, improvement, new.failure, memory, rate)
 
     def improvements(self, q: Q, *lasts: Q) -> list[Float[Array, ""]]:
-        """The method's."""
         return self.method.improvements(q, *lasts)

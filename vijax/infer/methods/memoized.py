@@ -1,4 +1,4 @@
-"""Coordinate ascent block by block, with the statistics of every block remembered."""
+"""Coordinate ascent by blocks of rows, which remembers the statistics of every block."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .cavi import need_conditional
 
 @pytree
 class Memory:
-    """What is remembered of every block, on a leading axis.
+    """What is remembered of every block, on a leading axis m; `complete` after the first pass.
 
-    `stats` are its statistics when it was last visited; `rest` its part of the bound in nats less
-    what depends on theta: the entropy of its latent variables and the constants of the likelihood.
+    `stats` are the statistics of the last visit. `offset` is the part of the bound in nats that is
+    constant in theta: the entropy of the latent variables and the constants of the likelihood.
     """
 
     stats: Any
-    rest: Float[Array, "*b m"]
+    offset: Float[Array, "*b m"]
     complete: Bool[Array, "*b"]
 
 
@@ -38,18 +38,15 @@ class Memoized(Method[ConditionalModel]):
     """Exact variational inference by blocks of rows, with an update of q after each block.
 
     (Neal & Hinton 1998, incremental EM; Hughes & Sudderth 2013, memoized variational inference.)
-    Every `num_blocks`-th row is in the same block. A step is one pass: each block in turn gets new
-    statistics, which take the place of its old ones in the sum that q follows. The sum is made of
-    the new statistics so far and the old ones still to be replaced; nothing is ever subtracted, so
-    that rounding does not accumulate. The first pass visits all blocks at the start, as `CAVI`
-    does, and one block is `CAVI`. Memory: twice `num_blocks` statistics.
+    Every `num_blocks`-th row is in the same block. A step is one pass, in which the new statistics
+    of each block in turn replace its old ones in the sum that q follows. The sum adds the new
+    statistics so far to the old ones still to be replaced; nothing is subtracted, so that rounding
+    does not accumulate. The first pass reads all blocks at the starting q, as CAVI does, and one
+    block is CAVI. It needs memory for 2 `num_blocks` statistics.
 
-    The objective is the exact bound in nats of `q` together with the responsibilities that are
-    remembered. It never falls. Responsibilities of earlier blocks are older than q, so it is at
-    most `vx.elbo`, and equal at the end. It costs no pass of its own: the bound is the expected
-    log-likelihood of the statistics, the `rest` of each block, and the penalty.
-
-    `chunk` is the number of rows of a block held at once; None chooses it.
+    The objective is the exact bound in nats of q together with the responsibilities of the last
+    visits, and never falls: ELBO = E_q[log p(x, z | theta)] + sum of offsets - KL(q || p). As these
+    responsibilities are older than q, it is at most `vx.elbo`, and equal at the end.
     """
 
     num_blocks: int = static(default=10)
@@ -57,56 +54,53 @@ class Memoized(Method[ConditionalModel]):
     monotone: ClassVar[bool] = True
 
     def check(self, model: Model) -> None:
-        """Raise TypeError or ValueError for settings or a model that make no sense."""
         check_integer("num_blocks", self.num_blocks)
         check_bound("num_blocks", self.num_blocks, least=1.0)
         known = need_conditional(self, model)
         if type(known).expected_log_lik is ConditionalModel.expected_log_lik:
-            known.expected_log_lik(None, None)  # says what is missing
+            known.expected_log_lik(None, None)  # raises ValueError
 
     def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
-        """A state whose `next_q` is `q`, with nothing to remember."""
         size = self._size(batch)
-
         zero = zeros_like_result(lambda: model.local(q.moments(), batch.cut(0, size)).stats)
         zero = jax.tree.map(lambda a: jnp.zeros((self.num_blocks, *a.shape), a.dtype), zero)
-        rest = jnp.zeros(self.num_blocks, batch.weight.dtype)
-        return unevaluated(q, batch, Memory(zero, rest, jnp.zeros((), bool)))
+        offset = jnp.zeros(self.num_blocks, batch.weight.dtype)
+        return unevaluated(q, batch, Memory(zero, offset, jnp.zeros((), bool)))
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
         """One pass over the blocks, the exact bound at its last q, and the update after it.
 
-        The gain is 2 KL(new || old) of the whole pass's move, as in CAVI: along the slowest
+        The improvement is 2 KL(new || old) of the move of the whole pass. Along the slowest
         direction, which decides when a fit ends, a pass gains at most as much as a step of CAVI
         that moves q as far.
         """
         old: Memory = state.memory
         zero = jax.tree.map(lambda a: jnp.zeros_like(a[0]), old.stats)
-        # what the blocks after each have, from the last pass
-        _, later = lax.scan(lambda s, own: (own + s, s), zero, old.stats, reverse=True)
+        # for each block, the sum of the old statistics of the blocks after it
+        _, later = lax.scan(lambda total, s: (s + total, total), zero, old.stats, reverse=True)
 
         def visit(carry: Any, block: Any) -> tuple[Any, Any]:
             q, _, before = carry
             index, after = block
             part = self._block(batch, index)
             stats, log_z, _ = expect(model, q.moments(), part, self.chunk)
-            rest = log_z - model.expected_log_lik(q, stats)
-            before = stats + before  # next to the current means
+            offset = log_z - model.expected_log_lik(q, stats)
+            before = stats + before  # about the origin of `stats`, next to the current means
             new = model.combine(q, before + after)
             new = jax.tree.map(lambda a, b: jnp.where(old.complete, a, b), new, q)
-            return (new, q, before), (stats, rest)
+            return (new, q, before), (stats, offset)
 
         start = (state.next_q, state.q, zero)
         blocks = (jnp.arange(self.num_blocks), later)
-        (_, q, total), (stats, rest) = lax.scan(visit, start, blocks)
-        elbo = jnp.sum(rest) + model.expected_log_lik(q, total) - model.kl(q)
+        (_, q, total), (stats, offset) = lax.scan(visit, start, blocks)
+        elbo = jnp.sum(offset) + model.expected_log_lik(q, total) - model.kl(q)
         order = model.order(q, total)
         if order is not None:
-            stats = jax.vmap(lambda own: model.reorder(own, order))(stats)
+            stats = jax.vmap(lambda s: model.reorder(s, order))(stats)
             total = model.reorder(total, order)
-        memory = Memory(stats, rest, jnp.ones_like(old.complete))
+        memory = Memory(stats, offset, jnp.ones_like(old.complete))
         improvement = 2.0 * jnp.sum(q.kl(state.q))
         new = State(
             q, model.combine(q, total), elbo, improvement, jnp.zeros_like(state.failure), memory
@@ -119,7 +113,7 @@ class Memoized(Method[ConditionalModel]):
         return -(-batch.weight.shape[0] // self.num_blocks)
 
     def _block(self, batch: Batch, index: Int[Array, ""]) -> Batch:
-        """Rows index, index + num_blocks, ...: sorted rows are spread over all blocks."""
+        """Rows index, index + num_blocks, ..., so that sorted rows are spread over all blocks."""
         n = batch.weight.shape[0]
         rows = index + self.num_blocks * jnp.arange(self._size(batch))
         part = batch.take(jnp.minimum(rows, n - 1))

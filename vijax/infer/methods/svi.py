@@ -1,4 +1,4 @@
-"""Stochastic natural gradient: q moves a little after every few rows."""
+"""Stochastic variational inference: a natural-gradient step after every minibatch."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
 from ..run.passes import expect
-from ..run.random_order import shuffled
+from ..run.random_order import random_rows
 from .cavi import CAVI, need_conditional
 
 
 @pytree
 class RobbinsMonro:
-    """rate = (t + delay)^-forgetting at update t = 0, 1, ..: converges for 0.5 < forgetting <= 1.
+    """The schedule rate = (t + delay)^-forgetting at update t = 0, 1, ... (Robbins & Monro 1951).
 
-    A larger `delay` > 0 trusts the first minibatches less (Robbins & Monro 1951).
+    It converges for 0.5 < forgetting <= 1. A larger `delay` > 0 makes the first steps smaller.
     """
 
     delay: float | Float[Array, ""] = 1.0
     forgetting: float | Float[Array, ""] = 0.7
 
     def __call__(self, t: Int[Array, ""]) -> Float[Array, ""]:
-        """The rate of update t, not above 1."""
+        """The rate of update t, at most 1."""
         delay = jnp.asarray(self.delay)
         return jnp.minimum((t.astype(delay.dtype) + delay) ** -self.forgetting, 1.0)
 
 
 @pytree
 class _Function:
-    """A schedule that is code, and so part of the program."""
+    """A callable schedule: static, so that each function is compiled once."""
 
     fn: Callable[[Any], Any] = static()
 
@@ -53,26 +53,25 @@ class SVI(Method[ConditionalModel]):
     """Stochastic variational inference (Hoffman, Blei, Wang & Paisley 2013).
 
     Each update takes `batch_size` rows, scales their statistics to all rows, and moves q in natural
-    coordinates by `rate` towards the q that these imply. `rate` is a number in (0, 1], a
-    `RobbinsMonro`, or any function of the number of updates so far, such as an optax schedule: a
-    function is part of the program, numbers are traced.
+    coordinates by `rate` towards the q that they imply. `rate` is a number in (0, 1], a
+    `RobbinsMonro`, or any function of the number of updates so far, such as an optax schedule.
+    Numbers are traced, a function is part of the program.
 
-    A step is one pass, so that `Stop.max_iter` and `n_iter` count passes, as everywhere. In it the
-    rows come in a new random order, each once; the last minibatches may have one row less. Rows
-    of weight 0 are left out. The scale is the number of rows over that of the minibatch, whatever
-    the weights: then the scaled statistics are unbiased, and their mean over a pass, at the same
-    q, is exactly those of all rows, where a ratio of weights would be biased.
+    A step is one pass, so `Stop.max_iter` and `n_iter` count passes. In a pass each row of positive
+    weight comes once, in a new random order; the last minibatches may have one row less. Statistics
+    are scaled by the number of rows over that of the minibatch, whatever their weights. That is
+    unbiased, and over a pass at the same q their mean is exactly the statistics of all rows; a
+    ratio of weights would be biased.
 
-    `elbo` of a state, and `elbo_trace`, is in nats the sum over the pass of each row's part of the
-    bound, at the q it met, less the mean KL(q || prior) of these q: an estimate, free of sampling
-    noise but behind q, and exact where one minibatch is all rows. `Result.elbo` is the exact bound
-    of the q returned, for which `fit` makes one more pass, so restarts are compared by exact
-    bounds. The improvement of a step is twice the KL of the pass's move: CONVERGED says that q
-    moves no more, by rates that fall too. To make a set number of passes give
-    `Stop(max_iter=...)`, which ends as MAX_ITER.
+    `elbo` of a state, and `elbo_trace`, estimate the bound in nats: the sum of w_n log Z_n over the
+    pass, each row at the q of its minibatch, less the mean KL(q || p) of these q. The estimate has
+    no sampling noise but is behind q; it is exact if one minibatch has all rows. `Result.elbo` is
+    exact, by one more pass at the end. The improvement of a step is twice the KL of the move of a
+    pass, so CONVERGED says that q moves no more, also because rates fall. For a fixed number of
+    passes give `Stop(max_iter=...)`, which ends as MAX_ITER.
 
-    Components stay where they start, also under weights that CAVI keeps in order of size: means
-    of two q need the same components. `chunk` is the number of rows held at once; None chooses.
+    Components keep their order, also under weights that CAVI sorts by size, since a mean of two q
+    needs the same components in both.
     """
 
     batch_size: int = static(default=1024)
@@ -86,7 +85,6 @@ class SVI(Method[ConditionalModel]):
             object.__setattr__(self, "rate", _Function(self.rate))
 
     def check(self, model: Model) -> None:
-        """Raise TypeError or ValueError for settings or a model that make no sense."""
         need_conditional(self, model)
         check_integer("batch_size", self.batch_size)
         check_bound("batch_size", self.batch_size, least=1.0)
@@ -97,14 +95,13 @@ class SVI(Method[ConditionalModel]):
             check_bound("rate", self.rate, above=0.0, most=1.0)
 
     def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
-        """A state whose `next_q` is `q`, before the first update."""
         return unevaluated(q, batch, memory=jnp.asarray(0, jnp.int32))
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
-        """One pass: `q` is where the last minibatch was evaluated, `next_q` the update there."""
-        assert key is not None  # `draws` tells the drivers so
+        """One pass: `q` is the one at which the last minibatch was read, `next_q` its update."""
+        assert key is not None  # `draws` says that there is one
         epoch = Epoch.draw(key, batch, self.batch_size)
 
         def visit(i: Array, carry: Any) -> Any:
@@ -125,16 +122,15 @@ class SVI(Method[ConditionalModel]):
         return State(q, next_q, log_zs - kls, improvement, jnp.zeros_like(state.failure), memory=t)
 
     def evaluate(self, model: ConditionalModel, q: Q, batch: Batch) -> Float[Array, ""]:
-        """The exact bound of q in nats, by one pass."""
-        whole = CAVI(self.chunk)
-        return whole.step(model, whole.init(model, q, batch), batch, None).elbo
+        """The exact bound of q in nats, that of CAVI."""
+        return CAVI(self.chunk).evaluate(model, q, batch)
 
 
 @pytree
 class Epoch:
-    """One pass over the rows in minibatches: each row that is present once, in random order.
+    """One pass over the rows in minibatches: each row of positive weight once, in random order.
 
-    Minibatches differ by one row at most, so that none is too small to be scaled up.
+    The sizes of minibatches differ by one row at most, so that none is too small to be scaled up.
     """
 
     rows: Int[Array, "n"]
@@ -145,7 +141,7 @@ class Epoch:
 
     @classmethod
     def draw(cls, key: Key[Array, ""], batch: Batch, batch_size: int) -> Epoch:
-        """A pass over the rows whose weight is not 0, `batch_size` or fewer at a time."""
+        """A pass in minibatches of at most `batch_size` rows."""
         n = batch.weight.shape[0]
         size = min(batch_size, n)
         present = batch.weight > 0
@@ -154,13 +150,13 @@ class Epoch:
         return cls(rows, num_rows, (num_rows + (size - 1)) // size, key, size)
 
     def minibatch(self, batch: Batch, i: Any) -> tuple[Batch, Float[Array, ""]]:
-        """The rows of minibatch i, padded with weight 0, and their share of all rows."""
+        """The rows of minibatch i, padded by rows of weight 0, and their share of all rows."""
         least, more = self.num_rows // self.num_batches, self.num_rows % self.num_batches
         first = i * least + jnp.minimum(i, more)
         size = least + (i < more).astype(jnp.int32)
-        place = jnp.arange(self.size, dtype=jnp.int32)
-        order = jnp.minimum(first + place, self.num_rows - 1)
-        part = batch.take(self.rows[shuffled(self.key, order, self.num_rows)])
+        index = jnp.arange(self.size, dtype=jnp.int32)
+        position = jnp.minimum(first + index, self.num_rows - 1)
+        part = batch.take(self.rows[random_rows(self.key, position, self.num_rows)])
         dtype = part.weight.dtype
-        part = replace(part, weight=jnp.where(place < size, part.weight, 0.0))
+        part = replace(part, weight=jnp.where(index < size, part.weight, 0.0))
         return part, size.astype(dtype) / self.num_rows.astype(dtype)

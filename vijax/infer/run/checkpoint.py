@@ -1,4 +1,4 @@
-"""An out-of-core fit on disk, between two passes."""
+"""A fit to Chunks on disk, between two passes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .loop import Run
 
 @pytree
 class Checkpoint:
-    """All that a fit over Chunks carries from pass to pass; a file of it is `save`d and `load`ed.
+    """All that a fit to Chunks carries from pass to pass.
 
-    `run` has a leading axis of restarts. `num_rows` and `total`, the weight of all rows, are what
-    the rows are known by.
+    `run` has a leading axis of restarts. `num_rows` and `total`, the sum of all row weights,
+    identify the rows.
     """
 
-    model: Any
-    method: Any
+    model: ConditionalModel
+    method: FullPassMethod
     run: Run
     num_rows: int
     total: float
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """To a file, which appears complete or not at all."""
+        """Write a file, which appears complete or not at all."""
         storage.save(path, self)
 
 
@@ -43,10 +43,10 @@ def read(
     stop: Stop,
     num_restarts: int,
 ) -> Checkpoint:
-    """The checkpoint in the file, if it is one of this very fit.
+    """The checkpoint in a file of the same fit.
 
-    A new `stop` holds from now on: lanes that ended at the iteration limit go on if it is higher.
-    Raises OSError if the file cannot be opened; ValueError naming the argument that differs.
+    `stop` may be another one: lanes that ended at the iteration limit go on if it is higher now.
+    Raises OSError if the file cannot be opened, and ValueError naming an argument that differs.
     """
     saved = storage.load(path)
     name = os.fsdecode(path)
@@ -69,13 +69,14 @@ def read(
     return replace(saved, run=replace(run, status=status))
 
 
-def _check_same(what: str, name: str, own: Any, stored: Any) -> None:
-    if jax.tree.structure(own) != jax.tree.structure(stored):
+def _check_same(what: str, name: str, given: Any, stored: Any) -> None:
+    """Raise ValueError if a model or method differs from the one stored in the file `name`."""
+    if jax.tree.structure(given) != jax.tree.structure(stored):
         raise ValueError(
             f"{what}: {name} is of a fit of another {what}: {type(stored).__name__} there, "
-            f"{type(own).__name__} here, or other parts or settings of it"
+            f"{type(given).__name__} here, or other parts or settings of it"
         )
-    pairs = zip(jax.tree_util.tree_leaves_with_path(own), jax.tree.leaves(stored), strict=True)
+    pairs = zip(jax.tree_util.tree_leaves_with_path(given), jax.tree.leaves(stored), strict=True)
     for (path, a), b in pairs:
         field = jax.tree_util.keystr(path, simple=True, separator=".")
         if jnp.shape(a) != jnp.shape(b) or jnp.result_type(a) != jnp.result_type(b):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..._pytree import replace
 from ...data.batch import Batch
@@ -20,23 +20,29 @@ from ...data.shards import (
     row_specs,
     to_auto,
 )
-from .device_shards import mesh_of, spread
+
+_AXIS = "fits"
 
 
 @on_auto_mesh
 def shard_rows(
     data: Any, mesh: Mesh, axis: str | tuple[str, ...] | None = None, **parts: Any
 ) -> Batch:
-    """Rows spread evenly over the devices of `mesh` along `axis` (its first one).
+    """A Batch with its rows spread evenly over the devices of `mesh`.
 
-    `data` is array-like with rows first, and `parts` are those of `Batch.of` (weight, missing,
-    mask, noise, label), or it is a Batch. Rows of weight 0 are added until all devices hold
-    equally many: they change no result, but which rows a key draws as a start. Where `mesh` spans
-    several processes, all call this, each with rows of its own, as many or few as it has, and with
-    the same parts; the Batch holds all of them, in the order of the devices.
+    Rows of weight 0 are added until all devices hold equally many. They change no result, but the
+    same key may draw other rows as a start. If the mesh spans several processes, all of them call
+    this with rows of their own, any number of them, and with the same parts; the Batch holds all
+    rows in the order of the devices.
 
-    Raises ValueError for an axis that the mesh has not, and as `Batch.of` does; then in all
-    processes.
+    Raises ValueError for an axis that the mesh does not have, and, in all processes, for rows that
+    `Batch.of` refuses.
+
+    Args:
+        data: Rows, array-like (n, d), a dict of columns, or a Batch.
+        mesh: The devices.
+        axis: Name, or names, of the mesh axis to spread rows along; by default the first.
+        parts: Arguments of `Batch.of`: weight, missing, mask, noise, label.
     """
     names = (mesh.axis_names[0],) if axis is None else (axis,) if isinstance(axis, str) else axis
     for name in names:
@@ -44,47 +50,49 @@ def shard_rows(
             raise ValueError(f"axis: {name!r} is none of the mesh's, {mesh.axis_names}")
     sharding = auto_sharding(mesh, names[0] if len(names) == 1 else names)
     shards = num_shards(sharding)
-    own = _own_shards(sharding, shards)
+    local_shards = _num_local_shards(sharding, shards)
     with jax.default_device(_host_device()):
         try:
             batch = Batch.of(data, **parts)
         except (TypeError, ValueError):
-            _sizes(sharding, -1)
+            _sizes(sharding, -1)  # the other processes then raise too
             raise
     n = batch.weight.shape[0]
-    sizes = _sizes(sharding, -(-n // own))
+    sizes = _sizes(sharding, -(-n // local_shards))
     if min(sizes) < 0:
         raise ValueError(f"data: what process {np.argmin(sizes)} gave was refused there")
-    place = np.arange(max(sizes) * own)
+    index = np.arange(max(sizes) * local_shards)
     with jax.default_device(_host_device()):
-        # the last row is as good as any in the place of those that are none
-        batch = batch.take(jnp.asarray(np.minimum(place, n - 1)))
-        batch = replace(batch, weight=jnp.where(place < n, batch.weight, 0.0))
+        # padding repeats the last row, with weight 0
+        batch = batch.take(jnp.asarray(np.minimum(index, n - 1)))
+        batch = replace(batch, weight=jnp.where(index < n, batch.weight, 0.0))
     if not sharding.is_fully_addressable:
         # other processes may have other patterns of missing entries
         batch = replace(batch, group=None, patterns=None)
 
-    def place_on(leaf: Any, spec: PartitionSpec) -> jax.Array:
+    def place(leaf: Any, spec: PartitionSpec) -> jax.Array:
         host = np.asarray(leaf)
         if spec != sharding.spec:
             return jax.device_put(host, NamedSharding(sharding.mesh, spec))
         shape = (max(sizes) * shards, *host.shape[1:])
         return jax.make_array_from_process_local_data(sharding, host, shape)
 
-    placed = jax.tree.map(place_on, batch, row_specs(batch, sharding, whole="patterns"))
+    placed = jax.tree.map(place, batch, row_specs(batch, sharding, whole="patterns"))
     return replace(placed, sharding=sharding)
 
 
 def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., Any]:
-    """`fn` with the leading axis of its arguments and results shared out over `devices`.
+    """`fn` with the leading axis of its arguments and results divided among devices.
 
-    `fn` is called once on each device (default: all of this process), with its part of every
-    argument: vmap inside of it, as in `jax.jit(over_devices(jax.vmap(fit_one)))`. Fewer entries
-    than devices stay on one. No device waits for another before all are done. Arguments are
-    pytrees of arrays with one common leading axis, of any length: the last entry is repeated until
-    devices have equally many, and the repetitions are cut off again. What `fn` closes over is on
-    every device. Traceable: jit it. Raises ValueError inside of jit for arrays that are spread
-    over `Explicit` axes.
+    Each device calls `fn` once, with its part of every argument, and waits for no other before all
+    are done: use it as `jax.jit(over_devices(jax.vmap(fit_one)))`. Arguments are pytrees of arrays
+    with one common leading axis of any length; the last entry is repeated until devices have
+    equally many, and the repetitions are cut off again. With fewer entries than devices, all stay
+    on one. Raises ValueError inside of jit for arrays that are spread over `Explicit` axes.
+
+    Args:
+        fn: A traceable function; every device has all that it closes over.
+        devices: A sequence of devices, by default all of this process.
     """
 
     def run(*args: Any) -> Any:
@@ -99,30 +107,75 @@ def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., A
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             if size > n:
                 args = jax.tree.map(lambda a: jnp.asarray(a)[index], args)
-            found = spread(fn, mesh, args, (True,) * len(args))
-            return jax.tree.map(lambda a: a[:n], found)
+            results = on_mesh(fn, mesh, args, (True,) * len(args))
+            return jax.tree.map(lambda a: a[:n], results)
 
     return run
 
 
+def mesh_of(devices: Sequence[Any] | None, count: int) -> Mesh | None:
+    """A mesh of the devices, by default all local ones; None for one device or too few fits."""
+    chosen = jax.local_devices() if devices is None else list(devices)
+    if not 1 < len(chosen) <= count:
+        return None
+    return Mesh(np.asarray(chosen), (_AXIS,), axis_types=(AxisType.Auto,))
+
+
+class Deal(NamedTuple):
+    """`count` members, dealt out to several shares in turn and padded.
+
+    `members` (shares * size,) has the member in each slot, with member 0 in padding slots; `live`
+    (shares,) the number of members of each share; `slots` (count,) the slot of each member.
+    """
+
+    members: np.ndarray
+    live: np.ndarray
+    slots: np.ndarray
+
+
+def deal(count: int, shares: int, pad: bool = True) -> Deal:
+    """Deal out members to shares; with `pad` a share has a power of two of slots.
+
+    Other counts then often find a program that is compiled already.
+    """
+    most = -(-count // shares)
+    size = 1 << (most - 1).bit_length() if pad else most
+    number = np.arange(size)[None] * shares + np.arange(shares)[:, None]
+    present = number < count
+    member = np.arange(count)
+    slots = member % shares * size + member // shares
+    return Deal(np.where(present, number, 0).reshape(-1), present.sum(1).astype(np.int32), slots)
+
+
+def on_mesh(
+    fn: Callable[..., Any], mesh: Mesh | None, args: tuple[Any, ...], split: tuple[bool, ...]
+) -> Any:
+    """`fn(*args)` on every device; `split` says which arguments are divided among the devices."""
+    if mesh is None:
+        return fn(*args)
+    specs = tuple(PartitionSpec(_AXIS) if is_split else PartitionSpec() for is_split in split)
+    out = PartitionSpec(_AXIS)
+    return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
+
+
 def _host_device() -> Any:
-    """The memory of the host, if JAX may use it: rows need not fit on one device."""
+    """The host as a device of JAX, None if JAX has none; rows need not fit on one accelerator."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return None
 
 
-def _own_shards(sharding: NamedSharding, shards: int) -> int:
-    """How many parts of the rows this process holds."""
+def _num_local_shards(sharding: NamedSharding, shards: int) -> int:
+    """The number of shards of the rows that this process holds."""
     indices = sharding.addressable_devices_indices_map((shards,)).values()
     return len({index[0].start for index in indices if index is not None})
 
 
-def _sizes(sharding: NamedSharding, own: int) -> list[int]:
-    """The numbers that all processes have, in their order."""
+def _sizes(sharding: NamedSharding, size: int) -> list[int]:
+    """The size in each process, in their order."""
     if sharding.is_fully_addressable:
-        return [own]
+        return [size]
     from jax.experimental import multihost_utils
 
-    return np.ravel(multihost_utils.process_allgather(np.asarray(own, np.int32))).tolist()
+    return np.ravel(multihost_utils.process_allgather(np.asarray(size, np.int32))).tolist()

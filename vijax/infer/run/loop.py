@@ -1,4 +1,4 @@
-"""The one loop over data passes."""
+"""The loop of a fit: step, accept or reject, update the status, until it has ended."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from ..method import Method
 from ..result import Result, State, Status, Stop
 from .progress import Reporter, report
 
-_SLOWEST_RATE = 0.9  # a gain is never trusted to shrink faster than this
+_SLOWEST_RATE = 0.9  # improvements are never trusted to shrink faster than this
 _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
-_CIRCLES = 50  # steps without a rise of the gain that bring no new minimum: rounding, going round
-_BAND = 16.0  # times that minimum: a gain beyond it has begun anew
-_NEGLIGIBLE = 1e-4  # of `tol`, such a gain ...
-_NOISE = 1e3  # ... and times the noise of well-conditioned data
+# Improvements at rounding level can cycle for ever. They count as converged after _CYCLE steps that
+# neither rose nor gave a new minimum, if they are below _NEGLIGIBLE * tol and below _NOISE times
+# the usual rounding noise. An improvement above _BAND times the minimum starts the count again.
+_CYCLE = 50
+_BAND = 16.0
+_NEGLIGIBLE = 1e-4
+_NOISE = 1e3
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
 @pytree
 class Run:
-    """A fit on its way: what `advance` carries. `elbo_trace` is NaN where nothing has run.
+    """A fit in progress, which `advance` takes one step further.
 
-    `least` is the smallest gain since gains left its band, `age` the steps since that did not rise.
+    `streak` counts the iterations in a row that forecast the end, and `improvement` is the last one
+    in nats. `least` is the smallest improvement since they last left their band, and `age` the
+    number of steps since then without a rise. `elbo_trace` is NaN beyond `n_iter`.
     """
 
     state: State
@@ -43,12 +48,12 @@ class Run:
 
     @property
     def running(self) -> Bool[Array, "*b"]:
-        """Whether there is a step to take."""
+        """Whether the fit has not ended yet."""
         return self.status == Status.RUNNING
 
 
 def begin(state: State, stop: Stop) -> Run:
-    """A run of no steps, from `method.init`."""
+    """The run before its first step, from the state of `method.init`."""
     dtype = state.elbo.dtype
     zero = jnp.asarray(0, jnp.int32)
     huge = jnp.asarray(jnp.finfo(dtype).max, dtype)
@@ -57,19 +62,19 @@ def begin(state: State, stop: Stop) -> Run:
 
 
 def accept(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
-    """Accept or reject the state that a step has made, record its objective, update the status.
+    """Accept or reject the new state, record its objective, and update the status.
 
-    `total` is the weight of all rows.
+    `total` is the sum of all row weights.
     """
     trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
     return replace(update_status(run, new, total, stop, monotone), elbo_trace=trace)
 
 
 def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
-    """Accept or reject the new state and update the status, without a record in the trace."""
+    """Accept or reject the new state and update the status; `elbo_trace` stays as it is."""
     dtype = new.elbo.dtype
     eps, huge = jnp.finfo(dtype).eps, jnp.finfo(dtype).max
-    # a q that is off by 8 eps, relative to the counts of rows and prior, has moved so many nats
+    # KL in nats of a q that is off by 8 eps, relative to the counts of rows and prior
     rows = total + _PRIOR_ROWS
     noise = rows * (8.0 * eps) ** 2
     first = run.n_iter == 0
@@ -79,14 +84,14 @@ def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, mon
         if new.rate is None
         else new.rate
     )
-    anew = (improvement < run.least) | (improvement > _BAND * run.least)
-    least = jnp.where(anew, improvement, run.least)
-    # an escape from a saddle may be as slow, but rises from step to step
-    age = jnp.where(anew, 0, run.age + (improvement <= run.improvement).astype(run.age.dtype))
-    circles = (age >= _CIRCLES) & (
-        improvement <= jnp.minimum(_NEGLIGIBLE * stop.tol, _NOISE * noise)
-    )
-    settled = _settled(improvement, rate, stop.tol) | (improvement <= noise) | circles
+    restart = (improvement < run.least) | (improvement > _BAND * run.least)
+    least = jnp.where(restart, improvement, run.least)
+    # an escape from a saddle may be as slow, but its improvements rise from step to step
+    age = jnp.where(restart, 0, run.age + (improvement <= run.improvement).astype(run.age.dtype))
+    cycling = (age >= _CYCLE) & (improvement <= jnp.minimum(_NEGLIGIBLE * stop.tol, _NOISE * noise))
+    # Aitken's forecast of all improvements to come: improvement / (1 - rate)
+    forecast = improvement <= stop.tol * (1.0 - jnp.clip(rate, _SLOWEST_RATE, 1.0))
+    settled = forecast | (improvement <= noise) | cycling
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)
     drop = run.state.elbo - new.elbo
@@ -110,14 +115,14 @@ def advance(
     stop: Stop,
     key: Key[Array, ""] | None,
 ) -> Run:
-    """One step. Pure: drive many runs of your own with it."""
+    """The run after one step of the method."""
     step_key = None if key is None else jax.random.fold_in(key, run.n_iter)
     new = method.step(model, run.state, batch, step_key)
     return accept(run, new, jnp.sum(batch.weight), stop, method.monotone)
 
 
 def finish(run: Run, point: bool) -> Result:
-    """What a run has come to."""
+    """The Result of a run."""
     elbo = run.state.elbo
     elbo = jnp.where(elbo > -jnp.finfo(elbo.dtype).max, elbo, jnp.nan)
     return Result(run.state.q, elbo, run.status, run.n_iter, run.elbo_trace, point=point)
@@ -132,10 +137,24 @@ def iterate(
     key: Key[Array, ""] | None = None,
     reporter: Reporter | None = None,
 ) -> Result:
-    """Drive one fit from `q` to its end. Pure and untransformed: jit it, vmap it, shard it.
+    """Run one fit from `q` to its end, without checks, jit or vmap of its own.
 
-    With a `reporter` it tells how far it is, once for all lanes of a batch. Sets CONVERGED,
-    MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; never raises for values.
+    Its status is CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; it never raises for
+    values.
+
+    Args:
+        method: The algorithm, such as `CAVI()`.
+        model: A model that suits the method.
+        batch: The rows, in the form of `model.as_batch`.
+        q: The starting point, such as `model.init(key, batch)`.
+        stop: When to stop.
+        key: A typed key, for methods that draw, such as `SVI`.
+        reporter: Where to report the progress of all lanes of a batch; None is nowhere.
+
+    Example:
+        batch = vx.Batch.of(x)
+        q = model.init(jax.random.key(0), batch)
+        result = jax.jit(vx.iterate)(vx.CAVI(), model, batch, q)
     """
 
     def body(run: Run) -> Run:
@@ -148,7 +167,7 @@ def iterate(
 
 
 def exact(method: Method[Any], model: Model, batch: Batch, run: Run) -> Run:
-    """The run with the exact objective of its q, by a pass where the method's is an estimate."""
+    """The run with the exact objective of its q, if the objective of a step is an estimate."""
     if not method.estimates:
         return run
     state = run.state
@@ -161,13 +180,8 @@ def _code(status: Status) -> Array:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def _settled(improvement: Array, rate: Array, tol: Any) -> Array:
-    """Whether Aitken's forecast of all gains to come is at most `tol` nats."""
-    return improvement <= tol * (1.0 - jnp.clip(rate, _SLOWEST_RATE, 1.0))
-
-
 def unevaluated(q: Q, batch: Batch, memory: Any = None) -> State:
-    """The state before the first step; its objective is a sentinel that `iterate` never shows."""
+    """The state before the first step; its objective is a sentinel that `finish` makes NaN."""
     dtype = batch.weight.dtype
     lowest = jnp.asarray(-jnp.finfo(dtype).max, dtype)
     return State(q, q, lowest, jnp.zeros((), dtype), _code(Status.RUNNING), memory)

@@ -1,4 +1,4 @@
-"""Data sets of any sizes as few stacks of equal size: powers of two, padded with weight 0."""
+"""Data sets of any sizes as a few stacks, padded by rows of weight 0 to powers of two."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from ...data.batch import Batch
 from ...data.host import as_floats, common_dtype, is_concrete
 
-_LEAST = 16  # rows of the smallest bucket
+_LEAST_ROWS = 16  # of a data set of the smallest size
 
 
 class Stack(NamedTuple):
-    """Data sets of equal size, leading axis m, with their place in the order of the user.
+    """Data sets of equal size, stacked on a leading axis m.
 
-    `parts` are the fields of their Batch, on the host where they were. `rows` says where each
-    padded row is among all rows of all data sets, (m, n); None where the stack is the whole, as
-    it was given.
+    `parts` are the fields of their Batch, and `number` (m,) their numbers in the order of the user.
+    `rows` (m, n) is the index of each padded row among all rows of all data sets; None for data
+    that the user gave as one stack.
     """
 
     parts: dict[str, Any]
@@ -28,10 +28,13 @@ class Stack(NamedTuple):
     rows: np.ndarray | None
 
 
-def stacks(datasets: Any) -> tuple[list[Stack], int]:
-    """The data sets by size, and how many there are; raises as `Batch.of`, but not for values."""
+def stack_by_size(datasets: Any) -> tuple[list[Stack], int]:
+    """The data sets in stacks of equal size, and their number.
+
+    Raises TypeError and ValueError as `Batch.of`, but does not look at values.
+    """
     if isinstance(datasets, list | tuple):
-        return _ragged(list(datasets))
+        return _ragged(list(datasets)), len(datasets)
     parts = _stacked(datasets)
     m = parts["weight"].shape[0]
     return [Stack(parts, np.arange(m), None)], m
@@ -62,48 +65,47 @@ def _stacked(datasets: Any) -> dict[str, Any]:
 
 
 def _fields(batch: Batch) -> dict[str, Any]:
+    """The arrays of a Batch, by field."""
     arrays = [f.name for f in dataclasses.fields(batch) if not f.metadata.get("static")]
-    given = {name: getattr(batch, name) for name in arrays}
-    return {name: value for name, value in given.items() if value is not None}
+    values = {name: getattr(batch, name) for name in arrays}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _floats(name: str, value: Any) -> Any:
-    """As `as_floats`, the rows of all data sets together."""
+    """`as_floats` of an array (m, n, ...), which takes the rows of all data sets together."""
     value = value if isinstance(value, jax.Array | np.ndarray) else np.asarray(value)
     flat = value.reshape(-1, *value.shape[2:]) if value.ndim > 1 else value
     return as_floats(name, flat).reshape(value.shape)
 
 
-def _ragged(items: list[Any]) -> tuple[list[Stack], int]:
+def _ragged(items: list[Any]) -> list[Stack]:
     if not items:
         raise ValueError("datasets: an empty list")
     if not is_concrete(*jax.tree.leaves(items)):
         raise TypeError("datasets: under jit or vmap, give stacked arrays, not a list")
     flat, sizes = _all_rows(items)
     first = np.cumsum(sizes) - sizes
-    top = int(sizes.max())
-    if (sizes == top).all():
-        buckets = {top: np.arange(len(items))}
-    else:
-        width = np.maximum(_LEAST, 1 << np.ceil(np.log2(sizes)).astype(int))
-        buckets = {int(b): np.flatnonzero(width == b) for b in np.unique(width)}
-    found = []
-    for width, number in buckets.items():
-        place = np.arange(width)
-        real = place < sizes[number][:, None]
-        # a row that is there, in place of those that are not
-        rows = first[number][:, None] + np.where(real, place, 0)
+    padded = np.maximum(_LEAST_ROWS, 1 << np.ceil(np.log2(sizes)).astype(int))
+    if (sizes == sizes[0]).all():
+        padded = sizes
+    stacks = []
+    for size in np.unique(padded):
+        number = np.flatnonzero(padded == size)
+        index = np.arange(size)
+        present = index < sizes[number][:, None]
+        # padding repeats the first row of a data set
+        rows = first[number][:, None] + np.where(present, index, 0)
         parts = jax.tree.map(lambda a, rows=rows: a[rows], flat)
-        parts["weight"] = np.where(real, parts["weight"], 0).astype(parts["weight"].dtype)
-        found.append(Stack(parts, number, rows))
-    return found, len(items)
+        parts["weight"] = np.where(present, parts["weight"], 0).astype(parts["weight"].dtype)
+        stacks.append(Stack(parts, number, rows))
+    return stacks
 
 
 def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
     """The fields of one Batch of the rows of all items, and the number of rows of each."""
     if any(isinstance(item, Batch) for item in items):
         batches = [_fields(item if isinstance(item, Batch) else Batch.of(item)) for item in items]
-        for batch in batches:  # what depends on all rows of a data set together
+        for batch in batches:  # patterns of missing entries are those of one data set
             batch.pop("group", None)
             batch.pop("patterns", None)
         kinds = {jax.tree.structure(batch) for batch in batches}

@@ -1,4 +1,4 @@
-"""What a fit tells while it runs: one report for all lanes of a batch, off unless asked for."""
+"""Progress of a fit while it runs: one report for all lanes of a batch, off by default."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._pytree import pytree
 from ...data.host import is_concrete
 
-_EVERY = 10  # iterations between two reports from a traced loop: a report costs about 50 us
-_LINE_SECONDS = 1.0  # between two lines where there is no tqdm
+_EVERY = 10  # iterations between two reports from a traced loop; a report costs about 50 us
+_LINE_SECONDS = 1.0  # between two lines without tqdm
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The state of all `lanes` of a fit: restarts, data sets, and whatever else is vmapped.
+    """The state of all `lanes` of a fit: restarts, data sets, and surrounding vmaps.
 
-    `iteration` is the largest of any lane; `best`, `median` and `worst` are objectives in nats,
-    of the lanes where it is finite (NaN where it is in none); `running` lanes have not stopped.
-    `rows_per_second` counts the rows of all lanes, once per iteration, since the report before.
+    `iteration` is the largest of all lanes. `best`, `median` and `worst` are the objectives in nats
+    of lanes in which it is finite, NaN if there are none. `running` lanes have not ended.
+    `rows_per_second` counts the rows of all lanes once per iteration, since the last report.
     """
 
     iteration: int
@@ -46,17 +46,17 @@ class Report:
 
     def __str__(self) -> str:
         speed = f", {self.rows_per_second:.3g} rows/s" if self.rows_per_second > 0 else ""
-        spread = f"{self.best:.6g}"
+        values = f"{self.best:.6g}"
         if self.lanes > 1:
-            spread += f", median {self.median:.6g}, worst {self.worst:.6g}"
-            spread += f", {self.running} of {self.lanes} running"
-        return f"iteration {self.iteration}: {spread} nats{speed}"
+            values += f", median {self.median:.6g}, worst {self.worst:.6g}"
+            values += f", {self.running} of {self.lanes} running"
+        return f"iteration {self.iteration}: {values} nats{speed}"
 
 
 class Listener:
-    """The host's side of one fit: a clock, and the function that hears the reports.
+    """The host's side of one fit: a clock, and the callback that gets the reports.
 
-    What that function raises is kept and told after the fit by `close`; it hears no more then.
+    If the callback raises, it gets no further reports, and `close` warns of it after the fit.
     """
 
     def __init__(self, callback: Callable[[Report], Any], num_rows: int, close: Any = None):
@@ -65,19 +65,22 @@ class Listener:
         self._begin = self._last = time.perf_counter()
         self._passes = 0
 
-    def hear(self, figures: Any, counts: Any) -> None:
-        """`figures` are best, median and worst; `counts` running, lanes, iteration, passes."""
+    def receive(self, values: Any, counts: Any) -> None:
+        """Call the callback with a Report of these numbers.
+
+        `values` are best, median and worst objective; `counts` running, lanes, iteration, passes.
+        """
         if self.error is not None:
             return
         now = time.perf_counter()
         running, lanes, iteration, passes = (int(c) for c in counts)
-        if passes == 0:  # the program begins, maybe again: compilation does not count
+        if passes == 0:  # the program begins, for the first time or again
             self._begin, self._last, self._passes = now, now, 0
             return
         rows = (passes - self._passes) * self.num_rows
         speed = rows / max(now - self._last, 1e-9)
         self._last, self._passes = now, passes
-        best, median, worst = (float(f) for f in figures)
+        best, median, worst = (float(v) for v in values)
         try:
             self.callback(
                 Report(iteration, best, median, worst, running, lanes, speed, now - self._begin)
@@ -86,7 +89,7 @@ class Listener:
             self.error = error
 
     def close(self) -> None:
-        """Tell once, as a RuntimeWarning, what the callback raised."""
+        """Warn once, with a RuntimeWarning, of what the callback raised."""
         if self._close is not None:
             self._close()
         if self.error is not None:
@@ -94,13 +97,13 @@ class Listener:
             warnings.warn(f"callback: raised {error!r}; {where}", RuntimeWarning, stacklevel=4)
 
 
-_LISTENERS: dict[int, Listener] = {}  # who hears the programs that run now
+_LISTENERS: dict[int, Listener] = {}  # the listener of each running program, by its token
 _TOKENS = itertools.count()
 
 
 @pytree
 class Reporter:
-    """What a program must know to report. Traced: another callback is not another program."""
+    """The listener of a program, as a traced token: another callback is not another program."""
 
     token: Int[Array, ""]
     every: Int[Array, ""]
@@ -109,17 +112,18 @@ class Reporter:
     def to(
         cls, callback: Callable[[Report], Any] | Listener, num_rows: int = 0, every: int = _EVERY
     ) -> Reporter:
-        """For `iterate`: `callback` hears a Report every so many iterations, until `leave`.
+        """A reporter for `iterate`: until `leave`, `callback` is called with a Report.
 
-        `num_rows`, of one lane, is for `rows_per_second`.
+        Reports come at multiples of `every` iterations and at the end. `num_rows`, the number of
+        rows of one lane, is for `rows_per_second`.
         """
         token = next(_TOKENS)
-        known = isinstance(callback, Listener)
-        _LISTENERS[token] = callback if known else Listener(callback, num_rows)
+        listener = callback if isinstance(callback, Listener) else Listener(callback, num_rows)
+        _LISTENERS[token] = listener
         return cls(jnp.asarray(token, jnp.int32), jnp.asarray(every, jnp.int32))
 
     def leave(self) -> None:
-        """Host side: wait for the reports under way, and end."""
+        """Wait, on the host, for reports on their way, and end them."""
         jax.effects_barrier()
         _LISTENERS.pop(int(self.token), None)
 
@@ -134,13 +138,13 @@ def report(
     passes: Int[Array, ""] | None = None,
     last: bool = False,
 ) -> None:
-    """Report from within any traced loop, once for all lanes that vmaps around it make.
+    """Report from a traced loop, once for all lanes of the vmaps around it.
 
-    Call it with what a lane has before the iteration: lanes that have stopped are then shown as
-    they ended. The first call starts the clock and is not heard. `step` counts the rounds of the
-    loop (default `n_iter`) and decides when a report is due; `passes` how often this lane has read
-    its rows (default `n_iter`). `last`, after the loop, is always due. Nothing is added to the
-    program where `reporter` is None.
+    Call it before an iteration, with the objective of this lane in nats, whether it is running and
+    its number of iterations; the first call only starts the clock. A report is due at multiples of
+    `reporter.every` rounds, counted by `step`, and after the loop, with `last`. `passes` is how often
+    the lane has read its rows. `step` and `passes` are as `n_iter` by default. If `reporter` is None,
+    nothing is added to the program.
     """
     if reporter is None:
         return
@@ -154,14 +158,14 @@ def report(
 
 @custom_vmap
 def _emit(token: Array, elbo: Array, running: Array, n_iter: Array, passes: Array, due: Array):
-    """Lanes on one axis. Figures, not lanes, leave the device: few bytes, however many lanes."""
+    """Report lanes on one axis; only their summary leaves the device, a few bytes."""
 
     def send() -> None:
-        figures = jnp.stack([jnp.nanmax(elbo), jnp.nanmedian(elbo), jnp.nanmin(elbo)])
+        values = jnp.stack([jnp.nanmax(elbo), jnp.nanmedian(elbo), jnp.nanmin(elbo)])
         lanes = jnp.asarray(elbo.shape[0], n_iter.dtype)
         counts = [jnp.sum(running, dtype=n_iter.dtype), lanes, jnp.max(n_iter)]
         total = jnp.sum(passes, dtype=n_iter.dtype)
-        jax.debug.callback(_deliver, token, figures, jnp.stack([*counts, total]))
+        jax.debug.callback(_deliver, token, values, jnp.stack([*counts, total]))
 
     lax.cond(jnp.any(due), send, lambda: None)
     return ()
@@ -170,57 +174,57 @@ def _emit(token: Array, elbo: Array, running: Array, n_iter: Array, passes: Arra
 @_emit.def_vmap
 def _emit_lanes(size: int, batched: Any, token: Array, *lanes: Array) -> Any:
     def flat(value: Array, has_axis: bool) -> Array:
-        whole = value if has_axis else jnp.broadcast_to(value, (size, *value.shape))
-        return whole.reshape(-1)
+        full = value if has_axis else jnp.broadcast_to(value, (size, *value.shape))
+        return full.reshape(-1)
 
     token = token[0] if batched[0] else token
     _emit(token, *(flat(v, b) for v, b in zip(lanes, batched[1:], strict=True)))
     return (), ()
 
 
-def _deliver(token: Any, figures: Any, counts: Any) -> None:
-    """Must not raise: that would end the computation."""
+def _deliver(token: Any, values: Any, counts: Any) -> None:
+    """Pass a report to its listener; it must not raise, which would end the computation."""
     listener = _LISTENERS.get(int(token))
     if listener is None:
         return
     try:
-        listener.hear(figures, counts)
+        listener.receive(values, counts)
     except BaseException as error:  # Ctrl-C on a thread of the runtime
         listener.error = error
 
 
-def tell(listener: Listener | None, elbo: Any, running: Any, n_iter: Any) -> None:
-    """As `report`, from a loop on the host; arrays over lanes."""
+def report_from_host(listener: Listener | None, elbo: Any, running: Any, n_iter: Any) -> None:
+    """Report from a loop on the host; `elbo`, `running` and `n_iter` are arrays over lanes."""
     if listener is None:
         return
     elbo, n_iter = np.asarray(elbo, np.float64), np.asarray(n_iter)
     known = elbo[np.isfinite(elbo) & (elbo > np.finfo(np.float32).min)]
-    figures = [f(known) if known.size else math.nan for f in (np.max, np.median, np.min)]
-    listener.hear(figures, [np.sum(running), elbo.size, n_iter.max(), n_iter.sum()])
+    values = [f(known) if known.size else math.nan for f in (np.max, np.median, np.min)]
+    listener.receive(values, [np.sum(running), elbo.size, n_iter.max(), n_iter.sum()])
 
 
 def listener_of(progress: Any, callback: Any, num_rows: int) -> Listener | None:
-    """None where nothing is asked for; TypeError for what is no callback."""
+    """The listener that `fit` asks for, None for none; raises TypeError for a bad callback."""
     if not isinstance(progress, bool):
         raise TypeError(f"progress: expected True or False, got {progress!r:.80}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of a Report, got {callback!r:.80}")
-    shown = _Display() if progress else None
-    if callback is None and shown is None:
+    display = _Display() if progress else None
+    if callback is None and display is None:
         return None
-    heard = [f for f in (shown, callback) if f is not None]
 
-    def both(news: Report) -> None:
-        for each in heard:
-            each(news)
+    def call_both(report: Report) -> None:
+        for function in (display, callback):
+            if function is not None:
+                function(report)
 
-    return Listener(both, num_rows, None if shown is None else shown.close)
+    return Listener(call_both, num_rows, None if display is None else display.close)
 
 
-def watched(fit: Callable[[Reporter | None], Any], listener: Listener | None) -> Any:
-    """`fit` of a Reporter that `listener` hears until it is done.
+def with_reporter(fit: Callable[[Reporter | None], Any], listener: Listener | None) -> Any:
+    """Call `fit` with a Reporter to `listener`, and end the reports when it is done.
 
-    Where the result is traced, the program runs later, nobody knows how often: it is heard then.
+    If the result is traced, the program runs later and maybe often; then the reports do not end.
     """
     if listener is None:
         return fit(None)
@@ -240,31 +244,31 @@ def watched(fit: Callable[[Reporter | None], Any], listener: Listener | None) ->
 
 
 class _Display:
-    """A bar of tqdm if that is installed, else now and then a line: logged, or on stderr."""
+    """A bar of tqdm if it is installed, otherwise a line per second, in the log or on stderr."""
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.news: Report | None = None
-        self.shown = -math.inf
+        self.pending: Report | None = None
+        self.last_line = -math.inf  # in seconds of the fit
 
-    def __call__(self, news: Report) -> None:
+    def __call__(self, report: Report) -> None:
         try:
             from tqdm import tqdm  # pyright: ignore[reportMissingModuleSource]
         except ImportError:
-            self.news = news
-            if news.seconds - self.shown >= _LINE_SECONDS:
+            self.pending = report
+            if report.seconds - self.last_line >= _LINE_SECONDS:
                 self.line()
             return
         if self.bar is None:
             self.bar = tqdm(desc="vijax", unit="it")
-        self.bar.set_postfix_str(str(news).partition(": ")[2], refresh=False)
-        self.bar.update(news.iteration - self.bar.n)
+        self.bar.set_postfix_str(str(report).partition(": ")[2], refresh=False)
+        self.bar.update(report.iteration - self.bar.n)
 
     def line(self) -> None:
-        if self.news is None:
+        if self.pending is None:
             return
-        log, text = logging.getLogger("vijax"), str(self.news)
-        self.shown, self.news = self.news.seconds, None
+        log, text = logging.getLogger("vijax"), str(self.pending)
+        self.last_line, self.pending = self.pending.seconds, None
         if log.hasHandlers() and log.isEnabledFor(logging.INFO):
             log.info(text)
         else:

@@ -1,4 +1,4 @@
-"""A random order of rows, position by position: nothing is sorted and nothing is kept."""
+"""A random order of rows, computed position by position without sorting or storing it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from jaxtyping import Array, Int, Key, UInt32
 _ROUNDS = 12
 
 
-def shuffled(key: Key[Array, ""], place: Int[Array, "m"], n: Int[Array, ""]) -> Int[Array, "m"]:
-    """The rows at these places, 0 <= place < n, of a random order of n rows.
+def random_rows(
+    key: Key[Array, ""], position: Int[Array, "m"], n: Int[Array, ""]
+) -> Int[Array, "m"]:
+    """The rows at these positions, 0 <= position < n, of a random order of n rows.
 
-    A keyed Feistel network (Luby & Rackoff 1988) permutes a rectangle of at least n cells; what
-    falls outside of the n rows is permuted again (Black & Rogaway 2002). So a pass needs no
-    order in memory, and no sort, which takes longer than the local step over as many rows.
+    A keyed Feistel network (Luby & Rackoff 1988) permutes a rectangle of at least n cells; a cell
+    outside of the n rows is permuted again (Black & Rogaway 2002). A pass so needs no order in
+    memory and no sort, which takes longer than the E-step of as many rows.
     """
     keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
     size = n.astype(jnp.uint32)
@@ -29,16 +31,16 @@ def shuffled(key: Key[Array, ""], place: Int[Array, "m"], n: Int[Array, ""]) -> 
             b = (b + _mix(a ^ keys[i + 1]) % low) % low
         return a * low + b
 
-    def again(cell: UInt32[Array, "m"]) -> UInt32[Array, "m"]:
+    def permute_outside(cell: UInt32[Array, "m"]) -> UInt32[Array, "m"]:
         return jnp.where(cell < size, cell, permute(cell))
 
-    first = permute(place.astype(jnp.uint32))
-    rows = lax.while_loop(lambda cell: jnp.any(cell >= size), again, first)
+    first = permute(position.astype(jnp.uint32))
+    rows = lax.while_loop(lambda cell: jnp.any(cell >= size), permute_outside, first)
     return rows.astype(jnp.int32)
 
 
 def _mix(bits: UInt32[Array, "m"]) -> UInt32[Array, "m"]:
-    """The finaliser of MurmurHash3: every bit depends on every bit."""
+    """The finaliser of MurmurHash3, in which every output bit depends on every input bit."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
     return bits ^ (bits >> 16)

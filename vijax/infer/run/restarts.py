@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from ..._pytree import replace
@@ -16,7 +15,7 @@ from ...data.shards import on_cpu
 from ..method import Method
 from ..result import Result, Status, Stop
 from .halving import Halving, halve
-from .lanes import Problem, Queue, drive, map_first
+from .lanes import Problem, Queue, drive, map_live
 from .loop import Run, begin, exact, finish
 from .progress import Reporter
 
@@ -24,8 +23,8 @@ from .progress import Reporter
 # 1.7 times as fast as none for 1000 mixtures of 200 rows, on an accelerator nothing was measured
 _CPU_LANES, _CPU_FLOATS = 16, 2**20
 _DEVICE_LANES, _DEVICE_FLOATS = 4096, 2**28
-_FEW_LANES = 4  # fewer are slower than none
-_FEW_RUNS = 64  # on a CPU fewer gain less by lanes than these take to compile
+_FEW_LANES = 4  # fewer lanes are slower than none
+_FEW_RUNS = 64  # on a CPU, lanes save fewer runs than these less time than they take to compile
 
 
 def choose_layout(
@@ -33,8 +32,8 @@ def choose_layout(
 ) -> str | int:
     """Choose "map", "vmap" or a number of lanes for `count` runs of `floats` floats each.
 
-    `slots` asks for lanes in any case. `alone` says that lanes would lose a kernel that a run by
-    itself has.
+    `slots` asks for lanes in any case. `alone` says that a run by itself has a faster kernel, which
+    lanes would lose.
     """
     cpu = on_cpu(platform)
     most, room = (_CPU_LANES, _CPU_FLOATS) if cpu else (_DEVICE_LANES, _DEVICE_FLOATS)
@@ -47,28 +46,28 @@ def choose_layout(
 
 
 class Problems(NamedTuple):
-    """Fits that one program makes: `num_restarts` starts of each of `num_problems` problems.
+    """Fits of one program: `num_restarts` starts of each of `num_problems` problems.
 
-    `load(i)` fetches the arguments that problem i has for itself; `problem(own, restart)` makes of
-    them a `Problem`. Only the first `live` problems are run. `platform` is where they are.
+    `load(i)` fetches the per-problem arguments of problem i, and `problem(args, restart)` makes a
+    Problem of them. Problems beyond the first `live` are padding. All are on `platform`.
     """
 
     load: Callable[[Array], Any]
-    problem: Callable[[Any, ArrayLike], Problem]
+    problem: Callable[[Any, Int[Array, ""] | int], Problem]
     num_problems: int
     num_restarts: int
     live: Int[Array, ""]
     platform: str | None
 
-    def fetch(self, number: Array) -> tuple[Any, ArrayLike]:
-        """The arguments of problem `number // num_restarts`, and which start it is."""
-        # that it is the first and only one is known before anything runs
+    def fetch(self, number: Array) -> tuple[Any, Int[Array, ""] | int]:
+        """The arguments of run `number`, and which start of its problem it is."""
+        # a single start has its number at trace time, since `init` may look at it
         restart = number % self.num_restarts if self.num_restarts > 1 else 0
         return self.load(number // self.num_restarts), restart
 
-    def make(self, own: tuple[Any, ArrayLike]) -> Problem:
-        """The problem of these arguments."""
-        return self.problem(*own)
+    def make(self, args: tuple[Any, Int[Array, ""] | int]) -> Problem:
+        """The Problem of what `fetch` gives."""
+        return self.problem(*args)
 
 
 def run_restarts(
@@ -79,13 +78,13 @@ def run_restarts(
     layout: str | int,
     reporter: Reporter | None = None,
 ) -> Result:
-    """Every start of every problem, leading axes (m, r). Traceable."""
+    """Run every start of every problem; the Result has leading axes (m, r). Traceable."""
     m, r = problems.num_problems, problems.num_restarts
     numbers, live = jnp.arange(m * r, dtype=jnp.int32), problems.live * r
 
-    def first(number: Array) -> Run:
-        model, batch, _, start = problems.make(problems.fetch(number))
-        return begin(method.init(model, start(), batch), stop)
+    def first_run(number: Array) -> Run:
+        model, batch, _, first_q = problems.make(problems.fetch(number))
+        return begin(method.init(model, first_q(), batch), stop)
 
     def drive_all(runs: Run, limit: Array) -> Run:
         queue = Queue(problems.fetch, problems.make, live)
@@ -96,34 +95,25 @@ def run_restarts(
         queue = Queue(lambda i: problems.fetch(chosen[i]), problems.make, total)
         return drive(method, stop, queue, runs, limit, layout, reporter)
 
+    def with_exact_objective(numbered: tuple[Array, Run]) -> Run:
+        number, run = numbered
+        model, batch, _, _ = problems.make(problems.fetch(number))
+        return exact(method, model, batch, run)
+
     if layout == "vmap":
-        runs = jax.vmap(first)(numbers)
+        runs = jax.vmap(first_run)(numbers)
     elif on_cpu(problems.platform):
-        runs = map_first(first, numbers, live)
+        runs = map_live(first_run, numbers, live)
     else:
         lanes = layout if isinstance(layout, int) else None
-        runs = lax.map(first, numbers, batch_size=lanes)
+        runs = lax.map(first_run, numbers, batch_size=lanes)
     # padding runs start as finished
-    ended = jnp.where(numbers < live, runs.status, int(Status.MAX_ITER))
-    runs = replace(runs, status=ended)
+    runs = replace(runs, status=jnp.where(numbers < live, runs.status, int(Status.MAX_ITER)))
     if halving is None or r == 1:
         runs = drive_all(runs, jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32))
     else:
         runs = halve(halving, runs, r, drive_some)
     if method.estimates:
-
-        def with_bound(at: tuple[Array, Run]) -> Run:
-            model, batch, _, _ = problems.make(problems.fetch(at[0]))
-            return exact(method, model, batch, at[1])
-
-        runs = map_first(with_bound, (numbers, runs), live)
-    found = finish(runs, method.point)
-    return jax.tree.map(lambda a: a.reshape((m, r) + a.shape[1:]), found)
-
-
-def keys_of(key: Any, restart: ArrayLike) -> tuple[Any, Any]:
-    """A key for the start and one for the steps of this restart; None for None."""
-    if key is None:
-        return None, None
-    k_start, k_steps = jax.random.split(jax.random.fold_in(key, restart))
-    return k_start, k_steps
+        runs = map_live(with_exact_objective, (numbers, runs), live)
+    results = finish(runs, method.point)
+    return jax.tree.map(lambda a: a.reshape((m, r) + a.shape[1:]), results)

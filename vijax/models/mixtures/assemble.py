@@ -18,15 +18,28 @@ from ..priors.arguments import check_size
 _M = TypeVar("_M", bound=Mixture)
 
 
-def proper(
+def from_data(
     cls: type[_M],
     components: Emission,
+    num_components: int,
     conc: ArrayLike | None,
     weights: Weights | None,
-    num_components: int,
     k_max: int | None,
 ) -> _M:
-    """Build a mixture of components and a prior on their weights, all of one float type."""
+    """Build a mixture as `with_prior` does, with conc 1 / num_components if there is no other."""
+    conc = weights_prior.default_conc(conc, weights, num_components)
+    return with_prior(cls, components, num_components, conc, weights, k_max)
+
+
+def with_prior(
+    cls: type[_M],
+    components: Emission,
+    num_components: int,
+    conc: ArrayLike | None,
+    weights: Weights | None,
+    k_max: int | None,
+) -> _M:
+    """Build a mixture from its components and a prior on their weights, all of one float type."""
     size, background = check_size(num_components, k_max), components.num_background
     dtype = common_dtype(*jax.tree.leaves(components), conc)
     prior = weights_prior.from_conc_or_given(conc, weights, num_components, size, dtype, background)
@@ -35,7 +48,7 @@ def proper(
 
 
 def flat(cls: type[_M], components: Emission, num_components: int, k_max: int | None) -> _M:
-    """Build a mixture without any prior, of components that have none either."""
+    """Build a mixture without a prior from components that have none either."""
     size = check_size(num_components, k_max)
     prior = weights_prior.flat(size, jnp.result_type(float))
     on = weights_prior.switched_on(num_components, size)

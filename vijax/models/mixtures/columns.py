@@ -1,30 +1,40 @@
-"""Mixtures of independent columns: counts, waiting times, flags, codes, counts of categories."""
+"""Mixtures of independent columns: counts, waiting times, flags, categories, and mixed tables."""
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from ..._pytree import pytree
+from ...data.batch import Batch
 from ...data.types import ArrayLike, Data
 from ...families.independent.base import Independent
 from ...families.independent.beta_bernoulli import BetaBernoulli
+from ...families.independent.beta_geometric import BetaGeometric
 from ...families.independent.dirichlet_categorical import DirichletCategorical
 from ...families.independent.dirichlet_multinomial import DirichletMultinomial
 from ...families.independent.gamma_exponential import GammaExponential
 from ...families.independent.gamma_poisson import GammaPoisson
 from ...families.weights.base import Weights
 from ..mixture import Mixture
-from ..priors import categories, columns, rates
-from ..priors.weights import default_conc
+from ..priors import columns as prior
+from ..priors import table
+from ..priors.arguments import check_size
+from ..priors.weights import default_conc, from_conc_or_given, switched_on
 from . import assemble
 
 _C = TypeVar("_C", bound="ColumnMixture")
 _R = TypeVar("_R", bound="RateMixture")
 _P = TypeVar("_P", bound="ProbabilityMixture")
+_K = TypeVar("_K", bound="CategoryMixture")
 
 
 class ColumnMixture(Mixture):
-    """A mixture whose components are one `family` of independent columns."""
+    """A mixture whose components are one `family` of independent columns.
+
+    The arguments `num_components`, `conc`, `weights` and `k_max` of its constructors are those of
+    `GaussianMixture`. ValueError names the argument.
+    """
 
     family: ClassVar[type[Independent]]
 
@@ -32,11 +42,8 @@ class ColumnMixture(Mixture):
     def flat(
         cls: type[_C], num_components: int, num_features: int, *, k_max: int | None = None
     ) -> _C:
-        """Build a mixture without any prior, for maximum likelihood with `EM`.
-
-        As `GaussianMixture.flat`.
-        """
-        components = columns.flat(cls.family, num_components, num_features, k_max=k_max)
+        """Build a mixture of `num_features` columns without a prior: for `EM` only."""
+        components = prior.flat(cls.family, num_components, num_features, k_max=k_max)
         return assemble.flat(cls, components, num_components, k_max)
 
 
@@ -59,19 +66,14 @@ class RateMixture(ColumnMixture):
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced; missing entries are left out.
-            num_components: Number of components, k.
             shape: Shape of the Gamma prior; 1 makes it an exponential one.
-            rate: Rate of the Gamma prior, by default such that for shape = 1 its mean is the
-                column's own rate: 1 / column mean for counts, the column mean for waiting times.
-                A column of zeros takes the mean of the others, or 1.
-            conc: Concentration of the weights, by default 1 / num_components each.
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
+            rate: Rate of the Gamma prior. By default its mean, for shape = 1, is the column's own
+                rate: 1 / column mean for counts, the column mean for waiting times. A column of
+                zeros takes the mean of the others, or 1.
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
-        components = rates.from_data(cls.family, x, num_components, **given)
-        conc = default_conc(conc, weights, num_components)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.rates_from_data(cls.family, x, num_components, **given)
+        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
 
     @classmethod
     def with_prior(
@@ -84,27 +86,22 @@ class RateMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _R:
-        """Build a mixture with an explicit prior; raise ValueError by name.
+        """Build a mixture with an explicit prior.
 
         Args:
-            num_components: Number of components, k.
             shape: Shape > 0, in counts, for waiting times in rows: a scalar, (d,) or (k, d).
             rate: Rate > 0, in rows, for waiting times in data units: a scalar, (d,) or (k, d).
-            conc: Concentration of the weights in pseudo-rows, > 0: a scalar or (k,).
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
-        components = rates.with_prior(cls.family, num_components, **given)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.with_prior(cls.family, num_components, **given)
+        return assemble.with_prior(cls, components, num_components, conc, weights, k_max)
 
 
 @pytree
 class PoissonMixture(RateMixture):
     """x_nd | z_n = k ~ Poisson(rate_kd), rate_kd ~ Gamma(shape, rate): counts.
 
-    Weights ~ Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior`
-    or `flat`; fields as in `Mixture`.
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
     family = GammaPoisson
@@ -114,8 +111,7 @@ class PoissonMixture(RateMixture):
 class ExponentialMixture(RateMixture):
     """x_nd | z_n = k ~ Exponential(rate_kd), rate_kd ~ Gamma(shape, rate): waiting times.
 
-    Weights ~ Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior`
-    or `flat`; fields as in `Mixture`.
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
     family = GammaExponential
@@ -131,26 +127,23 @@ class ProbabilityMixture(ColumnMixture):
         num_components: int,
         *,
         a: ArrayLike = 1.0,
-        b: ArrayLike = 1.0,
+        b: ArrayLike | None = None,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with uniform priors on the probabilities, unless `a` and `b` are given.
+        """Build a mixture with weak default priors; those of flags are uniform.
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced.
-            num_components: Number of components, k.
             a: Pseudo-counts of successes, such as flags of 1; as in `with_prior`.
-            b: Pseudo-counts of failures, such as flags of 0; as in `with_prior`.
-            conc: Concentration of the weights, by default 1 / num_components each.
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
+            b: Pseudo-counts of failures, such as flags of 0; as in `with_prior`. By default 1 for
+                flags; for counts the column's mean, so that for a = 1 E[p] is the column's own p.
+                A column of zeros takes the mean of the others, or 1.
         """
         given = {"a": a, "b": b, "k_max": k_max}
-        components = categories.beta_from_data(cls.family, x, num_components, **given)
-        conc = default_conc(conc, weights, num_components)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.probabilities_from_data(cls.family, x, num_components, **given)
+        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
 
     @classmethod
     def with_prior(
@@ -163,38 +156,66 @@ class ProbabilityMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with an explicit prior; raise ValueError by name.
+        """Build a mixture with an explicit prior.
 
         Args:
-            num_components: Number of components, k.
             a: Pseudo-counts of successes, such as flags of 1, > 0: a scalar, (d,) or (k, d).
             b: Pseudo-counts of failures, such as flags of 0, > 0: a scalar, (d,) or (k, d).
-            conc: Concentration of the weights in pseudo-rows, > 0: a scalar or (k,).
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
         """
-        components = columns.with_prior(cls.family, num_components, k_max=k_max, a=a, b=b)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.with_prior(cls.family, num_components, k_max=k_max, a=a, b=b)
+        return assemble.with_prior(cls, components, num_components, conc, weights, k_max)
 
 
 @pytree
 class BernoulliMixture(ProbabilityMixture):
     """x_nd | z_n = k ~ Bernoulli(p_kd), p_kd ~ Beta(a, b) (Bishop 2006, section 9.3.3).
 
-    Columns are flags, 0 or 1 (latent class analysis). Weights ~ Dirichlet(conc) or a
-    stick-breaking process. Build it with `from_data`, `with_prior` or `flat`; fields as in
-    `Mixture`.
+    Columns are flags, 0 or 1: latent class analysis.
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
     family = BetaBernoulli
 
 
 @pytree
-class CategoricalMixture(ColumnMixture):
+class GeometricMixture(ProbabilityMixture):
+    """x_nd | z_n = k ~ Geometric(p_kd), p_kd ~ Beta(a, b): failures before the first success.
+
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
+    """
+
+    family = BetaGeometric
+
+
+class CategoryMixture(ColumnMixture):
+    """A mixture of rows over categories, with probabilities ~ Dirichlet(category_conc)."""
+
+    @classmethod
+    def with_prior(
+        cls: type[_K],
+        num_components: int,
+        *,
+        category_conc: ArrayLike,
+        conc: ArrayLike | None = None,
+        weights: Weights | None = None,
+        k_max: int | None = None,
+    ) -> _K:
+        """Build a mixture with an explicit prior.
+
+        Args:
+            category_conc: Pseudo-counts. For counts (c,) or (k, c), all > 0. For codes (d, c) or
+                (k, d, c): > 0 for the first categories of a column, 0 beyond its own number.
+        """
+        components = prior.with_category_conc(cls.family, num_components, category_conc, k_max)
+        return assemble.with_prior(cls, components, num_components, conc, weights, k_max)
+
+
+@pytree
+class CategoricalMixture(CategoryMixture):
     """x_nd | z_n = k ~ Categorical(p_kd), p_kd ~ Dirichlet(category_conc): codes 0, 1, ...
 
-    Weights ~ Dirichlet(conc) or a stick-breaking process (latent class analysis). Build it with
-    `from_data`, `with_prior` or `flat`; fields as in `Mixture`.
+    This is latent class analysis.
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
     family = DirichletCategorical
@@ -205,7 +226,7 @@ class CategoricalMixture(ColumnMixture):
         x: Data,
         num_components: int,
         *,
-        num_categories: categories.Sizes | None = None,
+        num_categories: prior.Sizes | None = None,
         category_conc: ArrayLike = 1.0,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
@@ -215,68 +236,40 @@ class CategoricalMixture(ColumnMixture):
 
         Args:
             x: Codes 0, 1, ..., array-like (n, d) or a Batch.
-            num_components: Number of components, k.
             num_categories: One integer, or one per column; None takes each column's largest code
                 plus one, which needs data that are not traced.
             category_conc: Pseudo-counts of each category, > 0, or an array as in `with_prior`.
-            conc: Concentration of the weights, by default 1 / num_components each.
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
         """
         given = {"num_categories": num_categories, "category_conc": category_conc, "k_max": k_max}
-        components = categories.categorical_from_data(x, num_components, **given)
-        conc = default_conc(conc, weights, num_components)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
-
-    @classmethod
-    def with_prior(
-        cls,
-        num_components: int,
-        *,
-        category_conc: ArrayLike,
-        conc: ArrayLike | None = None,
-        weights: Weights | None = None,
-        k_max: int | None = None,
-    ) -> CategoricalMixture:
-        """Build a mixture with an explicit prior; raise ValueError by name.
-
-        Args:
-            num_components: Number of components, k.
-            category_conc: Pseudo-counts (d, c) or (k, d, c): > 0 for the first categories of a
-                column, and 0 beyond the column's number.
-            conc: Concentration of the weights in pseudo-rows, > 0: a scalar or (k,).
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
-        """
-        given = {"category_conc": category_conc, "k_max": k_max}
-        components = categories.categorical_with_prior(num_components, **given)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.codes_from_data(x, num_components, **given)
+        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
 
     @classmethod
     def flat(  # type: ignore[override]
         cls,
         num_components: int,
         num_features: int,
-        num_categories: categories.Sizes,
+        num_categories: prior.Sizes,
         *,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture without any prior, for maximum likelihood with `EM`.
+        """Build a mixture without a prior: for `EM` only.
 
-        `num_categories` is one integer, or one per column. As `GaussianMixture.flat`.
+        Args:
+            num_features: Number of columns, d.
+            num_categories: One integer, or one per column.
         """
-        given = (num_components, num_features, num_categories)
-        components = categories.categorical_flat(*given, k_max=k_max)
+        components = prior.flat_codes(num_components, num_features, num_categories, k_max)
         return assemble.flat(cls, components, num_components, k_max)
 
 
 @pytree
-class MultinomialMixture(ColumnMixture):
-    """x_n | z_n = k ~ Multinomial(total_n, p_k), p_k ~ Dirichlet(category_conc): words, say.
+class MultinomialMixture(CategoryMixture):
+    """x_n | z_n = k ~ Multinomial(total_n, p_k), p_k ~ Dirichlet(category_conc): counts of words.
 
-    Totals are given, not modelled: `sample(..., total=)` takes them, one number or (n,). Weights ~
-    Dirichlet(conc) or a stick-breaking process. Build it with `from_data`, `with_prior` or `flat`;
-    fields as in `Mixture`; `num_features` is the number of categories.
+    Totals are given, not modelled: `sample(..., total=)` takes them, one number or (n,). In `flat`,
+    `num_features` is the number of categories.
+    Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
     family = DirichletMultinomial
@@ -296,36 +289,51 @@ class MultinomialMixture(ColumnMixture):
 
         Args:
             x: Counts, array-like (n, c) or a Batch, may be traced.
-            num_components: Number of components, k.
             category_conc: Pseudo-counts of each category, > 0, or an array as in `with_prior`.
-            conc: Concentration of the weights, by default 1 / num_components each.
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
         """
         given = {"category_conc": category_conc, "k_max": k_max}
-        components = categories.multinomial_from_data(x, num_components, **given)
-        conc = default_conc(conc, weights, num_components)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        components = prior.counts_from_data(x, num_components, **given)
+        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+
+
+@pytree
+class MixedMixture(Mixture):
+    """z_n ~ Categorical(weights), and each column of row n is drawn from its own family given z_n.
+
+    Rows are dicts of columns, which are independent given the component: latent class and latent
+    profile analysis in one. Build it with `from_data`, or from parts as
+    `Mixture(weights, Columns({...}))`.
+    """
 
     @classmethod
-    def with_prior(
+    def from_data(
         cls,
+        x: Data,
         num_components: int,
+        kinds: Mapping[str, str],
         *,
-        category_conc: ArrayLike,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
         k_max: int | None = None,
-    ) -> MultinomialMixture:
-        """Build a mixture with an explicit prior; raise ValueError by name.
+    ) -> MixedMixture:
+        """Build a mixture with the default prior of every column's own mixture.
+
+        The arguments `num_components`, `conc`, `weights` and `k_max` are those of
+        `GaussianMixture`. Raises ValueError for unknown kinds, and for columns without one.
 
         Args:
-            num_components: Number of components, k.
-            category_conc: Pseudo-counts > 0, (c,) or (k, c).
-            conc: Concentration of the weights in pseudo-rows, > 0: a scalar or (k,).
-            weights: A prior on the weights in place of `conc`.
-            k_max: Number of components to make room for.
+            x: A dict of columns (n,) or (n, d), a data frame, or a Batch of either.
+            kinds: What each column is: "gaussian", "poisson" (counts), "exponential" (waiting
+                times), "bernoulli" (0 or 1), "geometric" (failures before a success),
+                "categorical" (codes 0, 1, ...) or "multinomial" (counts of categories). Gaussian
+                columns of an (n, d) array are correlated.
+            options: Further arguments of a column's `from_data`, such as
+                {"size": {"covariance": "diag"}}.
         """
-        given = {"category_conc": category_conc, "k_max": k_max}
-        components = categories.multinomial_with_prior(num_components, **given)
-        return assemble.proper(cls, components, conc, weights, num_components, k_max)
+        size = check_size(num_components, k_max)
+        batch = Batch.of(x).by_name()
+        components = table.from_data(batch, num_components, kinds, options=options, k_max=k_max)
+        conc = default_conc(conc, weights, num_components)
+        weights = from_conc_or_given(conc, weights, num_components, size, batch.weight.dtype)
+        return cls(weights, components, switched_on(num_components, size))

@@ -1,4 +1,4 @@
-"""Arguments that priors have in common: sizes, rows, and values shared by components or not."""
+"""Arguments that priors have in common: sizes, rows, and values for one or all components."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...families.column_scale import check_matrix
 
 
 def check_count(name: str, value: int) -> int:
-    """Return a number of things, at least 1; raise TypeError or ValueError by name."""
+    """Return an integer that is at least 1; raise TypeError or ValueError by name."""
     check_integer(name, value)
     if value < 1:
         raise ValueError(f"{name}: must be at least 1, got {value}")
@@ -37,9 +37,9 @@ def as_matrix(x: Data) -> Batch:
 def per_component(
     name: str, value: AnyArray, event: tuple[int, ...], num_components: int, size: int
 ) -> AnyArray:
-    """Broadcast a value of shape `event` to (size, *event), or pad those of each component.
+    """Broadcast a value of shape `event`, or pad one of shape (num_components, *event).
 
-    Raises ValueError for every other shape, also where it would broadcast.
+    The result is (size, *event). Raises ValueError for all other shapes, broadcastable or not.
     """
     xp = namespace(value)
     if value.shape == event:
@@ -50,5 +50,5 @@ def per_component(
             f"{name}: expected {shared} or {(num_components, *event)} "
             f"for {num_components} components, got shape {value.shape}"
         )
-    rest = xp.broadcast_to(value[-1], (size - num_components, *event))
-    return xp.concatenate([value, rest])
+    padding = xp.broadcast_to(value[-1], (size - num_components, *event))
+    return xp.concatenate([value, padding])

@@ -1,25 +1,37 @@
-"""Priors of independent columns: of any family with as many parameters in every column."""
+"""Priors of independent columns: Gamma for rates, Beta and Dirichlet for probabilities.
+
+Rows `x` are array-like (n, d) or a Batch. Errors name the argument.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 
-from ...data.host import as_floats, common_dtype, namespace
-from ...data.types import ArrayLike
-from ...families.independent.base import Independent
-from .arguments import check_count, check_size, per_component
+from ...data import weighted_means
+from ...data.batch import Batch
+from ...data.host import as_floats, common_dtype, host_mask, namespace
+from ...data.types import AnyArray, ArrayLike, Data
+from ...families.independent.base import Independent, check_values, whole
+from ...families.independent.beta_geometric import BetaGeometric
+from ...families.independent.dirichlet_categorical import DirichletCategorical, number_of_codes
+from ...families.independent.dirichlet_multinomial import DirichletMultinomial
+from ...families.independent.gamma_exponential import GammaExponential
+from .arguments import as_matrix, check_count, check_size, per_component
 
 _F = TypeVar("_F", bound=Independent)  # with the class methods `from_standard` and `flat`
+Sizes: TypeAlias = int | np.integer | Sequence[int] | np.ndarray  # one for all columns, or each
 
 
 def with_prior(
     family: type[_F], num_components: int, *, k_max: int | None = None, **given: ArrayLike
 ) -> _F:
-    """Build components with hyper-parameters `given`, those of `family.from_standard`.
+    """Build components from the hyper-parameters of `family.from_standard`.
 
-    Each is a scalar, (d,) or (k, d). Raises ValueError by name.
+    Each is a scalar, (d,) or (k, d).
     """
     size = check_size(num_components, k_max)
     arrays = {name: as_floats(name, value) for name, value in given.items()}
@@ -37,3 +49,151 @@ def flat(
     """Build components without a prior, every natural parameter zero, for maximum likelihood."""
     d, size = check_count("num_features", num_features), check_size(num_components, k_max)
     return family.flat(size, d, jnp.result_type(float))  # type: ignore[attr-defined]
+
+
+# -- rates and probabilities ----------------------------------------------------------------------
+
+
+def rates_from_data(
+    family: type[_F],
+    x: Data,
+    num_components: int,
+    *,
+    shape: ArrayLike = 1.0,
+    rate: ArrayLike | None = None,
+    k_max: int | None = None,
+) -> _F:
+    """Build components of `family` with a weak prior Gamma(shape, rate) at the scale of the data.
+
+    By default the prior mean, for shape = 1, is each column's own rate. `x` may be traced; missing
+    entries are left out.
+    """
+    check_size(num_components, k_max)
+    batch = as_matrix(x)
+    if rate is None:
+        means = _column_means(batch)
+        rate = means if issubclass(family, GammaExponential) else 1.0 / means
+    return with_prior(family, num_components, k_max=k_max, shape=shape, rate=rate)
+
+
+def probabilities_from_data(
+    family: type[_F],
+    x: Data,
+    num_components: int,
+    *,
+    a: ArrayLike = 1.0,
+    b: ArrayLike | None = None,
+    k_max: int | None = None,
+) -> _F:
+    """Build components of `family` with the prior Beta(a, b) in every column, uniform by default.
+
+    For counts of failures the default b is their mean: with a = 1, as if one row of that mean had
+    been seen. `x` may be traced.
+    """
+    check_size(num_components, k_max)
+    batch, successes = as_matrix(x), as_floats("a", a)
+    if b is None:
+        b = _column_means(batch) if issubclass(family, BetaGeometric) else 1.0
+    if successes.ndim == 0:
+        successes = _in_columns(successes, batch.x)
+    return with_prior(family, num_components, k_max=k_max, a=successes, b=b)
+
+
+def _in_columns(value: AnyArray, rows: AnyArray) -> AnyArray:
+    """A scalar as one value for each column of the rows, in their dtype."""
+    return value.astype(rows.dtype) * np.ones(rows.shape[1], rows.dtype)
+
+
+def _column_means(batch: Batch) -> AnyArray:
+    """Weighted means (d,) of the observed entries of non-negative columns, all positive.
+
+    A column of zeros takes the mean of the others, or 1 if all are zeros.
+    """
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    xp = namespace(x, weight)
+    mask = host_mask(batch.mask, x, weight)
+    mean = (weighted_means.shares(x, weight, mask) * x).sum(0)
+    some = mean > 0
+    number = xp.maximum(some.sum(), 1).astype(x.dtype)
+    others = xp.where(some, mean, 0.0).sum() / number
+    return xp.where(some, mean, xp.where(others > 0, others, 1.0)).astype(x.dtype)
+
+
+# -- categories -----------------------------------------------------------------------------------
+
+
+def codes_from_data(
+    x: Data,
+    num_components: int,
+    *,
+    num_categories: Sizes | None = None,
+    category_conc: ArrayLike = 1.0,
+    k_max: int | None = None,
+) -> DirichletCategorical:
+    """Build components of codes 0, 1, ... with uniform priors, unless `category_conc` is given.
+
+    Arguments are those of `CategoricalMixture.from_data`.
+    """
+    check_size(num_components, k_max)
+    batch = as_matrix(x)
+    check_values(batch, whole, "codes 0, 1, 2, ...")
+    conc, dtype, d = as_floats("category_conc", category_conc), batch.x.dtype, batch.x.shape[1]
+    if conc.ndim == 0:
+        sizes = number_of_codes(batch) if num_categories is None else _sizes(num_categories, d)
+        present = np.arange(max(sizes)) < np.asarray(sizes)[:, None]
+        conc = conc.astype(dtype) * present.astype(dtype)
+    elif num_categories is not None:
+        raise ValueError("num_categories: not with an array `category_conc`, which says it")
+    return with_category_conc(DirichletCategorical, num_components, conc, k_max)
+
+
+def counts_from_data(
+    x: Data, num_components: int, *, category_conc: ArrayLike = 1.0, k_max: int | None = None
+) -> DirichletMultinomial:
+    """Build components of counts (n, c) with a uniform prior, unless `category_conc` is given."""
+    check_size(num_components, k_max)
+    rows, conc = as_matrix(x).x, as_floats("category_conc", category_conc)
+    if conc.ndim == 0:
+        conc = _in_columns(conc, rows)
+    return with_category_conc(DirichletMultinomial, num_components, conc, k_max)
+
+
+def with_category_conc(
+    family: type[_F], num_components: int, category_conc: ArrayLike, k_max: int | None
+) -> _F:
+    """Build components of codes or of counts with pseudo-counts `category_conc`.
+
+    For codes they are (d, c) or (k, d, c), > 0 for a column's own categories and 0 beyond; for
+    counts (c,) or (k, c) and > 0.
+    """
+    size, value = check_size(num_components, k_max), as_floats("category_conc", category_conc)
+    axes, shape = (2, "(d, c)") if issubclass(family, DirichletCategorical) else (1, "(c,)")
+    if value.ndim not in (axes, axes + 1):
+        raise ValueError(
+            f"category_conc: expected shape {shape}, or one such array per component, "
+            f"got shape {value.shape}"
+        )
+    event = value.shape[value.ndim - axes :]
+    conc = per_component("category_conc", value, event, num_components, size)
+    return family.from_standard(conc)  # type: ignore[attr-defined]
+
+
+def flat_codes(
+    num_components: int, num_features: int, num_categories: Sizes, k_max: int | None
+) -> DirichletCategorical:
+    """Build components of codes without a prior, for maximum likelihood."""
+    sizes = _sizes(num_categories, check_count("num_features", num_features))
+    size = check_size(num_components, k_max)
+    return DirichletCategorical.flat(size, sizes, jnp.result_type(float))
+
+
+def _sizes(num_categories: Sizes, d: int) -> tuple[int, ...]:
+    """One number of categories for each of d columns."""
+    given = np.asarray(num_categories)
+    if given.dtype.kind not in "iu" or given.shape not in ((), (d,)):
+        raise ValueError(
+            f"num_categories: expected an integer, or one for each of {d} columns, "
+            f"got {num_categories!r}"
+        )
+    sizes = np.broadcast_to(given, (d,)).tolist()
+    return tuple(check_count("num_categories", size) for size in sizes)

@@ -1,6 +1,8 @@
-"""Priors of Gaussian components: one conjugate family for each covariance structure."""
+"""Priors of Gaussian components, for four covariance structures, and of Student-t over them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from ...data.host import (
 )
 from ...data.types import AnyArray, ArrayLike, Data
 from ...families.compound.noise import WithNoise
+from ...families.compound.student_t import StudentT
+from ...families.compound.student_t import student_t as over_gaussian
 from ...families.gaussian.base import Gaussian
 from ...families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
 from ...families.gaussian.normal_wishart import NormalWishart
@@ -30,6 +34,7 @@ from .arguments import as_matrix, check_count, check_size, per_component
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
 _LEAST_SHRINKAGE = 1e-3  # of the correlations in the default prior
+_START_DOF = 10.0  # degrees of freedom to start from: neither normal nor very heavy tails
 
 
 def from_data(
@@ -47,21 +52,21 @@ def from_data(
 ) -> Gaussian | WithNoise:
     """Build components with a weak prior at the location and scale of the data.
 
-    Its mean is that of the data, and E[Sigma_k] is their covariance, counted as about one row.
-    `x` is array-like (n, d), a Batch or Chunks. `noise` adds a component that is uniform over the
-    smallest box with all rows; other arguments are those of `with_prior`.
+    The prior mean is that of the data, and E[Sigma_k] is their covariance, counted as about one
+    row. `x` is array-like (n, d), a Batch or Chunks. `noise` adds a component that is uniform over
+    the smallest box with all rows. Other arguments are those of `with_prior`.
     """
     check_size(num_components, k_max)
     if isinstance(x, Chunks) and noise:
         raise ValueError("noise: the box of Chunks is not known; give noise_box to with_prior")
     batch = as_matrix(x.sample() if isinstance(x, Chunks) else x)
-    own_mean, own_df, own_scatter = _default(batch, covariance)
+    data_mean, default_df, data_scatter = _default(batch, covariance)
     return with_prior(
         num_components,
-        mean=own_mean if mean is None else mean,
+        mean=data_mean if mean is None else mean,
         kappa=kappa,
-        df=own_df if df is None else df,
-        scatter=own_scatter if scatter is None else scatter,
+        df=default_df if df is None else df,
+        scatter=data_scatter if scatter is None else scatter,
         covariance=covariance,
         noise_box=_smallest_box(batch) if noise else None,
         k_max=k_max,
@@ -83,14 +88,14 @@ def with_prior(
 ) -> Gaussian | WithNoise:
     """Build components with the prior that `GaussianMixture.with_prior` describes.
 
-    `like` is an array beside these whose dtype counts too, such as the concentrations of the
-    weights. Components beyond `num_components` have the prior of the last one.
+    The dtype of `like`, such as the concentrations of the weights, counts as that of the other
+    arrays. Components beyond `num_components` have the prior of the last one.
     """
     size = check_size(num_components, k_max)
     sides = [] if noise_box is None else _sides(noise_box)
     dtype = common_dtype(mean, kappa, df, scatter, like, *sides)
     given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter}
-    components = _family(covariance, **_full(covariance, given, num_components, size, dtype))
+    components = _family(covariance, **_checked(covariance, given, num_components, size, dtype))
     return _with_noise(components, sides[0], sides[1], dtype) if sides else components
 
 
@@ -109,11 +114,31 @@ def flat(
 
 
 def check_covariance(covariance: str) -> None:
-    """Raise ValueError unless it is one of the four structures."""
+    """Raise ValueError for an unknown covariance structure."""
     if covariance not in COVARIANCES:
         raise ValueError(
             f"covariance: expected one of {', '.join(COVARIANCES)}, got {covariance!r}"
         )
+
+
+def student_t(
+    gaussian: Gaussian | WithNoise,
+    num_components: int,
+    *,
+    dof: ArrayLike | None = None,
+    k_max: int | None = None,
+) -> StudentT:
+    """Build Student-t components over Gaussian ones, with or without a prior.
+
+    `dof` > 0 is a scalar or (k,) and fixed; None has it maximised over. Raises ValueError by name.
+    """
+    if isinstance(gaussian, WithNoise):
+        raise ValueError("noise: heavy tails take its place; use GaussianMixture for it")
+    size = check_size(num_components, k_max)
+    value = as_floats("dof", _START_DOF if dof is None else dof)
+    check_bound("dof", value, above=0.0)
+    value = per_component("dof", value, (), num_components, size)
+    return over_gaussian(gaussian, to_device(value.astype(gaussian.origin.dtype)), dof is None)
 
 
 # -- hyper-parameters as arrays -------------------------------------------------------------------
@@ -129,18 +154,18 @@ def _is_shared(name: str, covariance: str) -> bool:
     return covariance == "tied" and name in ("df", "scatter")
 
 
-def _full(
+def _checked(
     covariance: str, given: dict[str, ArrayLike], num_components: int, size: int, dtype: DTypeLike
 ) -> dict[str, AnyArray]:
-    """Check the hyper-parameters, and give each component its own."""
+    """Check the hyper-parameters and broadcast them to all components."""
     check_covariance(covariance)
     full = {name: as_floats(name, value) for name, value in given.items()}
     d = _num_features(covariance, full["mean"], full["scatter"])
     events, matrix = _events(covariance, d), covariance in ("full", "tied")
     unit = {"mean": np.ones(d), "scatter": np.eye(d) if matrix else np.ones(events["scatter"])}
-    for name, one in unit.items():
-        if full[name].ndim == 0:
-            full[name] = full[name] * one.astype(full[name].dtype)
+    for name, ones in unit.items():
+        if full[name].ndim == 0 and ones.ndim:
+            full[name] = full[name] * ones.astype(full[name].dtype)
     for name, event in events.items():
         if _is_shared(name, covariance):
             _check_shared(name, full[name], event)
@@ -155,7 +180,7 @@ def _full(
     else:
         check_bound("df", full["df"], above=0.0)
         check_bound("scatter", full["scatter"], above=0.0)
-    if covariance == "tied":  # a component that is off has no mean
+    if covariance == "tied":  # the mean of a component that is off must not count
         on = np.arange(size) < num_components
         full["kappa"] = namespace(full["kappa"]).where(on, full["kappa"], 0.0).astype(dtype)
     return full
@@ -164,7 +189,7 @@ def _full(
 def _family(
     covariance: str, mean: AnyArray, kappa: AnyArray, df: AnyArray, scatter: AnyArray
 ) -> Gaussian:
-    """Put a prior on the device, written about its own means."""
+    """The family of this structure on the device, with its origin at the prior means."""
     shift = np.zeros(mean.shape, mean.dtype)
     if covariance in ("full", "tied"):
         family = NormalWishart if covariance == "full" else TiedNormalWishart
@@ -216,10 +241,10 @@ def _check_positive_definite(name: str, value: AnyArray) -> None:
         raise ValueError(f"{name}: must be positive definite, smallest eigenvalue {lowest:g}")
 
 
-# -- what the data say ----------------------------------------------------------------------------
+# -- defaults from the data -----------------------------------------------------------------------
 
 
-def _default(batch: Batch, covariance: str) -> tuple[AnyArray, float, AnyArray]:
+def _default(batch: Batch, covariance: str) -> tuple[AnyArray, float, Any]:
     """Mean, df and scatter of the default prior: the location and scale of all the data."""
     check_covariance(covariance)
     x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
@@ -240,7 +265,7 @@ def _mean_and_covariance(
     mean = weighted_means.means(x, share, mask)
     seen = xp.ones(x.shape, bool) if mask is None else mask
     z = xp.where(seen, x - mean, 0.0)
-    # where entries are missing: correlations of what is there, and each column's own variance
+    # with missing entries: covariances of the observed entries, and variances of each column
     root = xp.sqrt(share)
     precise = {"precision": "highest"} if xp is jnp else {}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -267,7 +292,7 @@ def _check_squares(variance: np.ndarray, varies: np.ndarray) -> None:
 
 
 def _range(x: AnyArray, mask: AnyArray | None) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Least and largest observed entry of every column, and whether they differ."""
+    """The smallest and the largest observed entry of every column, and whether they differ."""
     xp = namespace(x, mask)
     low = (x if mask is None else xp.where(mask, x, xp.inf)).min(0)
     high = (x if mask is None else xp.where(mask, x, -xp.inf)).max(0)
@@ -280,7 +305,7 @@ def _range(x: AnyArray, mask: AnyArray | None) -> tuple[AnyArray, AnyArray, AnyA
 def _smallest_box(batch: Batch) -> tuple[AnyArray, AnyArray]:
     """The smallest box that holds the observed entries, in data units.
 
-    A constant column has the side of a uniform density with the prior's variance.
+    The side of a constant column is that of a uniform density with the prior's variance.
     """
     x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
     mean, _, variance = _default(batch, "diag")
@@ -291,14 +316,14 @@ def _smallest_box(batch: Batch) -> tuple[AnyArray, AnyArray]:
 
 
 def _sides(noise_box: ArrayLike) -> list[AnyArray]:
-    """Low and high; ValueError for anything but two."""
+    """The two sides low and high; raises ValueError for anything but a pair."""
     if not isinstance(noise_box, tuple | list) or len(noise_box) != 2:
         raise ValueError(f"noise_box: expected a pair (low, high), got {noise_box!r:.80}")
     return [as_floats("noise_box", side) for side in noise_box]
 
 
 def _with_noise(components: Gaussian, low: AnyArray, high: AnyArray, dtype: DTypeLike) -> WithNoise:
-    """`components` and a last one, uniform over the box from `low` to `high`."""
+    """`components` with one more at the end, uniform over the box from `low` to `high`."""
     low, high, d = low.astype(dtype), high.astype(dtype), components.dim
     if low.shape != (d,) or high.shape != (d,):
         raise ValueError(

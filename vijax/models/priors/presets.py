@@ -1,9 +1,9 @@
 """Priors of other tools and textbooks, as arguments of `GaussianMixture.with_prior`.
 
-`GaussianMixture.with_prior(k, **presets.mclust(x, k, "diag"))`. `x` is array-like (n, d) or a
-Batch; integer weights count repetitions. All follow the units and the offset of the data. Each
-raises ValueError naming the argument: for missing entries, for fewer than two rows, for a
-covariance structure other than "full", "tied", "diag" or "spherical".
+An example is `GaussianMixture.with_prior(k, **presets.mclust(x, k, "diag"))`. `x` is array-like
+(n, d) or a Batch, whose integer weights count repetitions. All priors follow the units and the
+offset of the data. ValueError names the argument: for missing entries, for fewer than two rows, and
+for a covariance structure other than "full", "tied", "diag" or "spherical".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...data.types import AnyArray, Data
 from .arguments import as_matrix, check_size
 from .gaussian import check_covariance
 
-_NO_PRIOR = 1e-6  # pseudo-rows for each weight: maximum likelihood, but for a tie at zero
+_NO_PRIOR = 1e-6  # pseudo-rows per weight: maximum likelihood, in which no weight is exactly zero
 
 
 def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
@@ -27,10 +27,10 @@ def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str,
     conc = 1 / k, kappa = 1, the mean of the data, df = d, and for `scatter` the sample covariance
     ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical").
 
-    With "full" it is the same model, and the fixed points agree. With the others scikit-learn 1.9
-    takes other steps than those of its own prior: "tied" divides the statistics by k (given the
-    responsibilities, its estimates are those of k times `df` and `scatter`), "spherical" counts a
-    row once and not once for each of its d columns (those of d times `df` and `scatter`), and the
+    With "full" it is the same model, and the fixed points agree. With the others, the updates of
+    scikit-learn 1.9 are not those of its own prior. "tied" divides the statistics by k: given the
+    responsibilities, its estimates are those of k times `df` and `scatter`. "spherical" counts a
+    row once and not once for each of its d columns, as if for d times `df` and `scatter`. The
     responsibilities of all three use another E[log|Lambda|]. Its `reg_covar` is part of no prior.
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance)
@@ -49,8 +49,8 @@ def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     """Return the sparse prior of Bishop (2006), section 10.2 and figure 10.6, in units of the data.
 
     conc = 1e-3, kappa = 1, the mean of the data, df = d, and for `scatter` the variances of the
-    columns as a diagonal matrix, so that on standardised data W is the identity. With so small a
-    `conc`, components that the data do not need lose their weight.
+    columns as a diagonal matrix, so that W is the identity for standardised data. As `conc` is so
+    small, components that the data do not need lose their weight.
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance, divisor=0)
     xp, d = namespace(scatter), centre.shape[0]
@@ -68,16 +68,16 @@ def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
 def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
     """Return the default prior of R's mclust (Fraley & Raftery 2007, J. Classification 24:155-181).
 
-    For `EM`, whose estimates are then the mode of the textbook density in (mu, Sigma), as theirs:
-    kappa = 0.01, the mean of the data, nu = d + 2, and scale = S / k^(2 / d), with S the sample
-    covariance ("full", "tied": models VVV, EEE), or the mean variance of the columns ("diag",
-    "spherical": VVI, VII). Weights are those of maximum likelihood. From the paper's formulas;
-    with no more rows than columns S is singular, and so no prior.
+    It is for `EM`, whose estimate is then the mode of the density in (mu, Sigma), as in mclust:
+    kappa = 0.01, the mean of the data, nu = d + 2, and scale = S / k^(2 / d), where S is the sample
+    covariance ("full", "tied": models VVV, EEE) or the mean variance of the columns ("diag",
+    "spherical": VVI, VII). Weights are those of maximum likelihood. It follows the formulas of the
+    paper; with no more rows than columns S is singular, and so no prior.
 
-    EM here takes the mode with respect to another base measure, which lacks the powers of |Sigma|
-    that come with the density in (mu, Sigma); `df` makes up for them: nu + d + 2 ("full",
-    "spherical"), nu + k + d + 1 ("tied"), nu + 3 ("diag"). So the objective of EM is their
-    log-posterior up to a constant, and for `CAVI` the prior is tighter than nu says.
+    `EM` of vijax takes the mode with respect to another base measure, which lacks some powers of
+    |Sigma|. They are added to `df`: nu + d + 2 ("full", "spherical"), nu + k + d + 1 ("tied"),
+    nu + 3 ("diag"). So the objective of EM is the log-posterior of mclust up to a constant, and for
+    `CAVI` the prior is tighter than nu says.
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance)
     k, d = num_components, centre.shape[0]
@@ -97,8 +97,8 @@ def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     )
 
 
-def _structured(scatter: AnyArray, covariance: str) -> AnyArray:
-    """The matrix, its diagonal, or the mean of that."""
+def _structured(scatter: AnyArray, covariance: str) -> Any:
+    """The matrix, its diagonal, or the mean of its diagonal."""
     if covariance in ("full", "tied"):
         return scatter
     variances = namespace(scatter).diagonal(scatter)
@@ -108,7 +108,7 @@ def _structured(scatter: AnyArray, covariance: str) -> AnyArray:
 def _location_and_scatter(
     x: Data, num_components: int, covariance: str, divisor: int = 1
 ) -> tuple[AnyArray, AnyArray]:
-    """Weighted mean (d,), and covariance (d, d) with n - divisor in the denominator."""
+    """Weighted mean (d,) and covariance (d, d), with n - divisor in the denominator."""
     check_size(num_components, None)
     check_covariance(covariance)
     batch = as_matrix(x)

@@ -11,17 +11,19 @@ from ...data.types import Data
 from ...families.compound.columns import Columns
 from ...families.emission import Emission
 from ...families.independent.beta_bernoulli import BetaBernoulli
+from ...families.independent.beta_geometric import BetaGeometric
 from ...families.independent.gamma_exponential import GammaExponential
 from ...families.independent.gamma_poisson import GammaPoisson
-from . import categories, gaussian, rates
+from . import columns, gaussian
 
 KINDS: dict[str, Callable[..., Emission]] = {
     "gaussian": gaussian.from_data,
-    "poisson": partial(rates.from_data, GammaPoisson),
-    "exponential": partial(rates.from_data, GammaExponential),
-    "bernoulli": partial(categories.beta_from_data, BetaBernoulli),
-    "categorical": categories.categorical_from_data,
-    "multinomial": categories.multinomial_from_data,
+    "poisson": partial(columns.rates_from_data, GammaPoisson),
+    "exponential": partial(columns.rates_from_data, GammaExponential),
+    "bernoulli": partial(columns.probabilities_from_data, BetaBernoulli),
+    "geometric": partial(columns.probabilities_from_data, BetaGeometric),
+    "categorical": columns.codes_from_data,
+    "multinomial": columns.counts_from_data,
 }
 
 
@@ -35,7 +37,7 @@ def from_data(
 ) -> Columns:
     """Build components with the default prior of every column.
 
-    Arguments are those of `MixedMixture.from_data`. Raises ValueError for unknown kinds, and
+    Arguments are those of `MixedMixture.from_data`. Raises ValueError for unknown kinds, and for
     columns without one.
     """
     batch = Batch.of(x).by_name()
@@ -47,8 +49,8 @@ def from_data(
         if kind not in KINDS:
             known = ", ".join(KINDS)
             raise ValueError(f"kinds: {name!r} is {kind!r}; expected one of {known}")
-        own = dict((options or {}).get(name, {}))
-        parts[name] = KINDS[kind](batch.column(name), num_components, k_max=k_max, **own)
+        extra = (options or {}).get(name, {})
+        parts[name] = KINDS[kind](batch.column(name), num_components, k_max=k_max, **extra)
         if parts[name].num_background:
             raise ValueError(f"options: noise in {name!r}: not for one column of a table")
     return Columns(parts)

@@ -1,4 +1,4 @@
-"""Priors of the weights of components: a Dirichlet by its concentrations, or any given one."""
+"""Priors of the weights of components: a Dirichlet of given concentration, or any other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .arguments import per_component
 def default_conc(
     conc: ArrayLike | None, weights: Weights | None, num_components: int
 ) -> ArrayLike | None:
-    """Return 1 / num_components, one pseudo-row in all, where no prior is given."""
+    """Return `conc`, or 1 / num_components, one pseudo-row in all, if no prior is given."""
     return 1.0 / num_components if conc is None and weights is None else conc
 
 
@@ -30,8 +30,8 @@ def from_conc_or_given(
 ) -> Weights:
     """Build a Dirichlet prior from `conc` > 0, a scalar or (num_components,), or take `weights`.
 
-    There is room for `size` components, of which the first `num_components` are switched on, and
-    at the end for those of the background, such as noise, which have the conc of the first.
+    It has `size` components, of which the first `num_components` are switched on, and then
+    `num_background` ones, such as noise, with the conc of the first.
     """
     if (conc is None) == (weights is None):
         raise ValueError("conc: give either it or `weights`, a prior on the weights")

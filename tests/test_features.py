@@ -1,4 +1,4 @@
-"""The shortcut by products: the same local step, taken only where it keeps its digits."""
+"""The kernel of features: the same E-step, taken only where it keeps its digits."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,22 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import replace
+from vijax.families.compound.columns import Columns
 from vijax.families.compound.noise import WithNoise
+from vijax.families.compound.student_t import student_t
+from vijax.families.emission import Emission
+from vijax.families.independent.gamma_poisson import GammaPoisson
 
 from .data import clusters
 from .test_precision import close, in_double, two_clusters
 
-ROWS = 2100  # the shortcut needs many
+ROWS = 2100  # features need many
 KINDS = ["full", "tied", "diag", "spherical"]
 
 
 def both(model, moments, batch):
-    """Bound of the rows and update, by differences and by products."""
-    found = model.shortcut(moments, batch)
+    """Bound of the rows and update, by differences and by features."""
+    found, _ = model.kernels(moments, batch)
     steps = [model.local(m, batch) for m in (moments, found.moments)]
     rows = [jnp.sum(batch.weight * e.log_z) for e in steps]
     return found, rows, [model.update(moments, e.stats) for e in steps]
@@ -39,10 +43,10 @@ def same(a, b, rtol):
 @pytest.mark.parametrize(
     ("kind", "form"),
     [(k, form) for form in ("plain", "weights", "labels", "noise", "point") for k in KINDS]
-    # what a matrix is left of differs from row to row: no product says it
+    # what a matrix is left of differs from row to row: no feature says it
     + [(kind, "missing") for kind in ("diag", "spherical")],
 )
-def test_products_are_the_same_local_step(rng, kind, form):
+def test_features_are_the_same_local_step(rng, kind, form):
     x, labels = clusters(rng, n=ROWS, d=3, k=4)
     weight = mask = known = None
     if form == "labels":
@@ -69,9 +73,70 @@ def test_products_are_the_same_local_step(rng, kind, form):
     moments = q.point() if form == "point" else q.moments()
     found, rows, updates = both(model, moments, batch)
     double = batch.x.dtype == jnp.float64
-    assert bool(found.good)
+    assert bool(found.reliable)
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-12 if double else 1e-6)
     same(*updates, 1e-10 if double else 1e-4)
+
+
+def around(rng, kind, form, missing):
+    """Rows of clusters, some of weight 0 and some with holes, and a family around Gaussians."""
+    x, labels = clusters(rng, n=ROWS, d=3, k=4)
+    weight = rng.gamma(1.0, size=ROWS) * (rng.random(ROWS) < 0.9)
+    mask = rng.random(x.shape) < 0.8 if missing else None
+    rows = vx.Batch.of(x, weight=weight, mask=mask)
+    model = vx.GaussianMixture.from_data(rows, 4, covariance=kind)
+    hot = np.eye(4, dtype=rows.x.dtype)[labels]
+    gaussian = jax.jit(lambda m, b, r: m.update(m.prior, m.assign(m.prior, b, r)))(
+        model, rows, hot
+    ).components
+    dtype = rows.x.dtype
+    if form == "student":
+        return rows, student_t(gaussian, jnp.asarray([2.0, 3.0, 5.0, 8.0], dtype), learn=True)
+    if form == "noise":
+        return rows, WithNoise(gaussian, jnp.full(3, -9.0, dtype), jnp.full(3, 9.0, dtype))
+    counts = jnp.asarray(rng.gamma(2.0, size=(2, 4, 1)), dtype)
+    holes = np.where(np.ones_like(x) if mask is None else mask, x, np.nan)
+    table = {"size": holes, "visits": rng.poisson(3.0, ROWS).astype(dtype)}
+    parts = {"size": gaussian, "visits": GammaPoisson.from_standard(*counts)}
+    return vx.Batch.of(table, weight=weight, missing=missing), Columns(parts)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("form", ["student", "noise", "columns"])
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [("full", False), ("tied", False), ("diag", False), ("diag", True), ("spherical", True)],
+)
+def test_families_around_gaussians_take_features(rng, kind, missing, form):
+    """The same statistics as row by row, for rows of weight 0 among others and with holes.
+
+    Clusters have unit variance, so that rounding is to be measured by the number of rows.
+    """
+    rows, components = around(rng, kind, form, missing)
+    k = 5 if form == "noise" else 4
+    log_p = jnp.log(jnp.arange(1.0, k + 1.0, dtype=rows.weight.dtype) / (k * (k + 1) / 2))
+
+    @jax.jit
+    def steps(components, rows):
+        moments = components.moments()
+        fast, last = components.kernels(rows, moments)
+        exact = Emission.e_step(components, rows, moments, log_p)
+        return (
+            fast.reliable,
+            exact,
+            [components.e_step(rows, kernel.moments, log_p) for kernel in (fast, last)],
+        )
+
+    reliable, (stats, count, log_z), others = steps(components, rows)
+    assert bool(reliable)
+    tol = 1e-11 if rows.weight.dtype == jnp.float64 else 5e-5
+    present = np.asarray(rows.weight) > 0
+    for got, own, rest in others:
+        np.testing.assert_allclose(rest[present], log_z[present], rtol=tol, atol=tol)
+        np.testing.assert_allclose(own, count, rtol=tol)
+        size = float(jnp.max(count))
+        for a, b in zip(*map(jax.tree.leaves, (got.about(stats), stats)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=tol, atol=tol * size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,8 +151,8 @@ def test_absent_rows_may_hold_anything_inside_of_a_program(rng, kind):
     @jax.jit
     def step(x, weight):
         batch = vx.Batch(x, weight)
-        found = model.shortcut(q.moments(), batch)
-        return found.good, model.update(q, model.local(found.moments, batch).stats)
+        found, _ = model.kernels(q.moments(), batch)
+        return found.reliable, model.update(q, model.local(found.moments, batch).stats)
 
     good, got = step(bad, weight)
     _, exact = step(np.asarray(x), weight)
@@ -97,16 +162,21 @@ def test_absent_rows_may_hold_anything_inside_of_a_program(rng, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_have_no_products(rng, kind):
+def test_rows_that_have_no_features(rng, kind):
     few = vx.Batch.of(rng.normal(size=(100, 2)))
     model = vx.GaussianMixture.from_data(few, 2, covariance=kind)
-    assert model.shortcut(model.prior.moments(), few) is None
+    assert len(model.kernels(model.prior.moments(), few)) == 1
     many = np.repeat(np.asarray(few.x), 25, 0)
     missing = vx.Batch.of(np.where(rng.random(many.shape) < 0.1, np.nan, many), missing=True)
-    found = model.shortcut(model.prior.moments(), missing)
-    assert (found is None) == (kind in ("full", "tied"))
+    found = model.kernels(model.prior.moments(), missing)
+    assert (len(found) == 1) == (kind in ("full", "tied"))
+    for form in ("student", "noise", "columns"):
+        rows, components = around(rng, kind, form, missing=True)
+        found = components.kernels(rows, components.moments())
+        assert (len(found) == 1) == (kind in ("full", "tied"))
     table = vx.PoissonMixture.from_data(rng.poisson(3.0, size=(ROWS, 2)), 2)
-    assert table.shortcut(table.prior.moments(), table.read(np.ones((ROWS, 2)))) is None
+    rows = table.as_batch(np.ones((ROWS, 2)))
+    assert len(table.kernels(table.prior.moments(), rows)) == 1
 
 
 def after_five_steps(rows, labels):
@@ -118,7 +188,7 @@ def after_five_steps(rows, labels):
 @pytest.mark.float32
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 @pytest.mark.parametrize("separation", [20.0, 1e3, 1e4])
-def test_float32_keeps_its_digits_wherever_products_end(rng, separation, offset):
+def test_float32_keeps_its_digits_wherever_features_end(rng, separation, offset):
     """Within 1e-3 of float64 on the same numbers: certain labels have a closed form."""
     x, labels = two_clusters(rng, separation, n=ROWS)
     low = (x + offset).astype(np.float32)
@@ -126,24 +196,24 @@ def test_float32_keeps_its_digits_wherever_products_end(rng, separation, offset)
     assert fit.q.components.covariance.dtype == jnp.float32
     got = np.asarray(fit.q.components.covariance, float)
     close(got, in_double(low.astype(float), labels))
-    good = bool(model.shortcut(fit.q.moments(), vx.Batch.of(low)).good)
-    assert good == (separation < 30)
+    reliable = bool(model.kernels(fit.q.moments(), vx.Batch.of(low))[0].reliable)
+    assert reliable == (separation < 30)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_float32_keeps_its_digits_where_clusters_overlap(rng, offset):
-    """Within 1e-3 of the float64 fit to the same numbers, by products."""
+    """Within 1e-3 of the float64 fit to the same numbers, by features."""
     x, labels = two_clusters(rng, 3.0, n=ROWS)
     low = (x + offset).astype(np.float32)
     model, fit = after_five_steps(low, labels)
     _, exact = after_five_steps(low.astype(np.float64), labels)
     got, wide = (np.asarray(f.q.components.covariance, float) for f in (fit, exact))
     close(got, wide)
-    assert bool(model.shortcut(fit.q.moments(), vx.Batch.of(low)).good)
+    assert bool(model.kernels(fit.q.moments(), vx.Batch.of(low))[0].reliable)
 
 
-def test_where_products_end_they_err_by_less_than_a_part_in_a_thousand(rng):
-    """The limit of the shortcut, measured: at its edge the covariance is off by eps |m|^2."""
+def test_where_features_end_they_err_by_less_than_a_part_in_a_thousand(rng):
+    """Their limit, measured: at its edge the covariance is off by eps |m|^2."""
     worst = []
     for separation in (20.0, 25.0, 30.0, 35.0):
         x, labels = two_clusters(rng, separation, n=ROWS)
@@ -155,9 +225,9 @@ def test_where_products_end_they_err_by_less_than_a_part_in_a_thousand(rng):
         exact = in_double(low.astype(float), labels)
         sd = np.sqrt(np.diagonal(exact, axis1=1, axis2=2))
         error = np.abs(np.asarray(updates[1].components.covariance) - exact)
-        worst.append((bool(found.good), float((error / (sd[:, :, None] * sd[:, None])).max())))
-    assert {good for good, _ in worst} == {True, False}
-    assert max(error for good, error in worst if good) < 3e-4
+        worst.append((bool(found.reliable), float((error / (sd[:, :, None] * sd[:, None])).max())))
+    assert {reliable for reliable, _ in worst} == {True, False}
+    assert max(error for reliable, error in worst if reliable) < 3e-4
 
 
 @pytest.mark.parametrize("kind", ["full", "diag"])

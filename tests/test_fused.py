@@ -1,4 +1,4 @@
-"""The whole step of few rows and columns, against NumPy in float64 and against the parts."""
+"""The fused E-step of few rows and columns, against NumPy in float64 and against row by row."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,19 @@ import pytest
 
 import vijax as vx
 from vijax._pytree import replace
-from vijax.families.gaussian import fused as gaussian_steps
+from vijax.families.compound.noise import WithNoise
+from vijax.families.emission import Emission
+from vijax.families.gaussian import fused
+from vijax.families.gaussian.kernels import choose
 
 from .data import clusters
 from .test_precision import two_clusters
 
 K = 3
+
+
+def is_fused(rows):
+    return "fused" in choose(rows, K, full=True)
 
 
 def wide(tree):
@@ -72,7 +79,7 @@ def test_a_step_is_that_of_float64(rng, case, point):
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
     model, batch, q = start(x.astype(dtype), weight=weight.astype(dtype))
     moments = jax.jit(lambda q: q.point() if point else q.moments())(q)
-    assert gaussian_steps.applies(batch)
+    assert is_fused(batch)
     got = local(model, moments, batch)
     stats = got.stats.components
     log_z, count, shift, square = in_numpy(moments, stats.origin, batch.x, batch.weight)
@@ -98,8 +105,8 @@ def test_a_step_is_its_parts(rng, kind, d, weights):
         model = replace(model, **prior)
         q = replace(q, weights=prior["weights"].observe(jnp.asarray([20.0, 30.0, 10.0])))
     unknown = replace(batch, label=jnp.full(len(x), -1, jnp.int32))
-    assert gaussian_steps.applies(batch)
-    assert not gaussian_steps.applies(unknown)
+    assert is_fused(batch)
+    assert not is_fused(unknown)
 
     def value(x, batch):
         e = model.local(q.moments(), replace(batch, x=x))
@@ -154,6 +161,83 @@ def test_lanes_are_as_if_alone(rng):
 
 @pytest.mark.parametrize(("n", "d"), [(60, 5), (2048, 2)])
 def test_many_rows_or_columns_take_no_step(n, d):
-    assert not gaussian_steps.applies(vx.Batch.of(np.zeros((n, d))))
+    assert not is_fused(vx.Batch.of(np.zeros((n, d))))
     missing = vx.Batch.of(np.where(np.eye(3, 2) > 0, np.nan, 1.0), missing=True)
-    assert not gaussian_steps.applies(missing)
+    assert not is_fused(missing)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k", "whole", "labelled", "masked", "noisy", "diag"),
+    [
+        # rows, columns, components; then what serves correlated columns, with labels, with
+        # missing entries, with measurement noise, and independent columns with missing entries
+        (255, 4, 100, "fused", "", "", "", ""),
+        (256, 4, 31, "fused", "", "", "", ""),
+        (256, 4, 32, "features fused", "features", "", "", "features"),
+        (256, 5, 32, "features", "features", "", "", "features"),
+        (2047, 5, 4, "", "", "", "", ""),
+        (2047, 1, 4, "fused", "", "", "", ""),
+        (2048, 1, 1, "features", "features", "", "", "features"),
+    ],
+)
+def test_rows_go_where_their_number_and_kind_send_them(
+    n, d, k, whole, labelled, masked, noisy, diag
+):
+    x, one = np.zeros((n, d)), np.ones((n, d))
+    missing = vx.Batch.of(x, mask=one > 0)
+    forms = [
+        (vx.Batch.of(x), True, whole),
+        (vx.Batch.of(x, label=np.zeros(n, int)), True, labelled),
+        (missing, True, masked),
+        (vx.Batch.of(x, noise=one), True, noisy),
+        (vx.Batch.of(x, noise=one), False, noisy),
+        (missing, False, diag),
+        # nothing of independent columns is fused
+        (vx.Batch.of(x), False, diag),
+    ]
+    for rows, full, expected in forms:
+        assert choose(rows, k, full=full) == (*expected.split(), "rows")
+
+
+def noisy_start(rng, kind, dtype):
+    """Gaussian components beside uniform noise, rows with weights, and a q."""
+    x, _ = clusters(rng, n=90, d=3, k=K)
+    x[:9] = 30.0 * rng.normal(size=(9, 3))  # a few are in the box, or off it, and nowhere else
+    weight = rng.gamma(1.0, size=len(x)) * (rng.random(len(x)) < 0.9)
+    _, batch, q = start(x.astype(dtype), kind, weight.astype(dtype))
+    box = jnp.asarray([[-25.0] * 3, [25.0] * 3], dtype)
+    conc = jnp.append(q.weights.conc, jnp.asarray(5.0, dtype))
+    return batch, WithNoise(q.components, *box), vx.Dirichlet(conc)
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_noise_is_fused_and_the_same_as_row_by_row(rng, kind, monkeypatch):
+    dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
+    rows, components, weights = noisy_start(rng, kind, dtype)
+    log_p, calls = weights.moments().log_p, []
+
+    def watched(*args, step=fused.e_step):
+        calls.append(1)
+        return step(*args)
+
+    monkeypatch.setattr(fused, "e_step", watched)
+    both = jax.jit(
+        lambda: [
+            step(components, rows, components.moments(), log_p)
+            for step in (Emission.e_step, WithNoise.e_step)
+        ]
+    )
+    (exact, count, log_z), (got, count_too, log_z_too) = both()
+    assert calls == [1]
+    assert (got.low == components.low).all()
+    tol = 1e-11 if dtype == np.float64 else 3e-5
+    present = np.asarray(rows.weight) > 0
+    assert np.isneginf(log_z).sum() == 0 < count[K]
+    np.testing.assert_allclose(log_z_too[present], log_z[present], rtol=tol, atol=tol)
+    np.testing.assert_allclose(count_too, count, rtol=tol, atol=tol)
+    size = float(jnp.max(count) * jnp.max(components.others.covariance))  # of the largest sums
+    for a, b in zip(
+        *map(jax.tree.leaves, (exact.others, got.others.about(exact.others))), strict=True
+    ):
+        np.testing.assert_allclose(b, a, rtol=tol, atol=tol * size)
