@@ -276,6 +276,8 @@ def test_arguments_are_checked(rows, weight, key, tmp_path):
         vx.fit(model, chunks, init=np.zeros(250, int))
     with pytest.raises(ValueError, match="moves: need all rows in memory"):
         vx.fit(model, chunks, key=key, moves=vx.Moves())
+    with pytest.raises(ValueError, match="halving: need all rows in memory"):
+        vx.fit(model, chunks, key=key, num_restarts=2, halving=vx.Halving())
     with pytest.raises(ValueError, match="key: this start is drawn at random"):
         vx.fit(model, chunks)
     with pytest.raises(TypeError, match=r"Chunks are not one array; .* Chunks.sample\(\)"):

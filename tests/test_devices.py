@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 import vijax as vx
 from vijax.data import host
 from vijax.infer import fit as driver
-from vijax.infer.arguments import Job, prepare
-from vijax.infer.initialise import Start
+from vijax.infer.arguments import prepare
+from vijax.infer.initialise import Job, Start
 
 from . import sharded_rows as given
 from .haste import xla_flags

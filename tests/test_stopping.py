@@ -184,7 +184,7 @@ def test_far_clusters_in_one_component_converge_in_float32(rng, far, covariance)
     assert fits.n_iter.max() < 70
 
 
-def test_iteration_mostis_kept(rng):
+def test_the_last_iteration_is_kept(rng):
     x = rng.normal(size=(50, 2))
     model = vx.GaussianMixture.from_data(x, 3)
     for most in (1, 2, 7):

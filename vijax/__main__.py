@@ -8,7 +8,7 @@ import importlib.util
 import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from .models.priors.gaussian import COVARIANCES
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0 if the fit converged, 1 if not, 2 for input that cannot be used."""
+    """Run the command; returns 0 if the fit converged, 1 if not, and exits with 2 for bad input."""
     options = _parse(argv)
     _check_outputs(options.out, options.plot)
     if options.data is None:
@@ -78,7 +78,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _check_outputs(out: str | None, plot: str | None) -> None:
-    """Before the fit: what could not be written after it."""
+    """Exit before the fit if its output could not be written after it."""
     for path in (out, plot):
         if path and not Path(path).parent.is_dir():
             _refuse(f"{path}: there is no folder {Path(path).parent}")
@@ -110,18 +110,19 @@ def _read(path: Path, columns: str | None, missing: bool) -> tuple[list[str], np
         _refuse(f"{path}: no column {unknown[0] if unknown else ''!r}; it has {', '.join(header)}")
     if len(lines) < 2:
         _refuse(f"{path}: needs at least two rows below the header, found {len(lines)}")
-    place = [header.index(name) for name in names]
-    rows = [_numbers(path, i, line, header, place, missing) for i, line in enumerate(lines)]
+    chosen = [header.index(name) for name in names]
+    rows = [_numbers(path, i, line, header, chosen, missing) for i, line in enumerate(lines)]
     return names, np.array(rows)
 
 
 def _numbers(
-    path: Path, i: int, line: list[str], header: list[str], place: list[int], missing: bool
+    path: Path, i: int, line: list[str], header: list[str], chosen: list[int], missing: bool
 ) -> list[float]:
+    """The numbers of row i in the chosen columns; exits for a cell that holds none."""
     if len(line) != len(header):
         _refuse(f"{path}: row {i + 1} has {len(line)} cells, the header {len(header)}")
     values = []
-    for j in place:
+    for j in chosen:
         cell = line[j].strip()
         try:
             value = float(cell or "nan")
@@ -139,7 +140,7 @@ def _numbers(
     return values
 
 
-def _draw(result: Result, x: np.ndarray, names: list[str], path: Any) -> None:
+def _draw(result: Result, x: np.ndarray, names: list[str], path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")

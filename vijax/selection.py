@@ -1,4 +1,4 @@
-"""How many components: the evidence bound for each number, from one compiled program."""
+"""The number of components: the bound for each number, from one compiled program."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .numerics import special
 
 @pytree
 class Selection:
-    """The fits for every number of components, best restarts, and what ranks them.
+    """The best fit for every number of components, and the scores that rank them.
 
-    `score` is the log evidence bound in nats with all relabellings of the fit counted: the ELBO
-    and the log of their number, log(k! / unused!), which is log k! if all components have rows
-    (Bishop 2006, section 10.2.4). Components that the model can tell apart are not relabelled:
-    stick-breaking weights, known labels, frozen components and noise. After EM it is -BIC / 2.
-    `bic`, `aic` and `icl` are NaN after CAVI; of the four only differences mean anything. Leading
-    axis: `num_components`.
+    `score` is the bound on the log evidence in nats with all relabellings of the fit counted: the
+    ELBO plus log(k! / unused!), which is log k! if all components have rows (Bishop 2006, section
+    10.2.4). Components that the model can tell apart are not relabelled: those of stick-breaking
+    weights, with known labels, frozen ones and noise. After EM, `score` is -BIC / 2. `bic`, `aic`
+    and `icl` are NaN after CAVI. Only differences of scores have a meaning. All arrays have a
+    leading axis over `num_components`.
     """
 
     results: Result
@@ -55,7 +55,7 @@ class Selection:
         return [int(i) for i in np.argsort(-score, kind="stable")]
 
     def result(self, num_components: int | None = None) -> Result:
-        """The fit with so many components, the best one if not said; switched-off ones included."""
+        """The fit with this number of components, by default the best; others are switched off."""
         wanted = self.best if num_components is None else num_components
         if wanted not in self.num_components:
             raise ValueError(
@@ -65,7 +65,7 @@ class Selection:
         return jax.tree.map(lambda a: a[i], self.results)
 
     def summary(self) -> str:
-        """A table of all numbers of components, the winner first."""
+        """A table of all numbers of components as text, the best first."""
         order = self._order
         top = float(self.score[order[0]])
         head = [str(self.num_components[i]) for i in order]
@@ -94,14 +94,25 @@ def select_num_components(
 ) -> Selection:
     """Fit every number of components at once and rank them.
 
-    One compiled program fits all: models of equal shape with components switched off, vmapped
-    over their number and over restarts. The prior of a component is the same for all (its scale
-    does not shrink with their number), and the weights' conc is 1 unless given.
+    One compiled program fits all: models of equal shape with components switched off, vmapped over
+    their number and over restarts. The prior of a component does not depend on their number. Raises
+    as `fit` does, and ValueError for repeated numbers or for arguments that the models do not have.
 
-    `build(x, k, k_max=..., **prior)` makes a model; by default `GaussianMixture.from_data`, or
-    with `method=EM()` a flat prior: maximum likelihood, ranked by BIC. Other weights than a
-    Dirichlet, and other data than an array, need a `build`. Raises ValueError for an empty or
-    repeated list of numbers and for arguments that these models do not have, and as `fit` does.
+    Args:
+        x: Rows, array-like (n, d) or a Batch; other data need a `build`.
+        num_components: Different integers, at least 1.
+        key: A typed key.
+        num_restarts: Number of starts for each.
+        method: `CAVI()`, or `EM()` for maximum likelihood ranked by BIC.
+        stop: When a run ends.
+        build: A function `build(x, k, k_max=..., **prior)` that makes a model. By default it is
+            `GaussianMixture.from_data` with conc 1, or `GaussianMixture.flat` for EM.
+        prior: Other arguments of `build`; weights other than a Dirichlet need a `build`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        selection = vx.select_num_components(x, range(1, 7), key=jax.random.key(0))
+        print(selection.summary())
     """
     if not isinstance(num_components, Iterable):
         raise TypeError(f"num_components: expected several integers, got {num_components!r}")
@@ -118,10 +129,10 @@ def select_num_components(
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(key, len(sizes))
 
-    def one(model: Mixture, key: Array) -> Result:
+    def fit_one(model: Mixture, key: Array) -> Result:
         return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
-    results = jax.vmap(one)(stacked, keys)
+    results = jax.vmap(fit_one)(stacked, keys)
     rank = _by_likelihood if method.point else _by_evidence
     return Selection(results, *rank(stacked, results, sizes, batch), num_components=sizes)
 
@@ -146,25 +157,25 @@ def _default(
 
 
 def _entropy(model: Mixture, q: MixtureParams, batch: Batch) -> Float[Array, ""]:
-    """Entropy of the assignments, in nats."""
+    """Entropy of the responsibilities of all rows, in nats."""
     resp, _ = special.normalize(model.log_joint(q.point(), batch))
     log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
     return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
 
 
 def _by_evidence(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
-    """ELBO and relabellings; no criteria of maximum likelihood."""
+    """ELBO + log relabellings, and NaN for the criteria of maximum likelihood."""
     relabellings = jax.vmap(lambda model, q: model.log_relabellings(q, batch))(models, results.q)
     score = results.elbo + relabellings
-    nothing = jnp.full_like(score, jnp.nan)
-    return score, nothing, nothing, nothing
+    nan = jnp.full_like(score, jnp.nan)
+    return score, nan, nan, nan
 
 
 def _by_likelihood(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
     """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000)."""
-    each, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
+    own, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
     k = jnp.asarray(sizes, results.elbo.dtype)
-    free = k * each + shared + k - 1.0
+    free = k * own + shared + k - 1.0
     bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * results.elbo
     entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(models, results.q)
     return -0.5 * bic, bic, 2.0 * free - 2.0 * results.elbo, bic + 2.0 * entropy

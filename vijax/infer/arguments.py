@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, strong
 from ..data.types import Data
 from ..model import Model, SplitMergeModel
-from .initialise import Init, Start, parse_init
+from .initialise import Init, Job, Start, parse_init
 from .method import Method
 from .moves import Moves
 from .result import Stop
 from .run.halving import Halving
-from .run.lanes import Problem
-
-
-class Prepared(NamedTuple):
-    """Arguments of one dtype and of strong types, so that only their shapes decide on compilation.
-
-    `model` and `method` are of the classes given. `names` are the names of the columns; the batch
-    has none, so that other names compile nothing.
-    """
-
-    model: Any
-    batch: Batch
-    method: Any
-    stop: Stop
-    names: tuple[str, ...] | None
-
-
-class Job(NamedTuple):
-    """A fit from one or several starts, its arguments checked; `key` is that of all starts."""
-
-    model: Model
-    batch: Batch
-    key: Key[Array, ""] | None
-    start: Start
-    method: Method[Any]
-    stop: Stop
-
-    def problem(self, restart: Int[Array, ""] | int) -> Problem:
-        """The fit from one of the starts."""
-        return self.start.problem(self.model, self.batch, self.key, restart, self.method)
 
 
 def prepare_job(
@@ -66,15 +36,20 @@ def prepare_job(
     return Job(model, batch, key, start, method, stop), names
 
 
-def prepare(model: Model, data: Data, method: Method[Any], stop: Stop) -> Prepared:
-    """Check model, data, method and stop, and that they suit each other."""
+def prepare(
+    model: Model, data: Data, method: Method[Any], stop: Stop
+) -> tuple[Any, Batch, Any, Stop, tuple[str, ...] | None]:
+    """Check model, data, method and stop; returns them and the names of the columns.
+
+    They then have one dtype and strong types, so that only their shapes decide on compilation, and
+    the batch has no names, so that other names compile nothing.
+    """
     check_kinds(model, method, stop)
     batch = model.as_batch(Batch.for_jit(data))
     dtype = batch.weight.dtype
     model, method = strong(model, dtype), strong(method, dtype)
     model.check(batch, method.point)
-    names = batch.names
-    return Prepared(model, replace(batch, names=None), method, strong(stop, dtype), names)
+    return model, replace(batch, names=None), method, strong(stop, dtype), batch.names
 
 
 def check_kinds(model: Model, method: Method[Any], stop: Stop) -> None:

@@ -19,14 +19,15 @@ from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
 from ..model import Model, Q, SplitMergeModel
-from .arguments import Job, checked_halving, checked_moves, prepare, prepare_job
-from .initialise import Init, parse_init
+from .arguments import checked_halving, checked_moves, prepare, prepare_job
+from .initialise import Init, Job, parse_init
 from .method import Method
 from .methods.cavi import CAVI
 from .moves import Moves, search
 from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
 from .run.halving import Halving
+from .run.lanes import Settings
 from .run.loop import iterate
 from .run.passes import has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
@@ -64,10 +65,8 @@ def fit(
             uses `fold_in(key, i)`, so more restarts never change the earlier ones.
         init: None (`model.init`, for mixtures k-means++ seeds), "random" (random labels), labels
             (n,), responsibilities (n, k), a q or a Result to continue from, or `Annealed` around
-            any of these. With Chunks, None and "random" look at `data.sample()`, and there are no
-            arrays.
-        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()`, or `Accelerated` around one of the first
-            two; with Chunks, one that needs the rows only through sums.
+            any of these. With Chunks, arrays are not possible, and starts see `data.sample()`.
+        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`.
         stop: When a run ends.
         num_restarts: Number of starts.
         moves: `Moves()` lets every start go on to a search over structures; it draws.
@@ -76,9 +75,9 @@ def fit(
         resume: The path of such a file: the same call goes on from there to the same result, and
             writes to it if there is no other `checkpoint`.
         progress: Whether to show how far the fit is, by tqdm if it is installed.
-        callback: A function of a `Report`, which covers all restarts and surrounding vmaps. It is
-            called every ten iterations (every pass over Chunks) and at the end. If it raises, the
-            fit goes on and ends with a RuntimeWarning.
+        callback: A function of a `Report` on all restarts and surrounding vmaps, called every ten
+            iterations (every pass over Chunks) and at the end. If it raises, the fit goes on and
+            ends with a RuntimeWarning.
 
     Example:
         x, _ = vx.datasets.three_clusters()
@@ -88,8 +87,9 @@ def fit(
     """
     paths = {"checkpoint": checkpoint, "resume": resume}
     if isinstance(data, Chunks):
-        if moves is not None:
-            raise ValueError("moves: need all rows in memory; try data.sample() instead of Chunks")
+        for name, given in {"moves": moves, "halving": halving}.items():
+            if given is not None:
+                raise ValueError(f"{name}: need all rows in memory; try data.sample() instead")
         listener = listener_of(progress, callback, 0)
         return fit_chunks(model, data, key, init, method, stop, num_restarts, listener, **paths)
     for name, path in paths.items():
@@ -198,7 +198,7 @@ def _fit(
         problems = Problems(
             lambda _: (), lambda _, i: job.problem(i), 1, num_restarts, live, batch.platform
         )
-        runs = run_restarts(method, stop, halving, problems, layout, reporter)
+        runs = run_restarts(Settings(method, stop, halving, reporter), problems, layout)
         runs = jax.tree.map(lambda a: a[0], runs)
     return replicate(best(runs), batch.sharding)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from ..exponential_family import ExponentialFamily
 from ..model import LatentClassModel, Model, Q
 from .annealed import Annealed, anneal
 from .method import Method
-from .result import Result
+from .result import Result, Stop
 from .run.lanes import Problem
 from .run.passes import accumulate, automatic_chunk
 
@@ -42,45 +42,50 @@ class Start:
         """Whether the start is random and so needs a key."""
         return self.kind == "random" or (self.kind == "seeds" and model.draws)
 
-    def problem(
-        self,
-        model: Model,
-        batch: Batch,
-        key: Key[Array, ""] | None,
-        restart: Int[Array, ""] | int,
-        method: Method[Any],
-    ) -> Problem:
-        """One restart of a fit: its model and rows, the key of its steps, and its first q.
 
-        `key` is that of the whole fit, so that more restarts never change the earlier ones.
-        """
+class Job(NamedTuple):
+    """A fit from one or several starts, its arguments checked; `key` is that of all starts."""
+
+    model: Model
+    batch: Batch
+    key: Key[Array, ""] | None
+    start: Start
+    method: Method[Any]
+    stop: Stop
+
+    def problem(self, restart: Int[Array, ""] | int) -> Problem:
+        """The fit from one of the starts."""
+        model, batch, key, start = self.model, self.batch, self.key, self.start
         k_start, k_steps = None, None
         if key is not None:
             k_start, k_steps = jax.random.split(jax.random.fold_in(key, restart))
 
         def first_q() -> Q:
-            if self.kind == "q":
-                q = self.value
-            elif self.kind == "seeds":
+            if start.kind == "q":
+                q = start.value
+            elif start.kind == "seeds":
                 # EM seeds all components, as in restart 0: at a point those left at the prior would
                 # be equal, and only rounding would tell them apart
-                q = model.init(k_start, batch, 0 if method.point else restart)
+                q = model.init(k_start, batch, 0 if self.method.point else restart)
             else:
                 latent = with_classes(model)
-                q = _assigned(latent, batch, self._labels(latent, batch, k_start))
-            if self.annealed is None:
+                q = _assigned(latent, batch, _labels(start, latent, batch, k_start))
+            if start.annealed is None:
                 return q
-            return anneal(with_classes(model), batch, q, self.annealed)
+            return anneal(with_classes(model), batch, q, start.annealed)
 
         return Problem(model, batch, k_steps, first_q)
 
-    def _labels(self, model: LatentClassModel, batch: Batch, key: Key[Array, ""] | None) -> Array:
-        """Labels (n,) or responsibilities (n, k)."""
-        if self.kind != "random":
-            return self.value
-        assert key is not None  # the arguments have been checked
-        index = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
-        return jnp.argsort(~model.active, stable=True)[index]
+
+def _labels(
+    start: Start, model: LatentClassModel, batch: Batch, key: Key[Array, ""] | None
+) -> Array:
+    """The labels (n,) or responsibilities (n, k) to start from."""
+    if start.kind != "random":
+        return start.value
+    assert key is not None  # the arguments have been checked
+    index = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
+    return jnp.argsort(~model.active, stable=True)[index]
 
 
 def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
@@ -127,10 +132,7 @@ def parse_name(model: Model, init: str | None) -> Start:
 
 
 def parse_rows(
-    init: Any,
-    weight: Any,
-    active: Bool[Array, "k"],
-    sharding: NamedSharding | None = None,
+    init: Any, weight: Any, active: Bool[Array, "k"], sharding: NamedSharding | None = None
 ) -> Start:
     """The start from labels (n,) or responsibilities (n, k), an array-like."""
     array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)

@@ -20,13 +20,13 @@ from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
 from .annealed import Annealed
 from .arguments import check_kinds, check_layout, check_start, checked_halving
-from .initialise import Init, Start, parse_name, parse_rows, with_classes
+from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.cavi import CAVI
 from .result import Result, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
-from .run.lanes import Problem, take
+from .run.lanes import Problem, Settings, take
 from .run.padding import Stack, stack_by_size
 from .run.passes import constant_of, has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
@@ -43,16 +43,6 @@ class Program(NamedTuple):
     layout: str | int
     mesh: Mesh | None
     platform: str | None
-
-
-class Common(NamedTuple):
-    """The traced arguments that all fits share."""
-
-    key: Key[Array, ""] | None
-    method: Method[Any]
-    stop: Stop
-    halving: Halving | None
-    reporter: Reporter | None
 
 
 class Part(NamedTuple):
@@ -137,7 +127,8 @@ def fit_many(
             number.astype(np.int32),
             dealt.live,
             _start_of(start, stack, dealt.members),
-            Common(key, method, stop, halving, reporter),
+            key,
+            Settings(method, stop, halving, reporter),
         )
         return Part(stack.number, dealt.slots, result)
 
@@ -152,8 +143,8 @@ def fit_many(
 
 @partial(jax.jit, static_argnums=0)
 def _fit_many(program: Program, *args: Any) -> Result:
-    """`_fit_share` on every device, with its own share of all arguments but the common ones."""
-    split = (not program.shared, True, True, True, True, False)
+    """`_fit_share` on every device, with its own share of all arguments but key and settings."""
+    split = (not program.shared, True, True, True, True, False, False)
     return on_mesh(partial(_fit_share, program), program.mesh, args, split)
 
 
@@ -164,20 +155,22 @@ def _fit_share(
     number: Array,
     live: Array,
     start: Start,
-    common: Common,
+    key: Key[Array, ""] | None,
+    settings: Settings,
 ) -> Result:
     """The best runs of the first `live[0]` of these data sets; the others are padding."""
     num_restarts, shared, layout, _, platform = program
-    key, method, stop, halving, reporter = common
-    batches = _as_batches(models, Batch(**parts, platform=platform), shared, method.point)
+    batches = Batch(**parts, platform=platform)
+    batches = _as_batches(models, batches, shared, settings.method.point)
 
     def load(i: Array) -> Any:
         return take((batches, number, start, None if shared else models), i)
 
     def problem(args: Any, restart: Int[Array, ""] | int) -> Problem:
         batch, i, start, model = args
+        model = models if shared else model
         own_key = None if key is None else jax.random.fold_in(key, i)
-        return start.problem(models if shared else model, batch, own_key, restart, method)
+        return Job(model, batch, own_key, start, settings.method, settings.stop).problem(restart)
 
     m, n = batches.weight.shape
     if layout in ("auto", "slots"):
@@ -187,7 +180,7 @@ def _fit_share(
         floats, slots = n * row_size, layout == "slots"
         layout = choose_layout(m * num_restarts, floats, platform, slots, alone)
     problems = Problems(load, problem, m, num_restarts, live[0], platform)
-    return best(run_restarts(method, stop, halving, problems, layout, reporter))
+    return best(run_restarts(settings, problems, layout))
 
 
 def _as_batches(models: Model, batches: Batch, shared: bool, point: bool) -> Batch:

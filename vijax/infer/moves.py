@@ -59,14 +59,11 @@ def search(
     proposals; `elbo_trace` has those of the first fit, then the best objective after each proposal.
 
     Args:
-        method: The algorithm, such as `CAVI()`.
-        model: A mixture, or another SplitMergeModel.
-        batch: The rows, in the form of `model.as_batch`.
-        q: The starting point, such as `model.init(key, batch)`.
+        method, model, batch, q: As in `iterate`; the model must be a SplitMergeModel.
         stop: When the first and the last fit end.
         moves: How long to search.
         k_steps: A typed key, for the proposals and for methods that draw.
-        reporter: Where to report the progress; None is nowhere.
+        reporter: As in `iterate`.
     """
     dtype = batch.weight.dtype
     k_iterate, k_moves = jax.random.split(k_steps)

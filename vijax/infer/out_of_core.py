@@ -19,8 +19,8 @@ from ..data.host import strong, to_device
 from ..data.shards import default_platform, on_cpu
 from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
-from .arguments import Job, check_kinds, check_start, prepare
-from .initialise import Init, parse_init
+from .arguments import check_kinds, check_start, prepare
+from .initialise import Init, Job, parse_init
 from .method import FullPassMethod, Method
 from .methods.cavi import need_conditional
 from .result import Result, Stop, best

@@ -28,9 +28,8 @@ class Streaming:
     n / (1 - forget) rows. `forget` is a traced number in [0, 1].
 
     `elbo` is the exact bound in nats of the last batch under its prior, and `total` the sum of
-    these over all batches. If the posterior is exact (nothing latent, one conjugate block) and
-    nothing is forgotten, `elbo` is log p(x_t | x_<t) and `total` the log evidence. Otherwise the
-    prior of a batch is an approximation, and `total` is an estimate, no bound, of the log evidence.
+    these over all batches. If posteriors are exact and nothing is forgotten, `elbo` is
+    log p(x_t | x_<t) and `total` the log evidence; otherwise `total` estimates it and is no bound.
 
     A stream is an immutable pytree: jit, vmap and scan `update`. Batches of equal shapes share one
     program, for any `forget`; other sizes can be padded with rows of weight 0.

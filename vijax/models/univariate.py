@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -13,16 +13,52 @@ from .._text import estimates
 from ..data.batch import Batch
 from ..data.host import as_floats, check_bound
 from ..data.types import Data
-from ..exponential_family import Product, natural_step
+from ..exponential_family import Product, Q, natural_step
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
 from ..families.normal_gamma import NormalGamma, NormalGammaMoments
 from ..model import ConditionalModel, Conjugate, EStep
 from ..numerics import special
 
+_U = TypeVar("_U", bound="Univariate")
+
+
+class Univariate(ConditionalModel):
+    """Rows x_n ~ N(mu, 1 / tau), one number each, under a Normal-Gamma prior."""
+
+    prior: NormalGamma
+
+    @classmethod
+    def with_prior(
+        cls: type[_U], *, mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike
+    ) -> _U:
+        """mu | tau ~ N(mean, 1 / (kappa tau)), tau ~ Gamma(shape, rate), in data units.
+
+        Raises ValueError unless kappa, shape and rate are positive scalars.
+        """
+        given = {"mean": mean, "kappa": kappa, "shape": shape, "rate": rate}
+        values = {name: as_floats(name, value) for name, value in given.items()}
+        for name, value in values.items():
+            if value.ndim:
+                raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
+            check_bound(name, value, above=None if name == "mean" else 0.0)
+        return cls(NormalGamma.from_standard(**values))  # type: ignore[call-arg]
+
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> Q:
+        return self.template
+
+    def check(self, batch: Batch, point: bool) -> None:
+        if batch.x.ndim != 1:
+            raise ValueError(f"x: expected one number per row, (n,), got shape {batch.x.shape}")
+
+    def row_size(self, batch: Batch) -> int:
+        return 4
+
 
 @pytree
-class NormalGammaExact(Conjugate):
+class NormalGammaExact(Univariate, Conjugate):
     """x_n ~ N(mu, 1 / tau) under a Normal-Gamma prior: the exact posterior and evidence.
 
     `fit` reaches the posterior in one update, and the bound is then the evidence.
@@ -30,36 +66,19 @@ class NormalGammaExact(Conjugate):
 
     prior: NormalGamma
 
-    @classmethod
-    def with_prior(
-        cls, *, mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike
-    ) -> NormalGammaExact:
-        """mu | tau ~ N(mean, 1 / (kappa tau)), tau ~ Gamma(shape, rate), in data units.
-
-        Raises ValueError unless kappa, shape and rate are positive scalars.
-        """
-        return cls(_prior(mean, kappa, shape, rate))
-
     def posterior(self, data: Data) -> NormalGamma:
         """p(mu, tau | x) for rows x (n,)."""
-        return self.prior + _statistics(_vector(data))
+        batch = Batch.of(data)
+        self.check(batch, point=False)
+        x, weight = batch.x, batch.weight
+        centre = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
+        return self.prior + NormalGamma.observe(x, weight, centre)
 
     def log_evidence(self, data: Data) -> Float[Array, ""]:
         """log p(x) in nats for rows x (n,)."""
-        batch = _vector(data)
+        batch = Batch.of(data)
         rows = jnp.sum(batch.weight)
         return self.posterior(batch).log_ratio(self.prior) - 0.5 * rows * special.LOG_2PI
-
-    def check(self, batch: Batch, point: bool) -> None:
-        _check_vector(batch)
-
-    def init(
-        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
-    ) -> NormalGamma:
-        return self.prior
-
-    def row_size(self, batch: Batch) -> int:
-        return 4
 
     def local(self, moments: NormalGammaMoments, batch: Batch) -> EStep:
         """Sufficient statistics; nothing is latent."""
@@ -90,7 +109,7 @@ class FactorisedParams(Product):
 
 
 @pytree
-class FactorisedGaussian(ConditionalModel):
+class FactorisedGaussian(Univariate):
     """The model of `NormalGammaExact` with q(mu, tau) = q(mu) q(tau), the textbook mean field.
 
     The two factors are coupled, so `update` is a sweep, q(mu) first. The shape of q(tau) grows by
@@ -98,13 +117,6 @@ class FactorisedGaussian(ConditionalModel):
     """
 
     prior: NormalGamma
-
-    @classmethod
-    def with_prior(
-        cls, *, mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike
-    ) -> FactorisedGaussian:
-        """Arguments as in `NormalGammaExact.with_prior`."""
-        return cls(_prior(mean, kappa, shape, rate))
 
     @property
     def template(self) -> FactorisedParams:
@@ -114,17 +126,9 @@ class FactorisedGaussian(ConditionalModel):
         return FactorisedParams(mean, tau)
 
     def check(self, batch: Batch, point: bool) -> None:
-        _check_vector(batch)
+        super().check(batch, point)
         if point:
             raise ValueError("method: nothing is latent here; the mode is that of NormalGammaExact")
-
-    def init(
-        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
-    ) -> FactorisedParams:
-        return self.template
-
-    def row_size(self, batch: Batch) -> int:
-        return 4
 
     def local(self, moments: FactorisedMoments, batch: Batch) -> EStep:
         """Sufficient statistics; nothing is latent."""
@@ -161,30 +165,3 @@ class FactorisedGaussian(ConditionalModel):
         distance = distance - prior.shift / prior.kappa
         mean = spread + prior.kappa * tau * distance**2 + special.digamma_gap(q.tau.shape)
         return 0.5 * mean + q.tau.kl(prior.tau)
-
-
-def _prior(mean: ArrayLike, kappa: ArrayLike, shape: ArrayLike, rate: ArrayLike) -> NormalGamma:
-    given = {"mean": mean, "kappa": kappa, "shape": shape, "rate": rate}
-    values = {name: as_floats(name, value) for name, value in given.items()}
-    for name, value in values.items():
-        if value.ndim:
-            raise ValueError(f"{name}: expected a scalar, got shape {value.shape}")
-        check_bound(name, value, above=None if name == "mean" else 0.0)
-    return NormalGamma.from_standard(**values)
-
-
-def _vector(data: Data) -> Batch:
-    batch = Batch.of(data)
-    _check_vector(batch)
-    return batch
-
-
-def _check_vector(batch: Batch) -> None:
-    if batch.x.ndim != 1:
-        raise ValueError(f"x: expected one number per row, (n,), got shape {batch.x.shape}")
-
-
-def _statistics(batch: Batch) -> NormalGamma:
-    x, weight = batch.x, batch.weight
-    centre = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
-    return NormalGamma.observe(x, weight, centre)

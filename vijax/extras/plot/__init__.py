@@ -1,7 +1,7 @@
-"""Figures with matplotlib, three of them with Plotly too; either is imported when it draws.
+"""Figures with matplotlib, three of them with Plotly too; both are imported when they draw.
 
-Every function draws into `ax`, or into a new figure, and returns the axes; none of them shows.
-With `backend="plotly"`, where there is one, `ax` is a Plotly figure, and a figure is returned.
+Every function draws into `ax`, or into a new figure, and returns the axes; none shows a figure.
+With `backend="plotly"`, if a function has it, `ax` is a Plotly figure, and a figure is returned.
 """
 
 from .elbo import plot_elbo as plot_elbo

@@ -1,4 +1,4 @@
-"""The objective along the iterations."""
+"""Plot of the objective against the iteration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from . import style
 
 
 def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") -> Any:
-    """The objective of every restart against the iteration; the returned run in black.
+    """Plot the objective of every restart against the iteration, the returned run in black.
 
-    The vertical range starts where the worst run stands in its fourth iteration, so that the first
-    jump does not flatten the rest. Runs that did not converge are dashed. What is beyond the length
-    of `elbo_trace` (`Stop.trace`) was not recorded, and is not drawn.
+    The vertical range begins at the worst run in its fourth iteration, so that the first jump does
+    not flatten the others. Runs that did not converge are dashed. Iterations beyond the length of
+    `elbo_trace` (`Stop.trace`) were not recorded and are not drawn.
     """
     plotly = style.check_backend(backend)
     style.check_one("result", result.status, 0)

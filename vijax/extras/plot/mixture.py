@@ -1,4 +1,4 @@
-"""Rows and components in one or two columns of the data."""
+"""Plot of rows and components in one or two columns of the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GREY = "#999999"
 
 
 class Scene(NamedTuple):
-    """What there is to draw: rows (n, d), components that count, names of columns."""
+    """The rows (n, d), components and column names of a figure; `shown` are components to draw."""
 
     x: np.ndarray
     weight: np.ndarray
@@ -40,14 +40,22 @@ def plot_mixture(
     ax: Any = None,
     backend: str = "matplotlib",
 ) -> Any:
-    """Rows and the components with weight >= `min_weight`, in two columns of the data.
+    """Plot rows and the components with weight >= `min_weight`, in two columns of the data.
 
-    Ellipses are contours of E[Sigma_k] around E[mu_k] at `sigmas` standard deviations (of a
-    Student-t component its scale matrix), where that is finite; after EM give `q.point()`, as to
-    `plot_weights`, for contours of the estimate. With `responsibilities` (n, k) every row has the
-    colours of its components, mixed. More than eight components have their numbers beside them.
-    Data with one column are shown as a histogram with the density of each component. `names` are
-    those of the columns, the data's own if they have some.
+    Ellipses are contours of E[Sigma_k], or of the scale matrix of a Student-t, around E[mu_k]. Data
+    with one column are drawn as a histogram with the density of each component.
+
+    Args:
+        q: The posterior of a mixture, or a point; after EM give `q.point()`.
+        x: Rows, array-like (n, d) or a Batch.
+        columns: The two columns to draw.
+        names: Names of all columns, by default those of the data.
+        responsibilities: (n, k); every row then has the mixed colours of its components.
+        min_weight: Smallest expected weight of a component to draw. More than eight components
+            have their numbers beside them.
+        sigmas: Standard deviations at which contours are drawn.
+        ax: Axes or figure to draw into.
+        backend: "matplotlib" or "plotly".
     """
     plotly = style.check_backend(backend)
     scene = read(q, x, names, min_weight)
@@ -65,12 +73,12 @@ def plot_mixture(
 
 
 def read(q: MixtureParams | MixtureMoments, x: Any, names: Any, min_weight: float) -> Scene:
-    """Everything in NumPy, heaviest components first."""
+    """The scene of a mixture in NumPy, the heaviest components first."""
     if names is None:
         names = getattr(x, "names", None) or column_names(x)
     x = np.asarray(_present(x), float)
     weight = style.check_one("q", q.weights.mean, 1)
-    components = getattr(q.components, "others", q.components)  # noise has no place
+    components = getattr(q.components, "others", q.components)  # noise has no location
     dof = getattr(components, "dof", None)
     components = getattr(components, "gaussian", components)
     if not hasattr(components, "covariance"):
@@ -85,7 +93,7 @@ def read(q: MixtureParams | MixtureMoments, x: Any, names: Any, min_weight: floa
 
 
 def _present(x: Any) -> Any:
-    """Rows of a Batch, NaN where entries are missing or rows absent, which is not drawn."""
+    """The rows of a Batch with NaN, which is not drawn, for missing entries and absent rows."""
     if not isinstance(x, Batch):
         return x
     rows = np.where(np.asarray(x.weight)[:, None] > 0, np.asarray(x.x, float), np.nan)
@@ -99,7 +107,7 @@ def draw_columns(
     colours: np.ndarray | None,
     sigmas: Sequence[float],
 ) -> None:
-    """Rows as points, components as ellipses."""
+    """Draw rows as points and components as ellipses."""
     points = scene.x[:, list(columns)]
     ax.scatter(*points.T, s=6, c=_GREY if colours is None else colours, linewidths=0, zorder=1)
     for k in scene.shown:
@@ -116,7 +124,7 @@ def draw_columns(
 
 
 def draw_column(ax: Any, scene: Scene, j: int) -> None:
-    """A histogram, and weight times density of every component."""
+    """Draw a histogram of column j, and weight times density of every component."""
     x = scene.x[np.isfinite(scene.x[:, j]), j]
     if not len(x):
         return
@@ -130,7 +138,7 @@ def draw_column(ax: Any, scene: Scene, j: int) -> None:
 
 
 def _num_bins(x: np.ndarray) -> int:
-    """By Freedman and Diaconis (1981), within what can be seen."""
+    """The number of bins of Freedman and Diaconis (1981), from 10 to 100."""
     width = 2.0 * np.subtract(*np.percentile(x, [75, 25])) / len(x) ** (1 / 3)
     return int(np.clip(np.ptp(x) / width if width > 0 else 10, 10, 100))
 
@@ -145,7 +153,7 @@ def _ellipses(
 ) -> list[np.ndarray]:
     pick = list(columns)
     block = scene.covariance[k][np.ix_(pick, pick)]
-    if not np.isfinite(block).all():  # as of a component without rows under a vague prior
+    if not np.isfinite(block).all():  # such as a component without rows under a vague prior
         return []
     return [style.contour(scene.mean[k, pick], block, sigma) for sigma in sigmas]
 
@@ -183,6 +191,6 @@ def _with_plotly(
 
 
 def _likeliest(resp: np.ndarray) -> str:
-    """The two components with the largest responsibilities, as a text."""
+    """The two components with the largest responsibilities, as text."""
     order = np.argsort(-resp, kind="stable")[:2]
     return ", ".join(f"{k}: {resp[k]:.2f}" for k in order)

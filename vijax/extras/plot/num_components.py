@@ -1,4 +1,4 @@
-"""What speaks for each number of components."""
+"""Plot of the score of each number of components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
-    """The score (nats) of every number of components that was tried, the best one ringed.
+    """Plot the score in nats of every number of components, the best with a ring.
 
     After CAVI the score is the ELBO with relabellings counted, after EM -BIC / 2. Fits that
     failed are crosses at the lower edge.

@@ -1,4 +1,4 @@
-"""All pairs of columns."""
+"""Plot of a mixture in all pairs of columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...models.mixture_params import MixtureMoments, MixtureParams
 from . import style
 from .mixture import draw_column, draw_columns, read
 
-_MOST = 8  # columns that can be told apart on one page
+_MOST = 8  # columns that are readable on one page
 
 
 def plot_pairs(
@@ -25,11 +25,11 @@ def plot_pairs(
     sigmas: Sequence[float] = (1.0, 2.0),
     ax: Any = None,
 ) -> np.ndarray:
-    """`plot_mixture` for every pair of `columns`, with each column's densities on the diagonal.
+    """Draw `plot_mixture` for every pair of `columns`, and the densities on the diagonal.
 
-    `ax` and what is returned are arrays of axes, one row and column of them for each column of
-    the data; those above the diagonal are taken away. Raises ValueError for more than eight
-    columns.
+    Other arguments are those of `plot_mixture`, but `ax` is an array of axes, one row and column
+    for each column of the data, and so is the result; axes above the diagonal are switched off.
+    Raises ValueError for more than eight columns.
     """
     scene = read(q, x, names, min_weight)
     chosen = list(range(scene.x.shape[1]) if columns is None else columns)
@@ -44,20 +44,20 @@ def plot_pairs(
     rows = style.blend_rows(responsibilities, len(scene.x))
     for r, j in enumerate(chosen):
         for c, i in enumerate(chosen):
-            one = ax[r, c]
+            cell = ax[r, c]
             if c > r:
-                one.set_axis_off()
+                cell.set_axis_off()
                 continue
             if c == r:
-                draw_column(one, scene, j)
-                one.set_yticks([])
+                draw_column(cell, scene, j)
+                cell.set_yticks([])
             else:
-                draw_columns(one, scene, (i, j), rows, sigmas)
+                draw_columns(cell, scene, (i, j), rows, sigmas)
                 if c:
-                    one.tick_params(labelleft=False)
-                    one.sharey(ax[r, 0])
+                    cell.tick_params(labelleft=False)
+                    cell.sharey(ax[r, 0])
             if r == m - 1:
-                one.set_xlabel(scene.names[i])
+                cell.set_xlabel(scene.names[i])
             if c == 0:
-                one.set_ylabel(scene.names[j] if r else "density")
+                cell.set_ylabel(scene.names[j] if r else "density")
     return ax

@@ -1,4 +1,4 @@
-"""Which component every row belongs to, and how surely."""
+"""Plot of the responsibilities of all rows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from . import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LABELLED = 0.02  # of all rows: fewer leave no room for a number
+_LABELLED = 0.02  # share of the rows; with fewer a component has no room for its number
 
 
 def plot_responsibilities(resp: Any, *, min_weight: float = 0.01, ax: Any = None) -> Axes:
-    """Every row as a column that its components share, by their responsibilities (n, k).
+    """Plot every row as a column that is divided by its responsibilities (n, k).
 
-    Rows are in the order of their likeliest component, the surest first; components with fewer
-    than `min_weight` of all rows are grey, together. Numbers stand over the rows of a component
-    that has room for one.
+    Rows are sorted by their most probable component, the most certain ones first. Components with
+    less than `min_weight` of all rows are grey together. A component with enough rows has its
+    number above them.
     """
     ax = style.axes_of(ax, 8.0, 2.5)
     resp = np.asarray(resp, float)
@@ -37,9 +37,9 @@ def plot_responsibilities(resp: Any, *, min_weight: float = 0.01, ax: Any = None
         base = base + resp[:, k]
     ax.stairs(np.ones(len(resp)), edges, baseline=base, fill=True, facecolor="0.8", linewidth=0)
     for k in used:
-        mine = np.flatnonzero(likeliest == k)
-        if len(mine) >= _LABELLED * len(resp):
-            place = (mine.mean() + 0.5, 1.02)
-            ax.text(*place, str(k), ha="center", va="bottom", size=8, color=style.colour(k))
+        rows = np.flatnonzero(likeliest == k)
+        if len(rows) >= _LABELLED * len(resp):
+            font = {"ha": "center", "va": "bottom", "size": 8, "color": style.colour(k)}
+            ax.text(rows.mean() + 0.5, 1.02, str(k), **font)
     ax.set(xlim=(0, len(resp)), ylim=(0.0, 1.0), xlabel="row, in order", ylabel="responsibility")
     return ax

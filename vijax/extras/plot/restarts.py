@@ -1,4 +1,4 @@
-"""All restarts at a glance."""
+"""Plot of all restarts of a fit."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MARKS = {
 
 
 def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
-    """Final objective of every restart against its iterations, marked by its status.
+    """Plot the final objective of every restart against its iterations, marked by its status.
 
-    The returned one is ringed. Those without a finite objective stand at the lower edge.
+    The returned one has a ring. Those without a finite objective are at the lower edge.
     """
     style.check_one("result", result.status, 0)
     ax = style.axes_of(ax)
@@ -36,19 +36,19 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
     steps = np.atleast_1d(np.asarray(runs.n_iter))
     finite = np.isfinite(elbo)
     for kind, (mark, look) in _MARKS.items():
-        mine = status == kind
-        if not mine.any():
+        ended = status == kind
+        if not ended.any():
             continue
-        label = f"{mine.sum()} {kind.name}"
-        there, lost = mine & finite, mine & ~finite
+        label = f"{ended.sum()} {kind.name}"
+        drawn, lost = ended & finite, ended & ~finite
         points = {"linestyle": "none", "marker": mark, "color": look, "markersize": 6}
-        ax.plot(steps[there], elbo[there], label=label, alpha=0.8, **points)
+        ax.plot(steps[drawn], elbo[drawn], label=label, alpha=0.8, **points)
         if lost.any():
             edge = ax.get_xaxis_transform()
             ax.plot(steps[lost], np.full(lost.sum(), 0.03), transform=edge, **points)
     if np.isfinite(float(result.elbo)):
-        place = int(result.n_iter), float(result.elbo)
-        ax.plot(*place, "o", color="black", label="returned", **style.RING)
+        returned = int(result.n_iter), float(result.elbo)
+        ax.plot(*returned, "o", color="black", label="returned", **style.RING)
     ax.margins(0.08)
     ax.legend(loc="best", framealpha=0.7, edgecolor="none", markerscale=0.8)
     ylabel = "final objective (nats)" if result.point else "final ELBO (nats)"

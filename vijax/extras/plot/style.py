@@ -1,4 +1,4 @@
-"""What all figures share: axes, colours, and the shape of a covariance."""
+"""Axes, colours and contours of all figures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito (2008) and two of Tol's: told apart by colour-blind readers
+# colours of Okabe & Ito (2008) and two of Tol's, which colour-blind readers can distinguish
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#882255"]
-# where colours come round again: lines of matplotlib and of Plotly, and fillings of both
+# after eight components, the next line of matplotlib or of Plotly, and the next filling of both
 _LINES = ["-", "--", ":", "-."]
 _DASHES = ["solid", "dash", "dot", "dashdot"]
 _FILLINGS = ["", "/", "x", "."]
@@ -19,7 +19,7 @@ RING = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
 
 
 def axes_of(ax: Any, width: float = 5.0, height: float = 4.0) -> Axes:
-    """`ax`, or that of a new figure."""
+    """`ax`, or the axes of a new figure."""
     if ax is not None:
         return ax
     return pyplot().subplots(figsize=(width, height), layout="constrained")[1]
@@ -44,42 +44,41 @@ def plotly_of(ax: Any) -> tuple[Any, Any]:
 
 
 def check_backend(backend: str) -> bool:
-    """Whether it is Plotly; ValueError if it is neither of the two."""
+    """Whether the backend is Plotly; raises ValueError for an unknown one."""
     if backend not in ("matplotlib", "plotly"):
         raise ValueError(f'backend: expected "matplotlib" or "plotly", got {backend!r}')
     return backend == "plotly"
 
 
 def colour(k: int) -> str:
-    """Colour of component k, the same in every figure; it comes again eight components later."""
+    """Colour of component k, the same in every figure; eight components later it is used again."""
     return _COLOURS[k % len(_COLOURS)]
 
 
 def light_of(code: str) -> np.ndarray:
-    """Red, green and blue in 0 .. 1 of "#rrggbb"."""
+    """Red, green and blue in 0 .. 1 of a code "#rrggbb"."""
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)]) / 255.0
 
 
 def line(k: int) -> str:
-    """Line of component k: with its colour it is one of 32."""
+    """Line of component k; with its colour it is one of 32."""
     return _LINES[k // len(_COLOURS) % len(_LINES)]
 
 
 def dash(k: int) -> str:
-    """As `line`, by Plotly's names."""
+    """Line of component k, by Plotly's names."""
     return _DASHES[k // len(_COLOURS) % len(_DASHES)]
 
 
 def filling(k: int) -> str:
-    """Pattern of a bar, which goes with its colour as `line` does."""
+    """Pattern of the bar of component k, which goes with its colour as `line` does."""
     return _FILLINGS[k // len(_COLOURS) % len(_FILLINGS)]
 
 
 def blend(resp: Any) -> np.ndarray:
-    """Red, green and blue (n, 3) in 0 .. 1: the components' colours, mixed as light.
+    """Red, green and blue (n, 3) in 0 .. 1: the colours of the components, mixed as light.
 
-    The weights of the mixture are the responsibilities (n, k) of each row; a row of which nothing
-    is known is grey.
+    The shares are the responsibilities (n, k) of each row; a row with NaN or zeros alone is grey.
     """
     resp = np.asarray(resp, float)
     screen = np.array([light_of(colour(k)) for k in range(resp.shape[1])])
@@ -91,7 +90,7 @@ def blend(resp: Any) -> np.ndarray:
 
 
 def blend_rows(resp: Any, n: int) -> np.ndarray | None:
-    """`blend` for n rows; ValueError for another number of them."""
+    """`blend` of n rows, None for None; raises ValueError for another number of rows."""
     if resp is None:
         return None
     if np.shape(resp)[:1] != (n,):
@@ -102,7 +101,7 @@ def blend_rows(resp: Any, n: int) -> np.ndarray | None:
 
 
 def check_one(name: str, value: Any, ndim: int) -> np.ndarray:
-    """In NumPy; ValueError where `name` holds many fits."""
+    """The value in NumPy; raises ValueError if it is that of many fits."""
     host = np.asarray(value)
     if host.ndim != ndim:
         raise ValueError(

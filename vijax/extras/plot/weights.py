@@ -1,4 +1,4 @@
-"""How much weight every component has."""
+"""Plot of the weights of all components."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plot_weights(
     ax: Any = None,
     backend: str = "matplotlib",
 ) -> Any:
-    """Weight of every component, with its standard deviation where q has one: not at a point.
+    """Plot the weight of every component, with its standard deviation unless `q` is a point.
 
     Components below `min_weight` are grey; the others look as in `plot_mixture`.
     """

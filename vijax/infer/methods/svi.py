@@ -59,19 +59,14 @@ class SVI(Method[ConditionalModel]):
 
     A step is one pass, so `Stop.max_iter` and `n_iter` count passes. In a pass each row of positive
     weight comes once, in a new random order; the last minibatches may have one row less. Statistics
-    are scaled by the number of rows over that of the minibatch, whatever their weights. That is
-    unbiased, and over a pass at the same q their mean is exactly the statistics of all rows; a
-    ratio of weights would be biased.
+    are scaled by the number of rows over that of the minibatch, which is unbiased; a ratio of
+    weights would not be. Components keep their order, also under weights that CAVI sorts by size.
 
     `elbo` of a state, and `elbo_trace`, estimate the bound in nats: the sum of w_n log Z_n over the
     pass, each row at the q of its minibatch, less the mean KL(q || p) of these q. The estimate has
     no sampling noise but is behind q; it is exact if one minibatch has all rows. `Result.elbo` is
-    exact, by one more pass at the end. The improvement of a step is twice the KL of the move of a
-    pass, so CONVERGED says that q moves no more, also because rates fall. For a fixed number of
-    passes give `Stop(max_iter=...)`, which ends as MAX_ITER.
-
-    Components keep their order, also under weights that CAVI sorts by size, since a mean of two q
-    needs the same components in both.
+    exact, by one more pass at the end. CONVERGED says that q moves no more, also because rates
+    fall; for a fixed number of passes give `Stop(max_iter=...)`, which ends as MAX_ITER.
     """
 
     batch_size: int = static(default=1024)

@@ -15,6 +15,7 @@ from ...data.batch import Batch
 from ...model import Model, Q
 from ..method import Method
 from ..result import Stop
+from .halving import Halving
 from .loop import Run, advance, update_status
 from .passes import zeros_like_result
 from .progress import Reporter, report
@@ -29,6 +30,15 @@ class Problem(NamedTuple):
     batch: Batch
     key: Key[Array, ""] | None
     start: Callable[[], Q]
+
+
+class Settings(NamedTuple):
+    """How runs are driven: the algorithm, and when they stop, end early and report."""
+
+    method: Method[Any]
+    stop: Stop
+    halving: Halving | None
+    reporter: Reporter | None
 
 
 class Queue(NamedTuple):
@@ -57,19 +67,14 @@ class Lanes(NamedTuple):
 
 
 def drive(
-    method: Method[Any],
-    stop: Stop,
-    queue: Queue,
-    runs: Run,
-    limit: Int[Array, ""],
-    layout: str | int,
-    reporter: Reporter | None = None,
+    settings: Settings, queue: Queue, runs: Run, limit: Int[Array, ""], layout: str | int
 ) -> Run:
     """Take stacked `runs` to their end, or to `limit` iterations; traceable.
 
     Runs beyond the first `queue.live` must have ended already. `layout` is "map", "vmap" or a
     number of lanes; in all of them each run is the one that `iterate` gives.
     """
+    method, stop, _, reporter = settings
     count = runs.status.shape[0]
 
     def drive_one(i: Array, run: Run) -> Run:
@@ -87,23 +92,18 @@ def drive(
         return jax.vmap(drive_one)(jnp.arange(count, dtype=jnp.int32), runs)
     if layout == "map":
         return _for_live(drive_one, runs, queue.live)
-    return _in_lanes(method, stop, queue, runs, limit, min(int(layout), count), reporter)
+    return _in_lanes(settings, queue, runs, limit, min(int(layout), count))
 
 
 def _in_lanes(
-    method: Method[Any],
-    stop: Stop,
-    queue: Queue,
-    runs: Run,
-    limit: Int[Array, ""],
-    num_lanes: int,
-    reporter: Reporter | None,
+    settings: Settings, queue: Queue, runs: Run, limit: Int[Array, ""], num_lanes: int
 ) -> Run:
     """Step `num_lanes` runs together, and refill a lane from the queue when its run has ended.
 
     The objectives of all lanes go to row `clock % trace` of one table, one write per step; a trace
     for each lane would cost a scatter.
     """
+    method, stop, _, reporter = settings
     length, count = runs.elbo_trace.shape[1], runs.status.shape[0]
 
     def step(args: Any, run: Run) -> tuple[Run, Array]:

@@ -79,11 +79,9 @@ def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, mon
     noise = rows * (8.0 * eps) ** 2
     first = run.n_iter == 0
     improvement = jnp.where(first, huge, new.improvement)
-    rate = (
-        improvement / jnp.where(run.improvement > 0, run.improvement, jnp.inf)
-        if new.rate is None
-        else new.rate
-    )
+    rate = new.rate
+    if rate is None:
+        rate = improvement / jnp.where(run.improvement > 0, run.improvement, jnp.inf)
     restart = (improvement < run.least) | (improvement > _BAND * run.least)
     least = jnp.where(restart, improvement, run.least)
     # an escape from a saddle may be as slow, but its improvements rise from step to step
@@ -152,7 +150,8 @@ def iterate(
         reporter: Where to report the progress of all lanes of a batch; None is nowhere.
 
     Example:
-        batch = vx.Batch.of(x)
+        x, _ = vx.datasets.three_clusters()
+        model, batch = vx.GaussianMixture.from_data(x, 3), vx.Batch.of(x)
         q = model.init(jax.random.key(0), batch)
         result = jax.jit(vx.iterate)(vx.CAVI(), model, batch, q)
     """

@@ -135,24 +135,22 @@ def report(
     n_iter: Int[Array, ""],
     *,
     step: Int[Array, ""] | None = None,
-    passes: Int[Array, ""] | None = None,
     last: bool = False,
 ) -> None:
     """Report from a traced loop, once for all lanes of the vmaps around it.
 
     Call it before an iteration, with the objective of this lane in nats, whether it is running and
     its number of iterations; the first call only starts the clock. A report is due at multiples of
-    `reporter.every` rounds, counted by `step`, and after the loop, with `last`. `passes` is how often
-    the lane has read its rows. `step` and `passes` are as `n_iter` by default. If `reporter` is None,
-    nothing is added to the program.
+    `reporter.every` of `step`, by default `n_iter`, and with `last`, after the loop. If `reporter`
+    is None, nothing is added to the program.
     """
     if reporter is None:
         return
     step = n_iter if step is None else step
-    passes = n_iter if passes is None else passes
     due = jnp.asarray(last) | ((step % reporter.every == 0) & running)
     known = jnp.isfinite(elbo) & (elbo > -jnp.finfo(elbo.dtype).max)
-    lane = (jnp.where(known, elbo, jnp.nan), running, n_iter, passes, due)
+    # a pass over the rows is an iteration
+    lane = (jnp.where(known, elbo, jnp.nan), running, n_iter, n_iter, due)
     _emit(reporter.token, *(value[None] for value in lane))
 
 

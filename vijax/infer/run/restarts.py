@@ -12,19 +12,17 @@ from jaxtyping import Array, Int
 
 from ..._pytree import replace
 from ...data.shards import on_cpu
-from ..method import Method
-from ..result import Result, Status, Stop
-from .halving import Halving, halve
-from .lanes import Problem, Queue, drive, map_live
+from ..result import Result, Status
+from .halving import halve
+from .lanes import Problem, Queue, Settings, drive, map_live
 from .loop import Run, begin, exact, finish
-from .progress import Reporter
 
 # lanes that step together, and the floats that their rows may take; on a CPU, 8 to 24 lanes were
 # 1.7 times as fast as none for 1000 mixtures of 200 rows, on an accelerator nothing was measured
 _CPU_LANES, _CPU_FLOATS = 16, 2**20
 _DEVICE_LANES, _DEVICE_FLOATS = 4096, 2**28
 _FEW_LANES = 4  # fewer lanes are slower than none
-_FEW_RUNS = 64  # on a CPU, lanes save fewer runs than these less time than they take to compile
+_FEW_RUNS = 64  # on a CPU, lanes for fewer runs save less time than they take to compile
 
 
 def choose_layout(
@@ -70,15 +68,9 @@ class Problems(NamedTuple):
         return self.problem(*args)
 
 
-def run_restarts(
-    method: Method[Any],
-    stop: Stop,
-    halving: Halving | None,
-    problems: Problems,
-    layout: str | int,
-    reporter: Reporter | None = None,
-) -> Result:
+def run_restarts(settings: Settings, problems: Problems, layout: str | int) -> Result:
     """Run every start of every problem; the Result has leading axes (m, r). Traceable."""
+    method, stop, halving, _ = settings
     m, r = problems.num_problems, problems.num_restarts
     numbers, live = jnp.arange(m * r, dtype=jnp.int32), problems.live * r
 
@@ -88,12 +80,12 @@ def run_restarts(
 
     def drive_all(runs: Run, limit: Array) -> Run:
         queue = Queue(problems.fetch, problems.make, live)
-        return drive(method, stop, queue, runs, limit, layout, reporter)
+        return drive(settings, queue, runs, limit, layout)
 
     def drive_some(chosen: Array, runs: Run, limit: Array) -> Run:
         total = problems.live * (runs.status.shape[0] // m)
         queue = Queue(lambda i: problems.fetch(chosen[i]), problems.make, total)
-        return drive(method, stop, queue, runs, limit, layout, reporter)
+        return drive(settings, queue, runs, limit, layout)
 
     def with_exact_objective(numbered: tuple[Array, Run]) -> Run:
         number, run = numbered

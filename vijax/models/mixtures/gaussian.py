@@ -59,29 +59,24 @@ class GaussianMixture(Mixture):
     ) -> _G:
         """Build a mixture with a weak default prior at the location and scale of the data.
 
-        Any part of the prior can be given, in the shapes that `with_prior` takes. The prior of a
-        component does not depend on their number, so bounds are comparable across it, and it
-        follows the units and the offset of the data.
+        The prior of a component does not depend on their number, so bounds are comparable across
+        it, and it follows the units and the offset of the data. Arguments and shapes that are not
+        described here are those of `with_prior`.
 
         Args:
             x: Rows, array-like (n, d), a Batch or Chunks. Missing entries are left out of the
-                figures below; those of Chunks are of `Chunks.sample()`.
-            num_components: Number of components, k.
-            covariance: "full", "tied", "diag" or "spherical".
-            conc: Concentration of the weights, by default 1 / num_components each: one pseudo-row
-                in all, so that components without rows keep next to no weight.
-            weights: A prior on the weights in place of `conc`.
-            kappa: Weight of the prior of mu_k in rows. With 0.01 its standard deviation is 10 times
-                that of the component.
-            df: Degrees of freedom, by default d + 2, or 3 for "diag" and "spherical": the prior
-                of Sigma_k counts as about one row.
-            mean: Centre of the prior of mu_k, by default the mean of the data.
+                statistics below; those of Chunks are of `Chunks.sample()`.
+            conc: By default 1 / num_components each: one pseudo-row in all, so that components
+                without rows keep next to no weight.
+            kappa: With 0.01 the standard deviation of mu_k is 10 times that of the component.
+            df: By default d + 2, or 3 for "diag" and "spherical": the prior of Sigma_k counts as
+                about one row.
+            mean: By default the mean of the data.
             scatter: By default E[Sigma_k] is the covariance of the data; for "diag" the variances
                 of the columns, for "spherical" their mean. Correlations are shrunk by the factor
                 d / (n + d), at least 0.001, so that it is positive definite. A constant column
                 has the mean variance of the others, or 1 if no column varies.
             noise: Add one last component, uniform over the smallest box that holds the data.
-            k_max: Number of components to make room for.
         """
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter, "noise": noise}
         components = prior.from_data(
@@ -104,9 +99,7 @@ class GaussianMixture(Mixture):
         noise_box: ArrayLike | None = None,
         k_max: int | None = None,
     ) -> _G:
-        """Build a mixture with an explicit prior.
-
-        Raises ValueError naming the argument, its shape or value, and the bound.
+        """Build a mixture with an explicit prior; ValueError names the argument and the bound.
 
         Args:
             num_components: Number of components, k.
@@ -119,11 +112,9 @@ class GaussianMixture(Mixture):
                 for "spherical" a scalar or (k,), positive. A scalar is that multiple of the
                 identity for all four.
             conc: Concentration alpha of the weights in pseudo-rows, > 0: a scalar or (k,).
-            weights: A prior of `num_components` weights, such as
-                `StickBreaking.dirichlet_process(...)`, in place of `conc`.
+            weights: A prior of the weights, such as `StickBreaking`, in place of `conc`.
             covariance: "full", "tied", "diag" or "spherical".
-            noise_box: A pair (low, high) of (d,) in data units, which adds one last component,
-                uniform between the two.
+            noise_box: A pair (low, high) of (d,) in data units; adds a last, uniform component.
             k_max: Number of components to make room for. The first `num_components` are switched
                 on, so that models of different size share one program.
         """

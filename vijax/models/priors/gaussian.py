@@ -105,12 +105,12 @@ def flat(
     """Build components without a prior, every natural parameter zero, for maximum likelihood."""
     size, d = check_size(num_components, k_max), check_count("num_features", num_features)
     check_covariance(covariance)
+    dtype = jnp.result_type(float)
     zeros = {
-        name: np.zeros(event if _is_shared(name, covariance) else (size, *event))
+        name: np.zeros(event if _is_shared(name, covariance) else (size, *event), dtype)
         for name, event in _events(covariance, d).items()
     }
-    dtype = jnp.result_type(float)
-    return _family(covariance, **{name: value.astype(dtype) for name, value in zeros.items()})
+    return _family(covariance, **zeros)
 
 
 def check_covariance(covariance: str) -> None:
@@ -249,10 +249,17 @@ def _default(batch: Batch, covariance: str) -> tuple[AnyArray, float, Any]:
     check_covariance(covariance)
     x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
     mean, scatter = _mean_and_covariance(x, weight, batch.mask)
+    df = x.shape[1] + 2.0 if covariance in ("full", "tied") else 3.0
+    return mean, df, structured(scatter, covariance)
+
+
+def structured(scatter: AnyArray, covariance: str) -> AnyArray:
+    """The matrix for "full" and "tied", its diagonal for "diag", the mean of that otherwise."""
     if covariance in ("full", "tied"):
-        return mean, x.shape[1] + 2.0, scatter
-    variance = namespace(scatter).diagonal(scatter)
-    return mean, 3.0, variance if covariance == "diag" else variance.mean()
+        return scatter
+    xp = namespace(scatter)
+    variances = xp.diagonal(scatter)
+    return variances if covariance == "diag" else xp.asarray(variances.mean())
 
 
 def _mean_and_covariance(

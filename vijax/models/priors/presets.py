@@ -16,7 +16,7 @@ from ...data import weighted_means
 from ...data.host import as_floats, is_concrete, namespace
 from ...data.types import AnyArray, Data
 from .arguments import as_matrix, check_size
-from .gaussian import check_covariance
+from .gaussian import check_covariance, structured
 
 _NO_PRIOR = 1e-6  # pseudo-rows per weight: maximum likelihood, in which no weight is exactly zero
 
@@ -35,14 +35,8 @@ def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str,
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance)
     d = centre.shape[0]
-    return dict(
-        covariance=covariance,
-        conc=1.0 / num_components,
-        mean=centre,
-        kappa=1.0,
-        df=float(d),
-        scatter=_structured(scatter, covariance),
-    )
+    scatter = structured(scatter, covariance)
+    return _arguments(covariance, 1.0 / num_components, centre, 1.0, d, scatter)
 
 
 def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
@@ -55,14 +49,8 @@ def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     centre, scatter = _location_and_scatter(x, num_components, covariance, divisor=0)
     xp, d = namespace(scatter), centre.shape[0]
     variances = xp.diagonal(scatter)
-    return dict(
-        covariance=covariance,
-        conc=1e-3,
-        mean=centre,
-        kappa=1.0,
-        df=float(d),
-        scatter=_structured(xp.diag(variances), covariance),
-    )
+    scatter = structured(xp.diag(variances), covariance)
+    return _arguments(covariance, 1e-3, centre, 1.0, d, scatter)
 
 
 def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, Any]:
@@ -83,26 +71,19 @@ def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     k, d = num_components, centre.shape[0]
     xp = namespace(scatter)
     matrix = covariance in ("full", "tied")
-    scale = _structured(scatter, covariance if matrix else "spherical") * k ** (-2.0 / d)
+    scale = structured(scatter, covariance if matrix else "spherical") * k ** (-2.0 / d)
     if covariance == "diag":
         scale = xp.full((d,), scale, scale.dtype)
     powers = {"full": d + 2, "tied": k + d + 1, "diag": 3, "spherical": d + 2}[covariance]
-    return dict(
-        covariance=covariance,
-        conc=_NO_PRIOR,
-        mean=centre,
-        kappa=0.01,
-        df=float(d + 2 + powers),
-        scatter=scale,
-    )
+    return _arguments(covariance, _NO_PRIOR, centre, 0.01, d + 2 + powers, scale)
 
 
-def _structured(scatter: AnyArray, covariance: str) -> Any:
-    """The matrix, its diagonal, or the mean of its diagonal."""
-    if covariance in ("full", "tied"):
-        return scatter
-    variances = namespace(scatter).diagonal(scatter)
-    return variances if covariance == "diag" else variances.mean()
+def _arguments(
+    covariance: str, conc: float, mean: AnyArray, kappa: float, df: int, scatter: AnyArray
+) -> dict[str, Any]:
+    """The arguments of `GaussianMixture.with_prior`."""
+    prior = {"mean": mean, "kappa": kappa, "df": float(df), "scatter": scatter}
+    return {"covariance": covariance, "conc": conc, **prior}
 
 
 def _location_and_scatter(
