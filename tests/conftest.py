@@ -28,6 +28,11 @@ MOST_MAPS = 20_000
 X64 = bool(jax.config.jax_enable_x64)
 
 
+def pytest_collection_finish(session):
+    """What was imported and collected stays, and need not be looked through for garbage."""
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(config, items):
     """Where float64 is disabled, run the tests that say they mean something there.
 

@@ -174,9 +174,7 @@ def _fit_share(
 
     m, n = batches.weight.shape
     if layout in ("auto", "slots"):
-        row_size, alone = constant_of(
-            partial(_row_size_and_kernels, shared=shared), models, batches
-        )
+        row_size, alone = constant_of(partial(_row_size_and_kernels, shared), models, batches)
         floats, slots = n * row_size, layout == "slots"
         layout = choose_layout(m * num_restarts, floats, platform, slots, alone)
     problems = Problems(load, problem, m, num_restarts, live[0], platform)
@@ -194,7 +192,7 @@ def _as_batches(models: Model, batches: Batch, shared: bool, point: bool) -> Bat
     return jax.vmap(as_batch, in_axes=(None if shared else 0, 0))(models, batches)
 
 
-def _row_size_and_kernels(models: Model, batches: Batch, shared: bool) -> tuple[int, bool]:
+def _row_size_and_kernels(shared: bool, models: Model, batches: Batch) -> tuple[int, bool]:
     """Floats per row of an E-step, and whether a run by itself has a faster kernel."""
     model = models if shared else jax.tree.map(lambda a: a[0], models)
     batch = jax.tree.map(lambda a: a[0], batches)

@@ -152,12 +152,13 @@ def propose(
         log_joint = model.log_joint(moments, part)
         drop = delete & (jnp.arange(log_joint.shape[1]) == target)
         resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
-        moved = _move(resp, slot, heir, ~delete & (heir != slot))
-        part_of = jnp.where(split, half * moved[:, target], 0.0)
-        moved = moved.at[:, target].add(-part_of).at[:, slot].add(part_of)
+        given_away = jnp.where(~delete & (heir != slot), resp[:, slot], 0.0)
+        resp = resp.at[:, slot].add(-given_away).at[:, heir].add(given_away)
+        split_off = jnp.where(split, half * resp[:, target], 0.0)
+        resp = resp.at[:, target].add(-split_off).at[:, slot].add(split_off)
         born = jnp.where(birth, near, 0.0)[:, None]
-        new = (jnp.arange(moved.shape[1]) == slot).astype(part.weight.dtype)
-        return model.assign(q, part, (1.0 - born) * moved + born * new), jnp.zeros((), new.dtype)
+        new = (jnp.arange(resp.shape[1]) == slot).astype(part.weight.dtype)
+        return model.assign(q, part, (1.0 - born) * resp + born * new), jnp.zeros((), new.dtype)
 
     args = model, moments, q, (split, delete, birth), (target, slot, heir)
     stats, _ = accumulate(assign, (batch, half, near), chunk, *args)
@@ -180,14 +181,6 @@ def _pair(
     score = jnp.where(pairs & jnp.isfinite(gain), gain + noise, -jnp.inf)
     index = jnp.argmax(score)
     return index // k, index % k
-
-
-def _move(
-    resp: Float[Array, "n k"], source: Int[Array, ""], heir: Int[Array, ""], do: Bool[Array, ""]
-) -> Float[Array, "n k"]:
-    """If `do`, the responsibilities of `source` are moved to `heir`."""
-    moved = jnp.where(do, resp[:, source], 0.0)
-    return resp.at[:, source].add(-moved).at[:, heir].add(moved)
 
 
 def _halves(

@@ -110,10 +110,7 @@ def _run_passes(
 
 def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:
     """`model.as_batch`, jitted, if it changes the form of a Batch; values were checked before."""
-
-    def without_names(batch: Batch) -> Batch:
-        return replace(batch, names=None)
-
+    without_names = partial(replace, names=None)
     form = jax.tree.structure(jax.eval_shape(_as_batch, model, batch))
     same = form == jax.tree.structure(without_names(batch))
     return without_names if same else partial(_as_batch, model)

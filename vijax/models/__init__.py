@@ -1,1 +1,1 @@
-"""Models: a prior, a starting point and a local step each."""
+"""Models: each has a prior, a starting point and an E-step."""

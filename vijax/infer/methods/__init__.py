@@ -1,1 +1,1 @@
-"""One algorithm a file."""
+"""The methods: one algorithm per file."""

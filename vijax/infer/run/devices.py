@@ -11,20 +11,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..._pytree import replace
+from ...data import shards
 from ...data.batch import Batch
-from ...data.shards import (
-    auto_sharding,
-    num_shards,
-    on_auto_mesh,
-    refuse_explicit,
-    row_specs,
-    to_auto,
-)
 
 _AXIS = "fits"
 
 
-@on_auto_mesh
+@shards.on_auto_mesh
 def shard_rows(
     data: Any, mesh: Mesh, axis: str | tuple[str, ...] | None = None, **parts: Any
 ) -> Batch:
@@ -48,9 +41,9 @@ def shard_rows(
     for name in names:
         if name not in mesh.axis_names:
             raise ValueError(f"axis: {name!r} is none of the mesh's, {mesh.axis_names}")
-    sharding = auto_sharding(mesh, names[0] if len(names) == 1 else names)
-    shards = num_shards(sharding)
-    local_shards = _num_local_shards(sharding, shards)
+    sharding = shards.auto_sharding(mesh, names[0] if len(names) == 1 else names)
+    num_shards = shards.num_shards(sharding)
+    local_shards = _num_local_shards(sharding, num_shards)
     with jax.default_device(_host_device()):
         try:
             batch = Batch.of(data, **parts)
@@ -74,11 +67,11 @@ def shard_rows(
         host = np.asarray(leaf)
         if spec != sharding.spec:
             return jax.device_put(host, NamedSharding(sharding.mesh, spec))
-        shape = (max(sizes) * shards, *host.shape[1:])
+        shape = (max(sizes) * num_shards, *host.shape[1:])
         return jax.make_array_from_process_local_data(sharding, host, shape)
 
-    placed = jax.tree.map(place, batch, row_specs(batch, sharding, whole="patterns"))
-    return replace(placed, sharding=sharding)
+    specs = shards.row_specs(batch, sharding, whole="patterns")
+    return replace(jax.tree.map(place, batch, specs), sharding=sharding)
 
 
 def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., Any]:
@@ -100,8 +93,8 @@ def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., A
         mesh = mesh_of(devices, n)
         if mesh is None:
             return fn(*args)
-        args = to_auto(args)
-        refuse_explicit(jax.tree.leaves(args))
+        args = shards.to_auto(args)
+        shards.refuse_explicit(jax.tree.leaves(args))
         size = -(-n // mesh.size) * mesh.size
         index = np.minimum(np.arange(size), n - 1)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -166,9 +159,9 @@ def _host_device() -> Any:
         return None
 
 
-def _num_local_shards(sharding: NamedSharding, shards: int) -> int:
+def _num_local_shards(sharding: NamedSharding, num_shards: int) -> int:
     """The number of shards of the rows that this process holds."""
-    indices = sharding.addressable_devices_indices_map((shards,)).values()
+    indices = sharding.addressable_devices_indices_map((num_shards,)).values()
     return len({index[0].start for index in indices if index is not None})
 
 

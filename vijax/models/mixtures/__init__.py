@@ -1,1 +1,1 @@
-"""The public mixtures: a prior on the weights beside a prior of components each."""
+"""The public mixtures: each is a prior of the weights and a prior of the components."""

@@ -71,7 +71,8 @@ def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     k, d = num_components, centre.shape[0]
     xp = namespace(scatter)
     matrix = covariance in ("full", "tied")
-    scale = structured(scatter, covariance if matrix else "spherical") * k ** (-2.0 / d)
+    scatter = structured(scatter, covariance if matrix else "spherical")
+    scale = xp.asarray(scatter * k ** (-2.0 / d))
     if covariance == "diag":
         scale = xp.full((d,), scale, scale.dtype)
     powers = {"full": d + 2, "tied": k + d + 1, "diag": 3, "spherical": d + 2}[covariance]

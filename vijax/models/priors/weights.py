@@ -36,9 +36,13 @@ def from_conc_or_given(
     if (conc is None) == (weights is None):
         raise ValueError("conc: give either it or `weights`, a prior on the weights")
     if weights is not None:
+        if not isinstance(weights, Weights):
+            raise TypeError(f"weights: expected a prior such as Dirichlet, got {weights!r:.80}")
         if num_background and size > num_components:
             raise ValueError("k_max: goes with noise only where `conc` is the prior on the weights")
-        _check_weights(weights, num_components + num_background)
+        expected = num_components + num_background
+        if weights.size != expected:
+            raise ValueError(f"weights: a prior for {weights.size} components, expected {expected}")
         return weights.pad(size + num_background).astype(dtype)
     value = as_floats("conc", conc)
     value = per_component("conc", value, (), num_components, size).astype(dtype)
@@ -59,10 +63,3 @@ def switched_on(num_components: int, size: int, num_background: int = 0) -> jax.
     """Return which components are on, (size + num_background,) booleans."""
     on = np.arange(size + num_background)
     return to_device((on < num_components) | (on >= size))
-
-
-def _check_weights(weights: Weights, size: int) -> None:
-    if not isinstance(weights, Weights):
-        raise TypeError(f"weights: expected a prior such as Dirichlet, got {weights!r:.80}")
-    if weights.size != size:
-        raise ValueError(f"weights: a prior for {weights.size} components, expected {size}")
