@@ -7,10 +7,18 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint notebooks bench clean
+.PHONY: demo check test lint notebooks bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m vijax --plot vijax-demo.png
+
+# for daily work: the laws, the kernels against NumPy, the drivers' quick tests, the shape of the house
+DAILY := architecture bad_input chunks exactness features fit fused many public_api stopping storage \
+	streaming svi typing univariate
+
+check: $(VENV)/.test
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/laws \
+		$(DAILY:%=tests/test_%.py)
 
 test: $(VENV)/.test
 	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto --dist worksteal

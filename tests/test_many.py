@@ -212,6 +212,7 @@ def test_data_sets_are_dealt_out_in_turn():
         ({"data": np.zeros(5)}, ValueError, "datasets: expected data sets, then rows"),
         ({"data": [np.zeros((3, 2)), np.zeros((3, 1))]}, ValueError, "the same columns"),
         ({"data": vx.Batch.of(np.eye(2))}, ValueError, "datasets: a Batch of several"),
+        ({"data": [{"a": np.zeros(3), "b": np.zeros(4)}]}, ValueError, "the same length"),
         ({"models": []}, ValueError, "models: 0 of them for 7 data sets"),
         ({"models": 3}, TypeError, "model: expected a model"),
     ],

@@ -101,10 +101,8 @@ def select_num_components(
     Args:
         x: Rows, array-like (n, d) or a Batch; other data need a `build`.
         num_components: Different integers, at least 1.
-        key: A typed key.
-        num_restarts: Number of starts for each.
+        key, num_restarts, stop: As in `fit`, for each number of components.
         method: `CAVI()`, or `EM()` for maximum likelihood ranked by BIC.
-        stop: When a run ends.
         build: A function `build(x, k, k_max=..., **prior)` that makes a model. By default it is
             `GaussianMixture.from_data` with conc 1, or `GaussianMixture.flat` for EM.
         prior: Other arguments of `build`; weights other than a Dirichlet need a `build`.

@@ -122,12 +122,8 @@ def trajectory(
     fit would have stopped before. It is meant for plots and for teaching.
 
     Args:
-        model: As in `fit`.
-        data: Rows in memory, as in `fit`.
+        model, data, key, init, method: As in `fit`, with the data in memory.
         num_iters: Number of iterations, at least 1.
-        key: A typed key, needed when something is drawn.
-        init: The start, as in `fit`.
-        method: The algorithm, as in `fit`.
 
     Example:
         x, _ = vx.datasets.three_clusters()

@@ -80,18 +80,13 @@ def fit_many(
         datasets: An array (m, n, d), a dict of such columns, a Batch with leading axis m, or a list
             of arrays or Batches of any sizes. Lists are padded by rows of weight 0 to powers of
             two, with one program for each; so is m.
-        key: A typed key, as in `fit`.
+        key, method, stop, num_restarts, halving: As in `fit`.
         init: As in `fit` but without `Annealed`, stacked or in a list.
-        method: The algorithm, as in `fit`.
-        stop: When a run ends.
-        num_restarts: Number of starts of each fit.
-        halving: `Halving()` ends most restarts early.
         layout: "vmap" steps all fits until the last has ended, and "map" runs one after another. A
             number of lanes, or "slots", steps so many together and refills a lane with the next fit
             when one has ended. "auto" chooses by sizes and device, in bounded memory.
         devices: Devices that share the fits, by default all local ones.
-        progress: As in `fit`; every size, and every device, reports of its own fits.
-        callback: As in `fit`, likewise.
+        progress, callback: As in `fit`; every size, and every device, reports of its own fits.
 
     Example:
         x, _ = vx.datasets.three_clusters()

@@ -66,10 +66,8 @@ class Stop:
     The method reports the improvement. CAVI and EM measure the move of q in nats, since differences
     of a float32 objective over 1e6 rows are rounding. Nats mean the same for any number of rows and
     any unit of the data: if the bound is within `tol` of its limit, q is within about sqrt(2 tol)
-    posterior standard deviations of its own.
-
-    The forecast cannot see an escape that has not begun: a start on a plateau may end there, nats
-    below what it would reach. That is one more reason for several starts.
+    posterior standard deviations of its own. The forecast cannot see an escape that has not begun:
+    a start on a plateau may end there, which is one more reason for several starts.
 
     `max_iter` iterations end a fit as MAX_ITER. ELBO_DECREASED is set when the objective falls by
     more than `slack` times eps * (|objective| + rows); less is rounding. `trace`, the length of

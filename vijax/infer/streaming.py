@@ -87,12 +87,8 @@ class Streaming:
         do, and ValueError for `forget` outside of [0, 1].
 
         Args:
-            data: Rows of the batch, as in `fit`.
-            key: A typed key, needed when something is drawn.
+            data, key, method, stop, num_restarts: As in `fit`, with the data in memory.
             init: As in `fit`; None starts the first batch as `fit` does, later ones at the last q.
-            method: The algorithm, as in `fit`.
-            stop: When the fit ends.
-            num_restarts: Number of starts.
         """
         check_bound("forget", self.forget, least=0.0, most=1.0)
         settings = {"key": key, "method": method, "stop": stop, "num_restarts": num_restarts}

@@ -122,15 +122,17 @@ def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
         if len(names) > 1:
             raise ValueError(f"datasets: of different columns: {sorted(names)}")
         columns = {name: [np.asarray(item[name]) for item in items] for name in items[0]}
-        sizes = np.array([len(a) for a in next(iter(columns.values()))])
+        arrays = next(iter(columns.values()))
+        if any([len(a) for a in own] != [len(a) for a in arrays] for own in columns.values()):
+            raise ValueError("datasets: in a table, all columns must have the same length")
         x = {name: as_floats(f"x[{name!r}]", np.concatenate(a)) for name, a in columns.items()}
-        dtype = common_dtype(*x.values())
-        x = {name: a.astype(dtype) for name, a in x.items()}
-        return {"x": x, "weight": np.ones(int(sizes.sum()), dtype)}, sizes
-    arrays = [np.asarray(item) for item in items]
-    shapes = {a.shape[1:] for a in arrays}
-    if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
-        given = ", ".join(str(a.shape) for a in arrays[:5])
-        raise ValueError(f"datasets: each needs rows, and the same columns; got shapes {given}")
-    x = as_floats("datasets", np.concatenate(arrays))
-    return {"x": x, "weight": np.ones(len(x), x.dtype)}, np.array([len(a) for a in arrays])
+    else:
+        arrays = [np.asarray(item) for item in items]
+        shapes = {a.shape[1:] for a in arrays}
+        if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
+            given = ", ".join(str(a.shape) for a in arrays[:5])
+            raise ValueError(f"datasets: each needs rows, and the same columns; got shapes {given}")
+        x = as_floats("datasets", np.concatenate(arrays))
+    sizes, dtype = np.array([len(a) for a in arrays]), common_dtype(*jax.tree.leaves(x))
+    x = jax.tree.map(lambda a: a.astype(dtype, copy=False), x)
+    return {"x": x, "weight": np.ones(sizes.sum(), dtype)}, sizes
