@@ -9,8 +9,6 @@ _FLAGS = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
-    # by far the slowest on loops around large bodies, and a check of the compiler on itself
-    "--xla_disable_hlo_passes=while-loop-invariant-code-motion,hlo-verifier",
 )
 
 
