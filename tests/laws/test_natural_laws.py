@@ -192,17 +192,10 @@ def test_kernel_gap_is_how_far_a_point_lies_below_the_maximum(family, rng):
     np.testing.assert_allclose(kernel_gap(q, point(q)), 0.0, atol=1e-12)
 
 
-@functools.cache
-def many_draws(name):
-    """A member and draws from it, which take the most time of all: once for all laws of a family."""
-    family = next(family for family in FAMILIES if family.name == name)
-    q = family.make(np.random.default_rng([ord(c) for c in name]))
-    return q, draw(q, jax.random.key(0), (NUM_DRAWS,))
-
-
-def test_draws_have_the_expected_statistics(family):
+def test_draws_have_the_expected_statistics(family, rng, key):
     """The score has mean zero, which ties draws, density and normaliser together."""
-    q, draws = many_draws(family.name)
+    q = family.make(rng)
+    draws = draw(q, key, (NUM_DRAWS,))
 
     def density(p, value):
         return jnp.sum(p.log_prob(value))
@@ -213,16 +206,17 @@ def test_draws_have_the_expected_statistics(family):
         assert (np.abs(score.mean(0)) <= 5 * error + 1e-12).all(), name
 
 
-def test_entropy_is_minus_expected_log_prob(family):
-    q, draws = many_draws(family.name)
+def test_entropy_is_minus_expected_log_prob(family, rng, key):
+    q = family.make(rng)
     np.testing.assert_allclose(entropy(q), cross_entropy(q, q), rtol=1e-9)
-    log_p = log_prob(q, draws)
+    log_p = log_prob(q, draw(q, key, (NUM_DRAWS,)))
     error = log_p.std(0) / np.sqrt(NUM_DRAWS)
     assert (np.abs(entropy(q) + log_p.mean(0)) < 5 * error).all()
 
 
-def test_means_and_spreads_are_those_of_draws(family):
-    q, draws = many_draws(family.name)
+def test_means_and_spreads_are_those_of_draws(family, rng, key):
+    q = family.make(rng)
+    draws = draw(q, key, (NUM_DRAWS,))
     for path, read in family.summaries.items():
         value = read(draws)
         error = value.std(0) / np.sqrt(NUM_DRAWS)
