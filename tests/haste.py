@@ -9,6 +9,7 @@ _FLAGS = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_disable_hlo_passes=hlo-verifier",
 )
 
 
