@@ -149,19 +149,17 @@ def test_gains_that_go_round_come_to_an_end(dtype, circle):
     around = 1e-8 * np.tile(circle, 300)
     steps = steps_to_the_end(np.r_[start, unit * around], dtype)
     assert len(start) + 45 < steps < len(start) + 170
-    rising = around * 1.0001 ** np.arange(len(around))
-    assert steps_to_the_end(np.r_[start[:20], 1e3 * unit * rising], dtype) == np.inf
+    assert steps_to_the_end(np.r_[start[:20], 1e3 * around], dtype) == np.inf
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1e-4, 1e-6, 1e-12, 1e-21])
-@pytest.mark.parametrize("circle", [[1.0], [0.7, 1.0], [1.0, 0.6, 2.1]])
-def test_gains_that_repeat_digit_for_digit_are_an_end(size, circle, dtype):
+@pytest.mark.parametrize("size", [1e-8, 1e-12, 1e-21])
+def test_gains_that_repeat_digit_for_digit_are_an_end(size, dtype):
     """As those of a q that rests among the smallest numbers, where KL(q || q) is not quite 0."""
     start = 10.0 ** np.arange(1.0, np.log10(size), -0.5)
     start = np.repeat(start, 2)  # nothing to forecast
-    steps = steps_to_the_end(np.r_[start, size * np.tile(circle, 300)], dtype)
-    assert steps <= len(start) + 51 * len(circle) + 3
+    steps = steps_to_the_end(np.r_[start, np.full(300, size)], dtype)
+    assert steps <= len(start) + 54
     if size > 1e-9:  # else float32 takes them for nothing
         assert steps >= len(start) + 45
 
@@ -169,13 +167,14 @@ def test_gains_that_repeat_digit_for_digit_are_an_end(size, circle, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_q_that_rests_is_an_end_also_after_smaller_gains(dtype):
     """The least gain was one on the way, and does not come back."""
-    start = [10.0, 1.0, 2e-5, 1e-4, 3e-4]
-    assert steps_to_the_end(np.r_[start, np.full(300, 2e-4)], dtype) == len(start) + 1 + 50 + 2
+    start = [10.0, 1.0, 2e-9, 1e-8, 3e-8]
+    steps = steps_to_the_end(np.r_[start, np.full(300, 2e-8)], dtype)
+    assert len(start) + 45 < steps < len(start) + 54
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gains_above_tol_are_no_end_though_they_repeat(dtype):
-    assert steps_to_the_end(np.full(300, 2e-3), dtype) == np.inf
+def test_gains_that_matter_are_no_end_though_they_repeat(dtype):
+    assert steps_to_the_end(np.full(300, 1e-5), dtype) == np.inf
     assert steps_to_the_end(np.full(300, 1e-4), dtype, tol=0.0) == np.inf
 
 

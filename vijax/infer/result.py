@@ -60,9 +60,8 @@ class Stop:
     improvement g that shrinks by the ratio r per iteration has g / (1 - r) to come (Boehning et al.
     1994), with r taken as at least 0.9. An improvement that still grows, as on the plateau before a
     component dies, forecasts no end. Improvements of rounding size end a fit too: those that move q
-    by no more than the dtype or the E-step's kernel can resolve, those below 1e-4 `tol` that did
-    not rise in 50 steps and brought no new minimum, and those up to `tol` that repeated digit for
-    digit 50 times, which is a q at rest.
+    by no more than the dtype or the E-step's kernel can resolve, and those below 1e-4 `tol` that
+    did not rise in 50 steps and brought no new minimum.
 
     The method reports the improvement. CAVI and EM measure the move of q in nats, since differences
     of a float32 objective over 1e6 rows are rounding. Nats mean the same for any number of rows and

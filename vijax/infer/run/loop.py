@@ -22,8 +22,7 @@ _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
 # neither rose nor gave a new minimum, if they are below _NEGLIGIBLE * tol and below _NOISE times
 # the usual rounding noise. An improvement above _BAND times the minimum starts the count again.
 # Near the smallest numbers of the dtype rounding is coarser, and even the KL of a q that rests is
-# not 0. So steps up to tol count too if they repeat the last improvement or the minimum digit for
-# digit, as no q does that still moves: its own rounding changes the last digits.
+# not 0. So an improvement that equals the last one need not be below _NOISE times the noise.
 _CYCLE = 50
 _BAND = 16.0
 _NEGLIGIBLE = 1e-4
@@ -37,7 +36,7 @@ class Run:
 
     `streak` counts the iterations in a row that forecast the end, and `improvement` is the last one
     in nats. `least` is the smallest improvement since they last left their band, and `age` the
-    number of idle steps since then. `elbo_trace` is NaN beyond `n_iter`.
+    number of steps since then without a rise. `elbo_trace` is NaN beyond `n_iter`.
     """
 
     state: State
@@ -87,12 +86,10 @@ def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, mon
         rate = improvement / jnp.where(run.improvement > 0, run.improvement, jnp.inf)
     restart = (improvement < run.least) | (improvement > _BAND * run.least)
     least = jnp.where(restart, improvement, run.least)
-    rounding = jnp.minimum(_NEGLIGIBLE * stop.tol, _NOISE * noise)
-    same = (improvement == run.improvement) | (improvement == run.least)
     # an escape from a saddle may be as slow, but its improvements rise from step to step
-    idle = same | (improvement <= jnp.minimum(run.improvement, rounding))
-    age = jnp.where(restart, 0, run.age + idle.astype(run.age.dtype))
-    cycling = (age >= _CYCLE) & (improvement <= stop.tol)
+    age = jnp.where(restart, 0, run.age + (improvement <= run.improvement).astype(run.age.dtype))
+    small = (improvement <= _NOISE * noise) | (improvement == run.improvement)
+    cycling = (age >= _CYCLE) & (improvement <= _NEGLIGIBLE * stop.tol) & small
     # Aitken's forecast of all improvements to come: improvement / (1 - rate)
     forecast = improvement <= stop.tol * (1.0 - jnp.maximum(rate, _SLOWEST_RATE))
     settled = forecast | (improvement <= noise) | cycling
