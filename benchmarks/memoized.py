@@ -1,6 +1,6 @@
 """Passes to the fixed point: `python benchmarks/memoized.py` writes benchmarks/memoized.md.
 
-Memoized inference against CAVI, from the same starts, on the data of benchmarks/quality.py.
+Memoized inference against CAVI, from the same starts, on the data of benchmarks/quality/known.py.
 Passes are counted, not timed: those after which the objective stays within 1e-6, relative, of the
 end of its own run.
 """
@@ -17,9 +17,9 @@ import numpy as np
 import vijax as vx
 
 if __package__:
-    from .quality import known
+    from .quality.known import known
 else:
-    from quality import known
+    from quality.known import known
 
 PAGE = Path(__file__).with_name("memoized.md")
 NEAR = 1e-6  # of |ELBO|

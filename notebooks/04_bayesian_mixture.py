@@ -306,12 +306,13 @@ axes[2].legend(ncols=3, fontsize=8, frameon=False)
 plt.show()
 
 # %% [markdown]
-# - $\alpha_0$ decides how many components are used. Up to 1 it is three; at 10 all six are. With
-#   $\alpha_0 = 1$ an unused component keeps a weight of $1 / (n + 6)$, one pseudo-row of 506.
+# - $\alpha_0$ decides how many components are used. Up to 0.1 it is three, at 1 three or four, at
+#   10 all six. With $\alpha_0 = 1$ an unused component keeps a weight of $1 / (n + 6)$, one
+#   pseudo-row of 506.
 # - $\beta_0$ is not a price for more components but for means far from $m_0$. At 10 rows it draws
 #   the means toward the middle by a few per cent; and as the distance is charged to the covariance
 #   (10.62), a tighter prior makes most means *less* certain here: of the six standard deviations
-#   five grow, one by 23 %, and one stays. The bound falls by 89 nats and says so.
+#   five grow, one by 23 %, and one stays. The bound falls by 93 nats and says so.
 
 # %%
 centre = y.mean(0)
@@ -324,8 +325,9 @@ print("sd of the means, times", ", ".join(f"{value:.2f}" for value in grow.ravel
 print(f"ELBO lower by {cost:.1f} nats")
 
 # %% [markdown]
-# What can go wrong: one start may end with two clusters in one component, 59 nats or more too low
-# in the first fit, so there are several; a large concentration (10 here) uses all components, so
+# What can go wrong: a start may end with two clusters in one component. None of the 16 of the first
+# fit does, but in other data some do, so there are several (`fit.agreeing` counts those that found
+# the best); a large concentration (10 here) uses all components, so
 # the number found is an answer under the prior; a large $\beta_0$ pulls the means (at 10
 # by 3 to 9 per cent of their distance) and inflates covariances; the standard deviations tend to
 # be too small, since $q$ treats assignments and parameters as independent; and bounds of different
@@ -344,8 +346,7 @@ assert falls >= 10
 assert error > 1000
 assert np.sum(np.asarray(fit.q.weights.mean) >= 0.01) == 3
 ends = np.sort(np.asarray(fit.elbos))
-assert np.any(ends < ends[-1] - 58)
-assert not np.any((ends > ends[-1] - 58) & (ends < ends[-1] - 1))
+assert np.ptp(ends) < 0.01
 assert at_means - float(fit.elbo) > 20
 assert len(fresh) == 9833
 assert scores["EM", 20][0] > scores["EM", 3][0] + 0.1
@@ -358,11 +359,12 @@ assert np.sum(em_weights >= 0.01) > 10
 assert 2 < lead - orders < 5
 assert len(pruned.q.weights.mean) == 3
 assert abs(change) < 0.01
-assert np.all(num_used[:4] == 3)
+assert np.all(num_used[:3] == 3)
+assert sorted(set(num_used[3])) == [3, 4]
 assert np.all(num_used[4] == 6)
 assert shrink.min() > 0.9
 assert shrink.max() < 0.98
 assert np.sum(grow > 1.03) == 5
 assert abs(grow.min() - 1) < 0.01
 assert abs(grow.max() - 1.23) < 0.02
-assert abs(cost - 89) < 1.5
+assert abs(cost - 92.6) < 1.5

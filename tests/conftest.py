@@ -13,7 +13,7 @@ from .haste import xla_flags
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache/jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 HASTE = os.environ.get("XLA_FLAGS") != ""
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = xla_flags()

@@ -52,7 +52,8 @@ def test_responsibilities_are_tempered(rows, model):
 def test_random_labels_are_escaped_from_more_often(key):
     """The tutorial data with twice the components that it needs."""
     x, _ = datasets.three_clusters()
-    model = vx.GaussianMixture.from_data(x, 6)
+    wide = {"kappa": 0.01, "df": 4.0, "scatter": np.cov(x.T)}
+    model = vx.GaussianMixture.from_data(x, 6, **wide)
     options = {"key": key, "num_restarts": 16}
     plain = vx.fit(model, x, init="random", **options)
     tempered = vx.fit(model, x, init=vx.Annealed("random"), **options)

@@ -34,7 +34,7 @@ ROOMS = [
     ["result", "method"],
     ["run"],
     ["methods"],
-    ["annealed", "labels", "moves"],
+    ["annealed", "labels", "merging", "moves"],
     ["initialise"],
     ["arguments"],
     ["fit", "many", "out_of_core", "streaming"],

@@ -70,16 +70,17 @@ def test_default_priors(rng):
     np.testing.assert_allclose(each.shape, 1.0)
     np.testing.assert_allclose(each.rate, 1 / 3)
     each = ExponentialMixture.from_data(x, 2).components.each
-    np.testing.assert_allclose(each.rate, 3.0)
+    np.testing.assert_allclose(each.shape, 0.5)
+    np.testing.assert_allclose(each.rate, [[0.5 * 2.0, 0.5 * 0.2 * 3.0]] * 2)
     each = PoissonMixture.from_data(vx.Batch.of(x, mask=x < 4), 2, rate=None).components.each
     np.testing.assert_allclose(each.rate, 1 / 2)
     np.testing.assert_allclose(PoissonMixture.from_data(0 * x, 2).components.each.rate, 1.0)
     each = vx.GeometricMixture.from_data(x, 2).components.each
-    np.testing.assert_allclose(each.conc, [[[1.0, 3.0]] * 2] * 2)
+    np.testing.assert_allclose(each.conc, [[[1.0, np.sqrt(3.0 * 5.0) - 1.0]] * 2] * 2)
     model = CategoricalMixture.from_data(x, 3, k_max=4)
     assert model.components.sizes == (5, 1)
     assert model.components.num_parameters() == (4, 0)
-    np.testing.assert_array_equal(model.components.each.conc[:, 1], [[1, 0, 0, 0, 0]] * 4)
+    np.testing.assert_array_equal(model.components.each.conc[:, 1], [[0.5, 0, 0, 0, 0]] * 4)
     model = CategoricalMixture.from_data(x, 3, num_categories=(5, 3))
     assert model.components.sizes == (5, 3)
     np.testing.assert_allclose(model.weights.conc, 1 / 3)

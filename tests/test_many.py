@@ -17,7 +17,7 @@ from .programs import programs
 from .table import leaves_close
 
 KEY = jax.random.key(3)
-STOP = vx.Stop(trace=12)  # shorter than the fits
+STOP = vx.Stop(trace=5)  # shorter than the fits
 M, N = 7, 40
 
 
@@ -132,7 +132,7 @@ def test_other_numbers_of_data_sets_compile_nothing(rows, model):
             fewer = many(model, rows[:m], **one)
             leaves_close(fewer, jax.tree.map(lambda a, m=m: a[:m], fits), rtol=0.0)
         many(model, rows + 1.0, **{**one, "key": jax.random.key(9)})
-        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=12))
+        many(model, rows, **one, stop=vx.Stop(tol=1e-2, trace=5))
     assert not made
 
 

@@ -18,6 +18,7 @@ from .table import leaves_close
 
 KEY = jax.random.key(0)
 STOP = vx.Stop(max_iter=25)
+ALL = vx.Stop(max_iter=25, tol=0.0, patience=100)  # takes all of its iterations
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,13 @@ def test_many_fits_report_and_are_the_same(model, rows):
     """On two devices the five, on one what is alone of its size."""
     sets = [rows[:30] for _ in range(5)] + [rows]
     heard = []
-    options = {"key": KEY, "stop": STOP, "layout": 2, "devices": jax.devices("cpu")[:2]}
+    options = {
+        "key": KEY,
+        "init": "random",
+        "stop": ALL,
+        "layout": 2,
+        "devices": jax.devices("cpu")[:2],
+    }
     told = vx.fit_many(model, sets, callback=heard.append, **options)
     leaves_close(told, vx.fit_many(model, sets, **options), rtol=1e-12, atol=1e-12)
     assert {news.lanes for news in heard} == {1, 2}
@@ -108,7 +115,8 @@ def test_off_is_not_in_the_program(model, starts):
 
 def test_fit_reports_rarely_and_at_the_end(model, rows):
     heard, other = [], []
-    fit = vx.fit(model, rows, key=KEY, num_restarts=4, callback=heard.append, stop=STOP)
+    options = {"key": KEY, "init": "random", "num_restarts": 4, "stop": ALL}
+    fit = vx.fit(model, rows, **options, callback=heard.append)
     most = int(fit.runs.n_iter.max())
     assert most > 20
     assert [r.iteration for r in heard] == [10, 20, most]
@@ -116,7 +124,7 @@ def test_fit_reports_rarely_and_at_the_end(model, rows):
     np.testing.assert_allclose([last.best, last.worst], [fit.elbos.max(), fit.elbos.min()])
     assert (last.lanes, last.running) == (4, 0)
     with programs("_fit") as seen:
-        vx.fit(model, rows, key=KEY, num_restarts=4, callback=other.append, stop=STOP)
+        vx.fit(model, rows, **options, callback=other.append)
     assert not seen
     assert len(other) == 3
     assert len(heard) == 3

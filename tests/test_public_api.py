@@ -12,10 +12,10 @@ DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments Exponent
 ExponentialMixture FactorisedGaussian FitError FullPassMethod Gamma GammaExponential GammaPoisson
 GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized Method
 MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
-NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter Result
-RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking Stop
-Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo fit
-fit_many gauge iterate load over_devices presets prune pytree relabel save search
+NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter RestartWarning
+Result RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking
+Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo
+fit fit_many gauge iterate load over_devices presets prune pytree relabel save search
 select_num_components shard_rows static trajectory
 """
 

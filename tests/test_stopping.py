@@ -214,7 +214,8 @@ def test_the_last_iteration_is_kept(rng):
     x = rng.normal(size=(50, 2))
     model = vx.GaussianMixture.from_data(x, 3)
     for most in (1, 2, 7):
-        fit = vx.fit(model, x, key=jax.random.key(0), stop=vx.Stop(tol=0.0, max_iter=most))
+        stop = vx.Stop(tol=0.0, max_iter=most)
+        fit = vx.fit(model, x, key=jax.random.key(0), init="random", stop=stop)
         assert fit.status == vx.Status.MAX_ITER
         assert fit.n_iter == most
         assert np.isfinite(fit.elbo_trace).sum() == most

@@ -54,6 +54,7 @@ from .infer.methods.svi import RobbinsMonro as RobbinsMonro
 from .infer.moves import Moves as Moves
 from .infer.moves import search as search
 from .infer.result import FitError as FitError
+from .infer.result import RestartWarning as RestartWarning
 from .infer.result import Result as Result
 from .infer.result import State as State
 from .infer.result import Status as Status

@@ -13,6 +13,7 @@ Abstract methods must be written; all others have a default here. `local` and `k
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -200,8 +201,20 @@ class LatentClassModel(ConditionalModel):
         """Moments of a q that may be the prior: those of its point if it has no expectation."""
 
     @abc.abstractmethod
+    def reassign(
+        self,
+        moments: Any,
+        batch: Batch,
+        change: Callable[[Float[Array, "n k"]], tuple[Float[Array, "n k"], Any]],
+    ) -> tuple[Any, Any]:
+        """Expected statistics under responsibilities that `change` makes of `log_joint`.
+
+        They are written about the means of `moments`. The second value of `change` is handed on.
+        """
+
     def assign(self, q: Q, batch: Batch, resp: Float[Array, "n k"]) -> Any:
         """Expected statistics under the given responsibilities, written about the means of q."""
+        return self.reassign(self.start_moments(q), batch, lambda _: (resp, None))[0]
 
     @abc.abstractmethod
     def log_joint(self, moments: Any, batch: Batch) -> Float[Array, "n k"]:
@@ -226,7 +239,10 @@ class SplitMergeModel(LatentClassModel):
 
     @abc.abstractmethod
     def merge_gain(self, q: Q) -> Float[Array, "k k"]:
-        """The change in nats of the components' part of the bound if two are merged."""
+        """The gain of the bound in nats from merging two components, but for their overlap.
+
+        Merging j and k also loses the entropy of the assignments of rows to one of the two.
+        """
 
 
 class ComponentParams(Product):

@@ -7,6 +7,11 @@ from jaxtyping import Array, Float
 
 from ..data import weighted_means as averages
 from ..data.batch import Batch
+from ..numerics.bulk import bulk_of, evenly
+
+_MOST_ROWS = 4096  # evenly spread rows, which are enough for an interval
+_BULK = 2.563  # standard deviations in the bulk of a normal column
+_FARTHEST = 5.0  # standard deviations
 
 
 def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
@@ -18,16 +23,33 @@ def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
 
 
 def standardize(rows: Batch) -> Float[Array, "n d"]:
-    """Rows as standard deviations from the mean of each column; 0 where an entry is missing."""
-    centre, sd = location_and_sd(rows)
-    z = (rows.x - centre) / sd
-    return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
+    """Rows as standard deviations from the middle of each column; 0 where an entry is missing.
+
+    Middle and deviation are those of the bulk of the column, and entries are cut off at 5, so that
+    a few far ones do not take all seeds.
+    """
+    z, _ = standardized_with_sd(rows)
+    return z
+
+
+def standardized_with_sd(rows: Batch) -> tuple[Float[Array, "n d"], Float[Array, "d"]]:
+    """`standardize`, and the standard deviations (d,) in data units."""
+    used = jnp.broadcast_to(rows.weight[:, None] > 0, rows.x.shape)
+    used = used if rows.mask is None else used & rows.mask
+    part = evenly(rows.x.shape[0], _MOST_ROWS)
+    bulk = bulk_of(jnp, rows.x[part], used[part])
+    _, all_sd = location_and_sd(rows)
+    sd = (bulk.high - bulk.low) / _BULK
+    sd = jnp.where(sd > 0, sd, all_sd)
+    z = jnp.clip((rows.x - 0.5 * (bulk.low + bulk.high)) / sd, -_FARTHEST, _FARTHEST)
+    return jnp.where(used, z, 0.0), sd
 
 
 def seed_rows(rows: Batch, seeds: Array) -> tuple[Float[Array, "k d"], Float[Array, "d"]]:
     """The rows `seeds` with missing entries at the mean, and the sd of each column."""
     centre, sd = location_and_sd(rows)
-    return centre + sd * standardize(rows)[seeds], sd
+    own = rows.x[seeds]
+    return own if rows.mask is None else jnp.where(rows.mask[seeds], own, centre), sd
 
 
 def check_matrix(rows: Batch, d: int | None = None) -> None:

@@ -69,6 +69,16 @@ class Dirichlet(Weights):
         """Whether the components `which` have the same concentration."""
         return jnp.all((self.conc == jnp.max(jnp.where(which, self.conc, 0.0))) | ~which)
 
+    def merge_gain(self, prior: Dirichlet) -> Float[Array, "k k"]:
+        """log Gamma(a_j + n_k) - log Gamma(a_j) - log Gamma(a0_k + n_k) + log Gamma(a0_k).
+
+        Here n = a - a0. Under a flat prior it is that of the log-likelihood.
+        """
+        count = jnp.maximum(self.conc - prior.conc, 0.0)
+        base = jnp.concatenate([self._safe[:, None] + 0.0 * count, prior._safe[None]])
+        ratio = special.log_gamma_ratio(base, count)
+        return jnp.where(prior._on, ratio[:-1] - ratio[-1], super().merge_gain(prior))
+
     def pad(self, size: int) -> Dirichlet:
         return Dirichlet(pad_zeros(self.conc, size))
 

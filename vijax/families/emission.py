@@ -185,14 +185,16 @@ class Emission(ExponentialFamily):
         responsibilities of all other components kept (Hughes & Sudderth 2013).
         """
         stats = self - prior
-        k = jax.tree.leaves(self)[0].shape[0]
+        numbers = jnp.arange(jax.tree.leaves(self)[0].shape[0])
 
-        def merged_with(j: Array) -> Float[Array, "k"]:
-            target = jax.tree.map(lambda a: jnp.broadcast_to(a[j], a.shape), self)
-            return (target + stats).log_normalizer()
+        def merged_with(j: Array) -> Any:
+            return jax.tree.map(lambda a: jnp.broadcast_to(a[j], a.shape), self) + stats
 
-        merged = jax.vmap(merged_with)(jnp.arange(k))
-        apart, empty = self.log_normalizer(), prior.log_normalizer()
+        # one copy of A for the pairs, the components as they are, and the prior
+        parts = jax.vmap(merged_with)(numbers), self, prior.about(self)
+        stacked = jax.tree.map(lambda a, *b: jnp.concatenate([a, *(c[None] for c in b)]), *parts)
+        values = stacked.log_normalizer()
+        merged, apart, empty = values[:-2], values[-2], values[-1]
         # a flat prior has no finite A(eta0), which does not matter for comparing pairs
         empty = jnp.where(jnp.isfinite(empty), empty, 0.0)
         return merged + empty[:, None] - apart[:, None] - apart

@@ -62,17 +62,18 @@ def anneal(model: LatentClassModel, batch: Batch, q: Q, plan: Annealed) -> Q:
     chunk = automatic_chunk(model.row_size(batch), batch)
     first = q
 
-    def assign(
-        part: Batch, model: LatentClassModel, q: Q, moments: Any, b: Array
-    ) -> tuple[Any, Array]:
-        resp, _ = special.normalize(b * model.log_joint(moments, part))
-        return model.assign(q, part, resp), jnp.zeros((), dtype)
+    def assign(part: Batch, model: LatentClassModel, moments: Any, b: Array) -> tuple[Any, Array]:
+        def tempered(log_joint: Array) -> tuple[Array, Array]:
+            resp, _ = special.normalize(b * log_joint)
+            return resp, jnp.zeros((), dtype)
+
+        return model.reassign(moments, part, tempered)
 
     def step(i: Array, q: Q) -> Q:
         done = i.astype(dtype) / jnp.asarray(plan.steps, dtype)
         b = jnp.asarray(plan.beta, dtype) ** (1.0 - done)
         moments = model.start_moments(q)
-        new = model.update(q, accumulate(assign, batch, chunk, model, q, moments, b)[0])
+        new = model.update(q, accumulate(assign, batch, chunk, model, moments, b)[0])
         return new.lerp(first, _MEMORY * (1.0 - b))
 
     return lax.fori_loop(0, plan.steps, step, q)

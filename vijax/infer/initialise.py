@@ -16,8 +16,9 @@ from ..data.host import as_floats, fetched, is_concrete, namespace, to_device
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
-from ..model import LatentClassModel, Model, Q
+from ..model import LatentClassModel, Model, Q, SplitMergeModel
 from .annealed import Annealed, anneal
+from .merging import merge
 from .method import Method
 from .result import Result, Stop
 from .run.lanes import Problem
@@ -64,9 +65,9 @@ class Job(NamedTuple):
             if start.kind == "q":
                 q = start.value
             elif start.kind == "seeds":
-                # EM seeds all components, as in restart 0: at a point those left at the prior would
-                # be equal, and only rounding would tell them apart
-                q = model.init(k_start, batch, 0 if self.method.point else restart)
+                q = model.init(k_start, batch, restart)
+                if isinstance(model, SplitMergeModel) and not self.method.point:
+                    q = merge(model, batch, q, restart)
             else:
                 latent = with_classes(model)
                 q = _assigned(latent, batch, _labels(start, latent, batch, k_start))

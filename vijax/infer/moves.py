@@ -144,23 +144,26 @@ def propose(
     heir = jnp.where(merge | ~free, keep, jnp.where(split, target, spare))
 
     def assign(
-        rows: Any, model: SplitMergeModel, moments: Any, q: Q, kind: Any, components: Any
-    ) -> Any:
+        rows: Any, model: SplitMergeModel, moments: Any, kind: Any, components: Any
+    ) -> tuple[Any, Array]:
         part, half, near = rows
         split, delete, birth = kind
         target, slot, heir = components
-        log_joint = model.log_joint(moments, part)
-        drop = delete & (jnp.arange(log_joint.shape[1]) == target)
-        resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
-        given_away = jnp.where(~delete & (heir != slot), resp[:, slot], 0.0)
-        resp = resp.at[:, slot].add(-given_away).at[:, heir].add(given_away)
-        split_off = jnp.where(split, half * resp[:, target], 0.0)
-        resp = resp.at[:, target].add(-split_off).at[:, slot].add(split_off)
-        born = jnp.where(birth, near, 0.0)[:, None]
-        new = (jnp.arange(resp.shape[1]) == slot).astype(part.weight.dtype)
-        return model.assign(q, part, (1.0 - born) * resp + born * new), jnp.zeros((), new.dtype)
 
-    args = model, moments, q, (split, delete, birth), (target, slot, heir)
+        def change(log_joint: Array) -> tuple[Array, Array]:
+            drop = delete & (jnp.arange(log_joint.shape[1]) == target)
+            resp, _ = special.normalize(jnp.where(drop, -jnp.inf, log_joint))
+            given_away = jnp.where(~delete & (heir != slot), resp[:, slot], 0.0)
+            resp = resp.at[:, slot].add(-given_away).at[:, heir].add(given_away)
+            split_off = jnp.where(split, half * resp[:, target], 0.0)
+            resp = resp.at[:, target].add(-split_off).at[:, slot].add(split_off)
+            born = jnp.where(birth, near, 0.0)[:, None]
+            new = (jnp.arange(resp.shape[1]) == slot).astype(resp.dtype)
+            return (1.0 - born) * resp + born * new, jnp.zeros((), resp.dtype)
+
+        return model.reassign(moments, part, change)
+
+    args = model, moments, (split, delete, birth), (target, slot, heir)
     stats, _ = accumulate(assign, (batch, half, near), chunk, *args)
     return model.update(q, stats)
 

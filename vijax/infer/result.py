@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import warnings
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 from .._pytree import pytree, replace, static
 
 _R = TypeVar("_R", bound="Result")
+
+_AGREE = 0.1  # nats between two runs that found the same optimum
+_ROUNDING = 32.0  # times eps and the objective: nats that summing it may cost
+_SEVERAL = 3  # restarts, of which more than one should find the optimum
+_ADVICE = "a better one may be left: raise num_restarts, or let moves=Moves() search on"
 
 
 class Status(enum.IntEnum):
@@ -49,6 +55,10 @@ REMEDIES = {
 
 class FitError(RuntimeError):
     """Raised by `Result.check`; it names the fits, the reason and the remedy."""
+
+
+class RestartWarning(UserWarning):
+    """Given by `Result.check` where only one of several restarts found the optimum."""
 
 
 @pytree
@@ -148,10 +158,27 @@ class Result:
         """Whether the objective is finite, and the status neither NON_FINITE nor COLLAPSED."""
         return _usable(self.status, self.elbo)
 
+    @property
+    def agreeing(self) -> Int[Array, "*b"]:
+        """Number of restarts whose objective is within 0.1 nats, and rounding, of the returned."""
+        best = self.elbo[..., None]
+        near = _AGREE + _ROUNDING * jnp.finfo(best.dtype).eps * jnp.abs(best)
+        return jnp.sum(rank(self.statuses, self.elbos) >= best - near, -1, dtype=jnp.int32)
+
     def check(self: _R) -> _R:
-        """Return self if every fit converged; otherwise raise FitError. It waits for the device."""
+        """Return self if every fit converged; otherwise raise FitError.
+
+        It warns with a RestartWarning of fits that only one of three or more restarts found, and
+        waits for the device.
+        """
         status = np.asarray(self.status)
         if (status == Status.CONVERGED).all():
+            lonely = self._lonely()
+            if lonely.any():
+                fits = f" in {lonely.sum()} of {lonely.size} fits" if lonely.ndim else ""
+                number = self.elbos.shape[-1]
+                message = f"only 1 of {number} restarts found the optimum{fits}; {_ADVICE}"
+                warnings.warn(message, RestartWarning, stacklevel=2)
             return self
         lanes = np.argwhere(status != Status.CONVERGED)
         failures = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
@@ -171,11 +198,25 @@ class Result:
         lines = [f"{Status(int(self.status)).name}, {best}"]
         if self.elbos.shape[-1] > 1:
             counts = _count_statuses(np.asarray(self.statuses))
-            lines.append(f"best of {self.elbos.shape[-1]} restarts ({counts})")
+            number = self.elbos.shape[-1]
+            lines.append(f"best of {number} restarts ({counts})")
+            lines.append(
+                f"found by {int(self.agreeing)} of {number} restarts, within {_AGREE} nats"
+            )
+            if self._lonely():
+                lines.append(_ADVICE)
         if self.names is not None:
             options = {"names": list(self.names), **options}
         table = self.q.summary(point=self.point, **options)
         return "\n".join([*lines, *([table] if table else [])])
+
+    def _lonely(self) -> np.ndarray:
+        """Which fits only one of several restarts found; restarts that were dropped do not count.
+
+        Nor do fits of which no objective is known.
+        """
+        compared = np.sum(np.asarray(self.statuses) != Status.DROPPED, -1)
+        return np.asarray((compared >= _SEVERAL) & (np.asarray(self.agreeing) == 1))
 
 
 def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array, "*b r"]:

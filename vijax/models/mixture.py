@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -97,45 +97,27 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
     ) -> MixtureParams:
-        """A wide component around each of several k-means++ seeds; the others at the prior.
+        """A component around each of k k-means++ seeds, as narrow as one row lets it be.
 
-        Distances are those of `embed`, so that units do not matter. Restart 0 and maximum
-        likelihood seed all components; later restarts seed fewer (`seeding.num_seeds`). Some late
-        ones (`seeding.is_narrow`) seed all, each from its seed row alone: these find many small
-        clusters. A component with labelled rows begins at one of them.
+        Distances are those of `embed`, so that units do not matter. Maximum likelihood, where one
+        row says nothing, begins with components as wide as all rows. A component with labelled
+        rows begins at one of them. Restarts are alike but for the key.
         """
         assert key is not None  # `draws` says that there is one
         k, known = self.num_components, None
-        labelled = jnp.zeros(k, bool)
         if batch.label is not None:
             known = seeding.labelled_rows(jax.random.fold_in(key, 2), batch.label, batch.weight, k)
-            labelled = known >= 0
         points = self.components.embed(batch)
-        early = isinstance(restart, int) and restart == 0
-        narrow = None if early or self.improper else seeding.is_narrow(restart)
-        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known, narrow)
+        seeds = seeding.kmeans_plus_plus(key, points, batch.weight, k, known)
         on, total = self.active, jnp.sum(batch.weight)
         background = jnp.arange(k) >= k - self.components.num_background
-        seeded = on & ~background
-        if not self.improper:
-            size = jnp.sum(seeded, dtype=total.dtype)
-            num_left_out = size - seeding.num_seeds(restart, size)
-            if narrow is not None:
-                num_left_out = jnp.where(narrow, 0.0, num_left_out)
-            # the last ones without labelled rows are left out
-            free = seeded & ~labelled
-            free_from_here = jnp.cumsum(free[::-1], dtype=size.dtype)[::-1]
-            seeded = seeded & (labelled | (free_from_here > num_left_out))
-        size = jnp.sum(seeded, dtype=total.dtype)
-        count = jnp.where(
-            seeded, total / size, jnp.where(on & background, _BACKGROUND_SHARE * total, 0.0)
-        )
-        spread = 1.0
-        if narrow is not None:
-            spread = jnp.where(narrow, 0.0, jnp.ones_like(total))
-            count = jnp.where(narrow & on, jnp.ones_like(total), count)
+        wide = self.improper
+        size = jnp.sum(on & ~background, dtype=total.dtype)
+        rows = total if wide else size  # all components together
+        count = jnp.where(on, rows / size, 0.0)
+        count = jnp.where(on & background, _BACKGROUND_SHARE * rows, count)
         learned = count if self.frozen is None else jnp.where(self.frozen, 0.0, count)
-        stats = self.components.seed(batch, seeds, learned, spread)
+        stats = self.components.seed(batch, seeds, learned, 1.0 if wide else 0.0)
         return self.update(self.prior, MixtureParams(self.weights.observe(count), stats))
 
     def kernels(self, moments: MixtureMoments, batch: Batch) -> tuple[Kernel, ...]:
@@ -154,12 +136,18 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def start_moments(self, q: MixtureParams) -> MixtureMoments:
         return q.point() if self.improper else q.moments()
 
-    def assign(self, q: MixtureParams, batch: Batch, resp: Float[Array, "n k"]) -> MixtureParams:
-        moments = self.start_moments(q).components
-        _, row_posterior = moments.likelihood(batch)
+    def reassign(
+        self,
+        moments: MixtureMoments,
+        batch: Batch,
+        change: Callable[[Float[Array, "n k"]], tuple[Float[Array, "n k"], Any]],
+    ) -> tuple[MixtureParams, Any]:
+        log_lik, row_posterior = moments.components.likelihood(batch)
+        resp, other = change(log_joint(moments.weights.log_p, log_lik, batch))
         counts = weighted(batch, resp)
-        stats = self.components.observe(batch, counts, moments, row_posterior)
-        return MixtureParams(self.weights.observe(jnp.sum(counts, 0)), self._learned(stats))
+        stats = self.components.observe(batch, counts, moments.components, row_posterior)
+        count = jnp.sum(counts, 0)
+        return MixtureParams(self.weights.observe(count), self._learned(stats)), other
 
     def _learned(self, stats: Any) -> Any:
         """The statistics of the components, with zeros for those that are frozen."""
@@ -253,7 +241,8 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         return self.components.embed(batch)
 
     def merge_gain(self, q: MixtureParams) -> Float[Array, "k k"]:
-        return q.components.merge_gain(self.components)
+        weights = q.weights.merge_gain(self.weights)
+        return weights + q.components.merge_gain(self.components)
 
     @property
     def movable(self) -> Bool[Array, "k"]:

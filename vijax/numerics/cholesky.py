@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+_ROUNDING = 4.0  # times eps and a diagonal entry: what a difference of that size is known to
 _BLOCK = 4  # loops are unrolled up to this size (with 8, fits run no faster and compile longer)
 
 
@@ -19,10 +20,14 @@ def matmul(a: Float[Array, "*a m d"], b: Float[Array, "*b d n"]) -> Float[Array,
 
 
 def chol(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """Lower L with L L^T = (a + a^T) / 2; its diagonal has NaN if that is not positive definite."""
+    """Lower L with L L^T = (a + a^T) / 2; its diagonal has NaN if that is not positive definite.
+
+    A squared pivot that is lost in the rounding of its diagonal entry counts as that rounding: of a
+    cluster with one row a million standard deviations off, float32 knows no more.
+    """
     a = 0.5 * (a + a.mT)
     d = a.shape[-1]
-    return _chol_small(a) if d <= _BLOCK else _chol_blocked(_pad(a))[..., :d, :d]
+    return _chol_small(a, _diagonal(a)) if d <= _BLOCK else _chol_blocked(_pad(a))[..., :d, :d]
 
 
 def tri_solve(chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d n"]) -> Float[Array, "*b d n"]:
@@ -34,17 +39,31 @@ def tri_solve(chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d n"]) -> Floa
     return _solve_blocked(_pad(chol), jnp.pad(rhs, rows))[..., :d, :]
 
 
-def _chol_small(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """The factor, one column after the other, with loops unrolled."""
+def _chol_small(a: Float[Array, "*b d d"], size: Float[Array, "*b d"]) -> Float[Array, "*b d d"]:
+    """The factor, one column after the other, with loops unrolled.
+
+    `size` is the diagonal before anything was subtracted from it.
+    """
     d = a.shape[-1]
     columns: list[Array] = []
     for j in range(d):
         residual = a[..., j:, j]
         for i, done in enumerate(columns):
             residual = residual - done[..., j - i :] * done[..., j - i, None]
-        columns.append(residual / jnp.sqrt(residual[..., :1]))
+        root = jnp.sqrt(_pivot(residual[..., :1], size[..., j, None]))
+        columns.append(jnp.concatenate([root, residual[..., 1:] / root], -1))
     full = [jnp.pad(c, [(0, 0)] * (c.ndim - 1) + [(j, 0)]) for j, c in enumerate(columns)]
     return jnp.stack(full, -1)
+
+
+def _diagonal(a: Float[Array, "*b d d"]) -> Float[Array, "*b d"]:
+    return jnp.diagonal(a, axis1=-2, axis2=-1)
+
+
+def _pivot(value: Float[Array, "*b"], diagonal: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """A squared pivot, or the rounding of its diagonal entry where no more of it is known."""
+    least = _ROUNDING * jnp.finfo(value.dtype).eps * diagonal
+    return jnp.where(jnp.abs(value) <= least, least, value)
 
 
 def _solve_small(
@@ -72,7 +91,8 @@ def _chol_blocked(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
         start = block * _BLOCK
         done = lax.dynamic_slice_in_dim(low, start, _BLOCK, -2)
         residual = lax.dynamic_slice_in_dim(a, start, _BLOCK, -1) - matmul(low, done.mT)
-        corner = _chol_small(lax.dynamic_slice_in_dim(residual, start, _BLOCK, -2))
+        size = lax.dynamic_slice_in_dim(_diagonal(a), start, _BLOCK, -1)
+        corner = _chol_small(lax.dynamic_slice_in_dim(residual, start, _BLOCK, -2), size)
         below = jnp.where(row >= start + _BLOCK, _solve_small(corner, residual.mT).mT, 0.0)
         columns = lax.dynamic_update_slice_in_dim(below, corner, start, -2)
         return lax.dynamic_update_slice_in_dim(low, columns, start, -1)

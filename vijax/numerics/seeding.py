@@ -5,30 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 _BLOCK = 64  # rows
-_TRIALS = 10  # rows among which a greedy seed is the best
-
-
-def num_seeds(restart: Int[Array, ""] | int, k: Float[Array, ""]) -> Float[Array, ""]:
-    """How many seeds a restart begins with: k in restart 0, ceil(k^(1-u)) later, and 1 in one.
-
-    u is the additive recurrence of the golden ratio, so that any number of restarts covers the
-    magnitudes from 2 to k evenly (Weyl 1916; Knuth, TAOCP 6.4). Data of a single cluster need one
-    seed, and all such starts end alike, so one restart has it: restart 3 if restart 1 has two
-    seeds already (k <= 6), otherwise restart 5, which would have nearly k again.
-    """
-    number = jnp.asarray(restart)
-    turn = number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)  # modulo one turn
-    size = jnp.ceil(k ** (1.0 - turn.astype(k.dtype) / 2.0**32))
-    return jnp.where(number == jnp.where(k <= 6.0, 3, 5), 1.0, size)
-
-
-def is_narrow(restart: Int[Array, ""] | int) -> Bool[Array, ""]:
-    """Whether a restart begins with narrow components: restarts 9, 11, 13 and so on."""
-    number = jnp.asarray(restart)
-    return (number >= 9) & (number % 2 == 1)
 
 
 def choose_row(uniform: Float[Array, "2"], mass: Float[Array, "n"]) -> Int[Array, ""]:
@@ -62,32 +41,22 @@ def kmeans_plus_plus(
     weight: Float[Array, "n"],
     k: int,
     given: Int[Array, "k"] | None = None,
-    greedy: Bool[Array, ""] | None = None,
 ) -> Int[Array, "k"]:
     """Indices of k rows far from each other, by k-means++ (Arthur & Vassilvitskii 2007).
 
     Each seed is drawn with probability proportional to weight times squared distance to the
     nearest seed so far, or to weight alone once all these distances are 0. `given` fixes seeds
-    from the beginning; -1 marks those to be drawn. Where `greedy`, each seed is the best of
-    several draws: the one that leaves the least weighted sum of squared distances.
+    from the beginning; -1 marks those to be drawn.
     """
-    trials = 1 if greedy is None else _TRIALS
 
     def closer(nearest: Float[Array, "n"], seed: Int[Array, ""]) -> Float[Array, "n"]:
         return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1))
-
-    def best_of(uniform: Array, nearest: Float[Array, "n"], mass: Float[Array, "n"]) -> Array:
-        drawn = jax.vmap(lambda u: choose_row(u, mass))(uniform)
-        cost = lax.map(lambda s: jnp.sum(weight * closer(nearest, s)), drawn)
-        return drawn[jnp.argmin(cost)]
 
     def pick(nearest: Float[Array, "n"], draw: tuple[Array, Any]) -> tuple[Array, Array]:
         uniform, fixed = draw
         mass = weight * nearest
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
-        seed = choose_row(uniform[0], mass)
-        if greedy is not None:
-            seed = lax.cond(greedy, lambda: best_of(uniform, nearest, mass), lambda: seed)
+        seed = choose_row(uniform, mass)
         seed = seed if fixed is None else jnp.where(fixed >= 0, fixed.astype(seed.dtype), seed)
         return closer(nearest, seed), seed
 
@@ -96,10 +65,7 @@ def kmeans_plus_plus(
         nearest = lax.scan(
             lambda far, seed: (jnp.where(seed >= 0, closer(far, seed), far), None), nearest, given
         )[0]
-    uniform = jax.random.uniform(key, (k, 1, 2), x.dtype)
-    if trials > 1:
-        others = jax.random.uniform(jax.random.fold_in(key, 1), (k, trials - 1, 2), x.dtype)
-        uniform = jnp.concatenate([uniform, others], 1)
+    uniform = jax.random.uniform(key, (k, 2), x.dtype)
     return lax.scan(pick, nearest, (uniform, given))[1]
 
 

@@ -13,7 +13,7 @@ from ...data.batch import Batch
 from ...data.host import check_bound, standard
 from ...numerics import special
 from ...numerics.kl_terms import KLTerms
-from ..column_scale import location_and_sd, refuse_noise, seed_rows, standardize
+from ..column_scale import location_and_sd, refuse_noise, seed_rows, standardized_with_sd
 from ..emission import Spread
 from ..gamma import Gamma
 from ..normal_gamma import MeanPrecision, NormalGammaMoments
@@ -95,17 +95,18 @@ class SphericalNormalGamma(IndependentColumns):
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """Rows about their mean, with one unit for all columns: the largest sd of a column."""
-        _, sd = location_and_sd(rows)
-        return standardize(rows) * (sd / jnp.max(sd))
+        z, sd = standardized_with_sd(rows)
+        return z * (sd / jnp.max(sd))
 
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
     ) -> SphericalNormalGamma:
         """Each component at its seed row, with `spread` times the mean variance of the columns."""
-        origin, sd = seed_rows(rows, seeds)
+        origin, _ = seed_rows(rows, seeds)
+        centre, _ = location_and_sd(rows)
         weight = jnp.broadcast_to(rows.weight[:, None], rows.x.shape)
         weight = weight if rows.mask is None else jnp.where(rows.mask, weight, 0.0)
-        variance = jnp.sum(weight * (sd * standardize(rows)) ** 2) / jnp.sum(weight)
+        variance = jnp.sum(weight * (rows.x - centre) ** 2) / jnp.sum(weight)
         entries = 0.5 * self.dim * count
         kappa = jnp.broadcast_to(count[:, None], origin.shape)
         return SphericalNormalGamma(

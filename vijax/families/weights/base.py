@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ...exponential_family import ExponentialFamily, divergences, natural_step
+from ...numerics import special
 from ...numerics.kl_terms import KLTerms
 
 _W = TypeVar("_W", bound="Weights")
@@ -94,6 +95,19 @@ class Weights(ExponentialFamily):
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """Log prior density with respect to h at a point, in nats; only EM calls it."""
         return jnp.sum(self.log_kernel(moments))
+
+    def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
+        """Gain of the weights' part of the elbo in nats from merging j and k; called on q.
+
+        By default it is that of the log-likelihood at its maximum, sum_k n_k log(n_k / n).
+        """
+        count = self.counts(self) - self.counts(prior)
+        count = jnp.where(count > 0, count, 0.0)
+
+        def power(n: Array) -> Array:
+            return special.xlogy(n, jnp.log(jnp.where(n > 0, n, 1.0)))
+
+        return power(count[:, None] + count) - power(count)[:, None] - power(count)
 
     def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
         """Whether the components `which` have the same distribution in any order."""

@@ -122,8 +122,8 @@ def floored(state: State, floor: Float[Array, ""]) -> State:
 
 def accumulate(
     fn: Callable[..., tuple[Any, Array]], rows: Any, chunk: int, *args: Any
-) -> tuple[Any, Float[Array, ""]]:
-    """Sum `fn(rows, *args)`, which gives statistics and a number, over chunks of rows.
+) -> tuple[Any, Float[Array, "..."]]:
+    """Sum `fn(rows, *args)`, which gives statistics and numbers, over chunks of rows.
 
     `rows` is a pytree of arrays and Batches with rows leading. If their number is no multiple of
     `chunk`, the last chunk overlaps the one before, with weight 0 for the repeated rows. The sums
@@ -175,7 +175,7 @@ def add(carry: Any, new: tuple[Any, Array]) -> Any:
     return (new_stats + stats, value + new_value), (error, lost_value)
 
 
-def total(carry: Any) -> tuple[Any, Float[Array, ""]]:
+def total(carry: Any) -> tuple[Any, Float[Array, "..."]]:
     """The statistics and the number of a running sum, corrected by their rounding errors."""
     (stats, value), (lost_stats, lost_value) = carry
     return stats + lost_stats, value + lost_value

@@ -56,7 +56,7 @@ class RateMixture(ColumnMixture):
         x: Data,
         num_components: int,
         *,
-        shape: ArrayLike = 1.0,
+        shape: ArrayLike | None = None,
         rate: ArrayLike | None = None,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
@@ -66,10 +66,11 @@ class RateMixture(ColumnMixture):
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced; missing entries are left out.
-            shape: Shape of the Gamma prior; 1 makes it an exponential one.
-            rate: Rate of the Gamma prior. By default its mean, for shape = 1, is the column's own
-                rate: 1 / column mean for counts, the column mean for waiting times. A column of
-                zeros takes the mean of the others, or 1.
+            shape: Shape of the Gamma prior; by default 1 for counts, 0.5 for waiting times.
+            rate: Rate of the Gamma prior; by default, for counts, 1 / column mean. For waiting
+                times it is `shape` times the value that a fifth of the column are below, as if
+                `shape` rows that short had been seen: clusters of short waits keep their rates.
+                A column of zeros takes the mean of the others, or 1.
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
         components = prior.rates_from_data(cls.family, x, num_components, **given)
@@ -138,8 +139,8 @@ class ProbabilityMixture(ColumnMixture):
             x: Array-like (n, d) or a Batch, may be traced.
             a: Pseudo-counts of successes, such as flags of 1; as in `with_prior`.
             b: Pseudo-counts of failures, such as flags of 0; as in `with_prior`. By default 1 for
-                flags; for counts the column's mean, so that for a = 1 E[p] is the column's own p.
-                A column of zeros takes the mean of the others, or 1.
+                flags; for counts their geometric mean, so that components with small counts keep
+                their p. A column of zeros takes the mean of the others, or 1.
         """
         given = {"a": a, "b": b, "k_max": k_max}
         components = prior.probabilities_from_data(cls.family, x, num_components, **given)
@@ -227,12 +228,12 @@ class CategoricalMixture(CategoryMixture):
         num_components: int,
         *,
         num_categories: prior.Sizes | None = None,
-        category_conc: ArrayLike = 1.0,
+        category_conc: ArrayLike = 0.5,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture with uniform priors, unless `category_conc` is given.
+        """Build a mixture with Jeffreys priors, unless `category_conc` is given.
 
         Args:
             x: Codes 0, 1, ..., array-like (n, d) or a Batch.

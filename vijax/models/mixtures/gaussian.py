@@ -50,14 +50,14 @@ class GaussianMixture(Mixture):
         covariance: str = "full",
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
-        kappa: ArrayLike = 0.01,
+        kappa: ArrayLike | None = None,
         df: ArrayLike | None = None,
         mean: ArrayLike | None = None,
         scatter: ArrayLike | None = None,
         noise: bool = False,
         k_max: int | None = None,
     ) -> _G:
-        """Build a mixture with a weak default prior at the location and scale of the data.
+        """Build a mixture with a weak default prior, as wide as one cluster of the data.
 
         The prior of a component does not depend on their number, so bounds are comparable across
         it, and it follows the units and the offset of the data. Arguments and shapes that are not
@@ -68,14 +68,18 @@ class GaussianMixture(Mixture):
                 statistics below; those of Chunks are of `Chunks.sample()`.
             conc: By default 1 / num_components each: one pseudo-row in all, so that components
                 without rows keep next to no weight.
-            kappa: With 0.01 the standard deviation of mu_k is 10 times that of the component.
-            df: By default d + 2, or 3 for "diag" and "spherical": the prior of Sigma_k counts as
-                about one row.
+            kappa: By default 0.01, so that the standard deviation of mu_k is 10 times that of a
+                component, or less, so that it is at least twice that of every column.
+            df: By default d + 5, or 6 for "diag" and "spherical": the prior of Sigma_k counts as
+                four rows.
             mean: By default the mean of the data.
-            scatter: By default E[Sigma_k] is the covariance of the data; for "diag" the variances
-                of the columns, for "spherical" their mean. Correlations are shrunk by the factor
-                d / (n + d), at least 0.001, so that it is positive definite. A constant column
-                has the mean variance of the others, or 1 if no column varies.
+            scatter: By default E[Sigma_k] is the covariance of rows in one cluster, estimated
+                without labels (`numerics/cells.py`); for "diag" the variances of the columns, for
+                "spherical" their mean. Correlations are shrunk by the factor d / (n + d), so that
+                it is positive definite. A constant column has the mean variance of the others,
+                or 1 if no column varies. Up to a fifth of the entries of a column may be wrong:
+                for mean and scatter, entries far from the shortest interval with 80 % of their
+                column are left out.
             noise: Add one last component, uniform over the smallest box that holds the data.
         """
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter, "noise": noise}

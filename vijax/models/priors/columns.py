@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from ..._pytree import replace
 from ...data import weighted_means
 from ...data.batch import Batch
 from ...data.host import as_floats, common_dtype, host_mask, namespace
@@ -20,9 +21,12 @@ from ...families.independent.beta_geometric import BetaGeometric
 from ...families.independent.dirichlet_categorical import DirichletCategorical, number_of_codes
 from ...families.independent.dirichlet_multinomial import DirichletMultinomial
 from ...families.independent.gamma_exponential import GammaExponential
+from ...numerics.bulk import evenly
 from .arguments import as_matrix, check_count, check_size, per_component
 
 _F = TypeVar("_F", bound=Independent)  # with the class methods `from_standard` and `flat`
+_WAITS_SHAPE = 0.5  # rows that the prior of a rate of waiting times counts for
+_MOST_ROWS = 4096  # evenly spread rows, which are enough for a quantile
 Sizes: TypeAlias = int | np.integer | Sequence[int] | np.ndarray  # one for all columns, or each
 
 
@@ -59,20 +63,20 @@ def rates_from_data(
     x: Data,
     num_components: int,
     *,
-    shape: ArrayLike = 1.0,
+    shape: ArrayLike | None = None,
     rate: ArrayLike | None = None,
     k_max: int | None = None,
 ) -> _F:
     """Build components of `family` with a weak prior Gamma(shape, rate) at the scale of the data.
 
-    By default the prior mean, for shape = 1, is each column's own rate. `x` may be traced; missing
-    entries are left out.
+    Defaults are those of `RateMixture.from_data`. `x` may be traced; missing entries are left out.
     """
     check_size(num_components, k_max)
-    batch = as_matrix(x)
+    batch, waits = as_matrix(x), issubclass(family, GammaExponential)
+    if shape is None:
+        shape = _WAITS_SHAPE if waits else 1.0
     if rate is None:
-        means = _column_means(batch)
-        rate = means if issubclass(family, GammaExponential) else 1.0 / means
+        rate = _waits_rate(batch, shape) if waits else 1.0 / _means(batch)
     return with_prior(family, num_components, k_max=k_max, shape=shape, rate=rate)
 
 
@@ -87,13 +91,13 @@ def probabilities_from_data(
 ) -> _F:
     """Build components of `family` with the prior Beta(a, b) in every column, uniform by default.
 
-    For counts of failures the default b is their mean: with a = 1, as if one row of that mean had
-    been seen. `x` may be traced.
+    For counts of failures the default b is their geometric mean: with a = 1, as if one row of so
+    many had been seen, so that clusters of small counts keep their probability. `x` may be traced.
     """
     check_size(num_components, k_max)
     batch, successes = as_matrix(x), as_floats("a", a)
     if b is None:
-        b = _column_means(batch) if issubclass(family, BetaGeometric) else 1.0
+        b = _geometric_means(batch) if issubclass(family, BetaGeometric) else 1.0
     if successes.ndim == 0:
         successes = _in_columns(successes, batch.x)
     return with_prior(family, num_components, k_max=k_max, a=successes, b=b)
@@ -104,7 +108,34 @@ def _in_columns(value: AnyArray, rows: AnyArray) -> AnyArray:
     return value.astype(rows.dtype) * np.ones(rows.shape[1], rows.dtype)
 
 
-def _column_means(batch: Batch) -> AnyArray:
+def _waits_rate(batch: Batch, shape: ArrayLike) -> AnyArray:
+    """The rate of the prior of waiting times: `shape` rows that are short for their column."""
+    rows, d = as_floats("shape", shape), batch.x.shape[1]
+    if rows.ndim and rows.shape[-1] != d:
+        raise ValueError(f"shape: expected a scalar, ({d},) or (k, {d}), got {rows.shape}")
+    return (rows * _short_waits(batch)).astype(batch.x.dtype)
+
+
+def _short_waits(batch: Batch) -> AnyArray:
+    """The value (d,) that a fifth of the entries of each column are below, or 0.2 of its mean."""
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    part = evenly(x.shape[0], _MOST_ROWS)
+    xp, mask = namespace(x, weight), host_mask(batch.mask, x, weight)
+    used = xp.broadcast_to((weight > 0)[:, None], x.shape)
+    used = (used if mask is None else used & mask)[part]
+    order = xp.sort(xp.where(used, x[part], xp.inf), 0)
+    short = xp.take_along_axis(order, (used.sum(0) // 5)[None], 0)[0]
+    return xp.where((short > 0) & xp.isfinite(short), short, 0.2 * _means(batch)).astype(x.dtype)
+
+
+def _geometric_means(batch: Batch) -> AnyArray:
+    """exp(E[log(1 + x)]) - 1 (d,) of the observed entries; as `_means` for columns of zeros."""
+    x = as_floats("x", batch.x)
+    xp = namespace(x)
+    return xp.expm1(_means(replace(batch, x=xp.log1p(x)))).astype(x.dtype)
+
+
+def _means(batch: Batch) -> AnyArray:
     """Weighted means (d,) of the observed entries of non-negative columns, all positive.
 
     A column of zeros takes the mean of the others, or 1 if all are zeros.
@@ -127,10 +158,10 @@ def codes_from_data(
     num_components: int,
     *,
     num_categories: Sizes | None = None,
-    category_conc: ArrayLike = 1.0,
+    category_conc: ArrayLike = 0.5,
     k_max: int | None = None,
 ) -> DirichletCategorical:
-    """Build components of codes 0, 1, ... with uniform priors, unless `category_conc` is given.
+    """Build components of codes 0, 1, ... with Jeffreys priors, unless `category_conc` is given.
 
     Arguments are those of `CategoricalMixture.from_data`.
     """

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from ...data import weighted_means
 from ...data.batch import Batch
 from ...data.chunks import Chunks
 from ...data.host import (
@@ -31,9 +30,12 @@ from ...families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from ...families.gaussian.tied_normal_wishart import TiedNormalWishart
 from ...families.normal_gamma import NormalGamma
 from .arguments import as_matrix, check_count, check_size, per_component
+from .scale import column_range, scale_of
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
-_LEAST_SHRINKAGE = 1e-3  # of the correlations in the default prior
+_KAPPA = 0.01  # most rows that the prior mean counts for
+_PRIOR_ROWS = 4.0  # rows that the prior covariance counts for
+_NARROWEST = 0.25  # variance of a column, relative to the prior variance of its means
 _START_DOF = 10.0  # degrees of freedom to start from: neither normal nor very heavy tails
 
 
@@ -42,7 +44,7 @@ def from_data(
     num_components: int,
     *,
     covariance: str = "full",
-    kappa: ArrayLike = 0.01,
+    kappa: ArrayLike | None = None,
     df: ArrayLike | None = None,
     mean: ArrayLike | None = None,
     scatter: ArrayLike | None = None,
@@ -50,23 +52,23 @@ def from_data(
     k_max: int | None = None,
     like: ArrayLike | None = None,
 ) -> Gaussian | WithNoise:
-    """Build components with a weak prior at the location and scale of the data.
+    """Build components with a weak prior, as wide as one cluster of the data.
 
-    The prior mean is that of the data, and E[Sigma_k] is their covariance, counted as about one
-    row. `x` is array-like (n, d), a Batch or Chunks. `noise` adds a component that is uniform over
-    the smallest box with all rows. Other arguments are those of `with_prior`.
+    The prior mean is that of the data, and E[Sigma_k] the covariance in a cluster, estimated
+    without labels (`scale_of`) and counted as four rows. `x` is array-like (n, d), a Batch or
+    Chunks. `noise` adds a component that is uniform over the smallest box with all rows. Other
+    arguments are those of `with_prior`.
     """
     check_size(num_components, k_max)
     if isinstance(x, Chunks) and noise:
         raise ValueError("noise: the box of Chunks is not known; give noise_box to with_prior")
     batch = as_matrix(x.sample() if isinstance(x, Chunks) else x)
-    data_mean, default_df, data_scatter = _default(batch, covariance)
+    default = _default(batch, covariance, df)
+    given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter}
+    default |= {name: value for name, value in given.items() if value is not None}
     return with_prior(
         num_components,
-        mean=data_mean if mean is None else mean,
-        kappa=kappa,
-        df=default_df if df is None else df,
-        scatter=data_scatter if scatter is None else scatter,
+        **default,
         covariance=covariance,
         noise_box=_smallest_box(batch) if noise else None,
         k_max=k_max,
@@ -244,13 +246,28 @@ def _check_positive_definite(name: str, value: AnyArray) -> None:
 # -- defaults from the data -----------------------------------------------------------------------
 
 
-def _default(batch: Batch, covariance: str) -> tuple[AnyArray, float, Any]:
-    """Mean, df and scatter of the default prior: the location and scale of all the data."""
+def _default(batch: Batch, covariance: str, df: ArrayLike | None) -> dict[str, Any]:
+    """Mean, kappa, df and scatter of the default prior, for this df if it is given.
+
+    E[Sigma] is the covariance in a cluster, and the means are at least twice as wide as the rows.
+    """
     check_covariance(covariance)
-    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
-    mean, scatter = _mean_and_covariance(x, weight, batch.mask)
-    df = x.shape[1] + 2.0 if covariance in ("full", "tied") else 3.0
-    return mean, df, structured(scatter, covariance)
+    scale = scale_of(batch)
+    xp = namespace(scale.mean)
+    ratio = (xp.diagonal(scale.total) / xp.diagonal(scale.within)).max()
+    # E[Sigma] = scatter / (df - least)
+    least = scale.mean.shape[0] + 1.0 if covariance in ("full", "tied") else 2.0
+    rows = _PRIOR_ROWS
+    if df is not None:
+        over = as_floats("df", df) - least
+        axes = (1,) * len(_events(covariance, 1)["scatter"])
+        rows = namespace(over).where(over > 0, over, 1.0).reshape((*over.shape, *axes))
+    return {
+        "mean": scale.mean,
+        "kappa": xp.minimum(_KAPPA, _NARROWEST / ratio),
+        "df": least + _PRIOR_ROWS,
+        "scatter": structured(scale.within, covariance) * rows,
+    }
 
 
 def structured(scatter: AnyArray, covariance: str) -> AnyArray:
@@ -262,50 +279,6 @@ def structured(scatter: AnyArray, covariance: str) -> AnyArray:
     return variances if covariance == "diag" else xp.asarray(variances.mean())
 
 
-def _mean_and_covariance(
-    x: AnyArray, weight: AnyArray, mask: AnyArray | None
-) -> tuple[AnyArray, AnyArray]:
-    """Mean and shrunken covariance of the observed entries, on the host or traced."""
-    xp, d = namespace(x, weight), x.shape[1]
-    mask = host_mask(mask, x, weight)
-    share = weighted_means.shares(x, weight, mask)
-    mean = weighted_means.means(x, share, mask)
-    seen = xp.ones(x.shape, bool) if mask is None else mask
-    z = xp.where(seen, x - mean, 0.0)
-    # with missing entries: covariances of the observed entries, and variances of each column
-    root = xp.sqrt(share)
-    precise = {"precision": "highest"} if xp is jnp else {}
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        product = xp.matmul((root * z).T, root * z, **precise)
-        variance = (share * z**2).sum(0)
-    _, _, varies = _range(x, mask)
-    if is_concrete(variance, varies):
-        _check_squares(np.asarray(variance), np.asarray(varies))
-    variance = xp.where(varies, variance, 0.0)
-    average = variance.sum() / xp.maximum(varies.sum(), 1).astype(x.dtype)
-    diagonal = xp.where(varies, variance, xp.where(average > 0, average, 1.0))
-    shrink = xp.maximum(d / (weight.sum() + d), _LEAST_SHRINKAGE)
-    off = xp.where(varies[:, None] & varies[None, :], (1.0 - shrink) * product, 0.0)
-    return mean, xp.where(np.eye(d, dtype=bool), xp.diag(diagonal), off).astype(x.dtype)
-
-
-def _check_squares(variance: np.ndarray, varies: np.ndarray) -> None:
-    known = np.isfinite(variance) & ((variance >= np.finfo(variance.dtype).tiny) | ~varies)
-    if not known.all():
-        raise ValueError(
-            f"x: the squares of column {int(np.argmin(known))} leave the range of "
-            f"{variance.dtype}; take another unit, or enable jax_enable_x64"
-        )
-
-
-def _range(x: AnyArray, mask: AnyArray | None) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """The smallest and the largest observed entry of every column, and whether they differ."""
-    xp = namespace(x, mask)
-    low = (x if mask is None else xp.where(mask, x, xp.inf)).min(0)
-    high = (x if mask is None else xp.where(mask, x, -xp.inf)).max(0)
-    return low, high, high > low
-
-
 # -- noise ----------------------------------------------------------------------------------------
 
 
@@ -315,10 +288,10 @@ def _smallest_box(batch: Batch) -> tuple[AnyArray, AnyArray]:
     The side of a constant column is that of a uniform density with the prior's variance.
     """
     x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
-    mean, _, variance = _default(batch, "diag")
-    low, high, varies = _range(x, host_mask(batch.mask, x, weight))
-    xp = namespace(x, mean)
-    half = xp.sqrt(3.0 * variance)
+    scale = scale_of(batch)
+    low, high, varies = column_range(x, host_mask(batch.mask, x, weight))
+    xp, mean = namespace(x, scale.mean), scale.mean
+    half = xp.sqrt(3.0 * xp.diagonal(scale.total))
     return xp.where(varies, low, mean - half), xp.where(varies, high, mean + half)
 
 

@@ -1,0 +1,127 @@
+"""Starts that merge narrow components: the gain is exact, and the planted clusters are found."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vijax as vx
+from vijax.infer.merging import merge
+
+KEY = jax.random.key(0)
+
+
+def clusters(rng, d=2, k=4, per=60, apart=7.0):
+    centres = rng.normal(size=(k, d))
+    gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + np.diag(np.full(k, np.inf))
+    labels = np.repeat(np.arange(k), per)
+    return (centres * apart / gaps.min())[labels] + rng.normal(size=(k * per, d)), labels
+
+
+def models(rng):
+    x, _ = clusters(rng)
+    counts = rng.poisson(np.repeat([[2.0, 9.0], [12.0, 1.0], [5.0, 30.0]], 50, 0)) * 1.0
+    codes = rng.integers(0, 3, (120, 4))
+    for covariance in ("full", "tied", "diag", "spherical"):
+        yield covariance, vx.GaussianMixture.from_data(x, 5, covariance=covariance), x
+    yield "poisson", vx.PoissonMixture.from_data(counts, 5), counts
+    yield "categorical", vx.CategoricalMixture.from_data(codes, 5), codes
+
+
+NAMES = ["full", "tied", "diag", "spherical", "poisson", "categorical"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gain_is_the_change_of_the_bound(rng, name):
+    model, x = next((m, x) for n, m, x in models(rng) if n == name)
+    batch = model.as_batch(x)
+    resp = jnp.asarray(rng.dirichlet(np.full(5, 0.5), len(x)))
+
+    def posterior(resp):
+        q = model.prior
+        for _ in range(2):
+            q = model.update(q, model.assign(q, batch, resp))
+        return q
+
+    q = posterior(resp)
+    gain = model.merge_gain(q)
+    for j, k in ((0, 1), (3, 2)):
+        merged = resp.at[:, j].add(resp[:, k]).at[:, k].set(0.0)
+        change = model.elbo(posterior(merged), batch, merged) - model.elbo(q, batch, resp)
+        both, a, b = merged[:, j], resp[:, j], resp[:, k]
+        lost = jnp.sum(both * jnp.log(both) - a * jnp.log(a) - b * jnp.log(b))
+        np.testing.assert_allclose(gain[j, k] - lost, change, atol=1e-6 * abs(float(gain[j, k])))
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("covariance", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_every_start_finds_clusters_that_are_apart(rng, d, covariance):
+    x, labels = clusters(rng, d=d)
+    model = vx.GaussianMixture.from_data(x, 12, covariance=covariance)
+    known = vx.fit(model, x, init=labels)
+    found = vx.fit(model, x, key=KEY, num_restarts=4)
+    assert float(found.elbo) > float(known.elbo) - 0.1
+    assert int((found.q.weights.mean > 0.01).sum()) == 4
+    assert (np.asarray(found.elbos) > float(known.elbo) - 0.1).sum() >= 2
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        vx.StickBreaking.dirichlet_process(1.0, 12),
+        vx.DirichletProcess.with_prior(1.0, 1.0, 12),
+        vx.StickBreaking.pitman_yor(1.0, 0.2, 12),
+    ],
+    ids=["sticks", "learned", "pitman-yor"],
+)
+def test_ordered_weights_too(rng, weights):
+    x, labels = clusters(rng)
+    model = vx.GaussianMixture.from_data(x, 12, weights=weights)
+    known, found = vx.fit(model, x, init=labels), vx.fit(model, x, key=KEY, num_restarts=4)
+    assert float(found.elbo) > float(known.elbo) - 0.1
+
+
+def test_outliers_take_no_more_components_than_they_are_groups(rng):
+    x, _ = clusters(rng, k=3)
+    for far in (1e2, 1e5, 1e8):
+        rows = np.concatenate([x, [[far, 0.0]]])
+        fit = vx.fit(vx.GaussianMixture.from_data(rows, 8), rows, key=KEY, num_restarts=4)
+        weight = np.asarray(fit.q.weights.mean)
+        assert (weight > 0.1).sum() == 3
+        assert (weight > 1e-3).sum() <= 4
+
+
+def test_labelled_and_frozen_components_stay(rng):
+    x, labels = clusters(rng, k=2, apart=1.0)  # which the bound would merge
+    known = np.full(len(x), -1)
+    known[[0, 1, 60, 61]] = [0, 0, 3, 3]
+    model = vx.GaussianMixture.from_data(x, 5)
+    batch = model.as_batch(vx.Batch.of(x, label=known))
+    q = jax.jit(merge)(model, batch, model.init(KEY, batch))
+    used = np.asarray(q.weights.mean) > 0.005
+    assert used[[0, 3]].all()
+    frozen = model.freeze(vx.fit(model, x, init=labels), np.arange(5) < 2)
+    q = jax.jit(merge)(frozen, model.as_batch(x), frozen.init(KEY, model.as_batch(x)))
+    for name in ("mean", "scatter", "kappa"):
+        new, old = getattr(q.components, name), getattr(frozen.components, name)
+        np.testing.assert_allclose(new[:2], old[:2], rtol=1e-9, atol=1e-9)
+
+
+def test_many_rows_are_merged_by_a_part_of_them(rng):
+    x, labels = clusters(rng, per=6000)
+    model = vx.GaussianMixture.from_data(x, 10)
+    known, found = vx.fit(model, x, init=labels), vx.fit(model, x, key=KEY)
+    assert float(found.elbo) > float(known.elbo) - 0.1
+
+
+def test_rows_of_weight_zero_change_nothing(rng):
+    x, _ = clusters(rng)
+    model = vx.GaussianMixture.from_data(x, 8)
+    padded = vx.Batch.of(
+        np.concatenate([x, np.full((40, 2), 1e9)]), weight=np.r_[np.ones(len(x)), np.zeros(40)]
+    )
+    start = model.init(KEY, model.as_batch(x))
+    run = jax.jit(merge)
+    a, b = run(model, model.as_batch(x), start), run(model, model.as_batch(padded), start)
+    np.testing.assert_allclose(a.weights.conc, b.weights.conc, atol=1e-6)
