@@ -8,7 +8,7 @@ import pytest
 import vijax as vx
 from vijax import Status
 from vijax._pytree import replace
-from vijax.infer.merging import merge
+from vijax.infer.split_merge import split_merge
 
 from .data import clusters
 from .programs import programs
@@ -54,6 +54,7 @@ def test_the_same_fixed_point_in_fewer_passes(name):
     assert fast.n_iter < plain.n_iter
 
 
+@pytest.mark.filterwarnings("ignore:only 1 of 4 restarts")
 def test_a_slow_fit_takes_half_the_passes(rows, name):
     model = vx.GaussianMixture.with_prior(5, **vx.presets.sklearn(rows, 5))
     stop = vx.Stop(tol=1e-6, max_iter=5000)
@@ -230,7 +231,7 @@ def test_vmap_equals_a_loop(rows, model, key):
     batch = vx.Batch.of(rows)
     for i in range(3):
         k_start, _ = jax.random.split(jax.random.fold_in(key, i))
-        q = merge(model, batch, model.init(k_start, batch))
+        q = split_merge(model, batch, model.init(k_start, batch), i)
         one = vx.fit(model, rows, init=q, method=FAST["CAVI"])
         assert one.n_iter == fits.runs.n_iter[i]
         np.testing.assert_allclose(one.elbo, fits.elbos[i], rtol=1e-10)

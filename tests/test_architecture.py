@@ -34,7 +34,7 @@ ROOMS = [
     ["result", "method"],
     ["run"],
     ["methods"],
-    ["annealed", "labels", "merging", "moves"],
+    ["annealed", "labels", "moves", "split_merge"],
     ["initialise"],
     ["arguments"],
     ["fit", "many", "out_of_core", "streaming"],

@@ -18,11 +18,11 @@ from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
 from ..model import LatentClassModel, Model, Q, SplitMergeModel
 from .annealed import Annealed, anneal
-from .merging import merge
 from .method import Method
 from .result import Result, Stop
 from .run.lanes import Problem
 from .run.passes import accumulate, automatic_chunk
+from .split_merge import split_merge
 
 Init = str | Rows | ExponentialFamily | Result | Annealed | None
 
@@ -67,7 +67,7 @@ class Job(NamedTuple):
             elif start.kind == "seeds":
                 q = model.init(k_start, batch, restart)
                 if isinstance(model, SplitMergeModel) and not self.method.point:
-                    q = merge(model, batch, q, restart)
+                    q = split_merge(model, batch, q, restart)
             else:
                 latent = with_classes(model)
                 q = _assigned(latent, batch, _labels(start, latent, batch, k_start))

@@ -1,4 +1,4 @@
-"""Starts that merge narrow components: the gain is exact, and the planted clusters are found."""
+"""Starts that merge and halve components: gains are exact, and planted clusters are found."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vijax as vx
-from vijax.infer.merging import merge
+from vijax.infer.split_merge import split_merge
 
 KEY = jax.random.key(0)
 
@@ -82,6 +82,42 @@ def test_ordered_weights_too(rng, weights):
     assert float(found.elbo) > float(known.elbo) - 0.1
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+@pytest.mark.parametrize("stretch", [1.0, 100.0])
+def test_the_start_from_one_component_is_halved_into_the_clusters(rng, k, stretch):
+    x, labels = clusters(rng, d=3, k=k)
+    x[:, 1] *= stretch  # the widest column in data units need not part them
+    model = vx.GaussianMixture.from_data(x, 12)
+    batch = model.as_batch(x)
+
+    def fit_from(key):
+        q = split_merge(model, batch, model.init(key, batch), 3)
+        return vx.iterate(vx.CAVI(), model, batch, q)
+
+    known = vx.fit(model, x, init=labels)
+    found = jax.jit(jax.vmap(fit_from))(jax.random.split(KEY, 4))
+    assert (found.elbo > known.elbo - 0.1).all()
+    assert ((found.q.weights.mean > 0.01).sum(-1) == k).all()
+
+
+def test_halves_of_a_merged_pair_part_again(rng):
+    x, labels = clusters(rng, k=5, apart=5.0)
+    model = vx.GaussianMixture.from_data(x, 10)
+    batch = model.as_batch(x)
+    known = vx.fit(model, x, init=labels)
+    merged = vx.fit(model, x, init=np.where(labels == 1, 0, labels))
+    again = vx.fit(model, x, init=jax.jit(split_merge)(model, batch, merged.q))
+    assert float(again.elbo) > float(known.elbo) - 0.1
+
+
+def test_a_component_for_each_cluster_is_not_halved(rng):
+    x, labels = clusters(rng, k=4)
+    model = vx.GaussianMixture.from_data(x, 4)  # none is empty
+    batch, fit = model.as_batch(x), vx.fit(model, x, init=labels)
+    q = jax.jit(split_merge)(model, batch, fit.q)
+    np.testing.assert_allclose(q.weights.mean, fit.q.weights.mean, rtol=1e-3)
+
+
 def test_outliers_take_no_more_components_than_they_are_groups(rng):
     x, _ = clusters(rng, k=3)
     for far in (1e2, 1e5, 1e8):
@@ -98,11 +134,11 @@ def test_labelled_and_frozen_components_stay(rng):
     known[[0, 1, 60, 61]] = [0, 0, 3, 3]
     model = vx.GaussianMixture.from_data(x, 5)
     batch = model.as_batch(vx.Batch.of(x, label=known))
-    q = jax.jit(merge)(model, batch, model.init(KEY, batch))
+    q = jax.jit(split_merge)(model, batch, model.init(KEY, batch))
     used = np.asarray(q.weights.mean) > 0.005
     assert used[[0, 3]].all()
     frozen = model.freeze(vx.fit(model, x, init=labels), np.arange(5) < 2)
-    q = jax.jit(merge)(frozen, model.as_batch(x), frozen.init(KEY, model.as_batch(x)))
+    q = jax.jit(split_merge)(frozen, model.as_batch(x), frozen.init(KEY, model.as_batch(x)))
     for name in ("mean", "scatter", "kappa"):
         new, old = getattr(q.components, name), getattr(frozen.components, name)
         np.testing.assert_allclose(new[:2], old[:2], rtol=1e-9, atol=1e-9)
@@ -122,6 +158,6 @@ def test_rows_of_weight_zero_change_nothing(rng):
         np.concatenate([x, np.full((40, 2), 1e9)]), weight=np.r_[np.ones(len(x)), np.zeros(40)]
     )
     start = model.init(KEY, model.as_batch(x))
-    run = jax.jit(merge)
+    run = jax.jit(split_merge)
     a, b = run(model, model.as_batch(x), start), run(model, model.as_batch(padded), start)
     np.testing.assert_allclose(a.weights.conc, b.weights.conc, atol=1e-6)
