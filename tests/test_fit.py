@@ -211,6 +211,23 @@ def test_a_collapse_says_what_to_do(rng, dtype):
     vx.fit(proper, x, init=labels, method=vx.EM()).check()
 
 
+@pytest.mark.float32
+def test_rows_on_a_line_are_no_optimum_of_maximum_likelihood(rng):
+    """With 8 components in 30 rows most starts end there, tens of nats too high."""
+    x = clusters(rng, n=30, k=3)[0]
+    model = vx.GaussianMixture.flat(8, 2)
+    batch = model.as_batch(x)
+
+    def run(key):
+        fit = vx.iterate(vx.EM(), model, batch, model.init(key, batch))
+        return fit.status, fit.q.point().components.covariance
+
+    status, covariance = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 20))
+    assert (status == Status.COLLAPSED).sum() > 10
+    axes = np.linalg.eigvalsh(np.asarray(covariance[status == Status.CONVERGED], np.float64))
+    assert (axes[..., 0] > 1e-5 * axes[..., 1]).all()
+
+
 def test_an_empty_component_is_a_collapse_of_maximum_likelihood(rng):
     x = rng.normal(size=(30, 2))
     fit = vx.fit(vx.GaussianMixture.flat(2, 2), x, init=np.zeros(30, int), method=vx.EM())

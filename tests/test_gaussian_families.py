@@ -458,6 +458,22 @@ def test_collapse_is_seen_whatever_the_units(rng, structure, scale):
     assert settled(prior, same, mass).collapsed(jnp.sum(mass, 0)).all()
 
 
+@pytest.mark.float32
+@pytest.mark.parametrize("structure", ["full", "tied"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_rows_in_a_plane_are_a_collapse(rng, structure, scale):
+    """No sd is small, but that across the plane is lost in the rounding of the others."""
+    plane = rng.normal(size=(N, D - 1)) @ rng.normal(size=(D - 1, D)) + 3.0
+    whole = rng.normal(size=(N, D))
+    rows = Batch.of(np.concatenate([plane, whole]) * scale)
+    mass = jnp.zeros((2 * N, K)).at[:N, 0].set(1.0).at[N : N + N // 2, 1].set(1.0)
+    mass = mass.at[N + N // 2 :, 2].set(1.0)
+    got = settled(flat(structure), rows, mass).collapsed(jnp.sum(mass, 0))
+    assert got.tolist() == [structure == "full", False, False]
+    rows = Batch.of(np.concatenate([plane, plane]) * scale)
+    assert settled(flat(structure), rows, mass).collapsed(jnp.sum(mass, 0)).all()
+
+
 def settled(prior, rows, mass):
     """Statistics about their own means, as after a few sweeps."""
     q = prior

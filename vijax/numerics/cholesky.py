@@ -8,7 +8,7 @@ as accurate: the textbook recurrences are backward stable (Higham 2002, theorems
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 _ROUNDING = 4.0  # times eps and a diagonal entry: what a difference of that size is known to
 _BLOCK = 4  # loops are unrolled up to this size (with 8, fits run no faster and compile longer)
@@ -28,6 +28,12 @@ def chol(a: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
     a = 0.5 * (a + a.mT)
     d = a.shape[-1]
     return _chol_small(a, _diagonal(a)) if d <= _BLOCK else _chol_blocked(_pad(a))[..., :d, :d]
+
+
+def resolved(low: Float[Array, "*b d d"], a: Float[Array, "*b d d"]) -> Bool[Array, "*b d"]:
+    """Which squared pivots of L = `chol(a)` are more than the rounding of their diagonal entry."""
+    rounding = _ROUNDING * jnp.finfo(low.dtype).eps * _diagonal(a)
+    return _diagonal(low) ** 2 > 2.0 * rounding
 
 
 def tri_solve(chol: Float[Array, "*b d d"], rhs: Float[Array, "*b d n"]) -> Float[Array, "*b d n"]:

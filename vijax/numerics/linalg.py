@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from . import special
 from .cholesky import chol as chol
 from .cholesky import matmul as matmul
+from .cholesky import resolved as resolved
 from .cholesky import tri_solve as tri_solve
 
 _SMALL = 4  # entries are written out up to this size

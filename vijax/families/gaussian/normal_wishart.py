@@ -147,15 +147,19 @@ class NormalWishart(Gaussian):
         return self.dim + self.dim * (self.dim + 1) // 2, 0
 
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
-        """True if a column's conditional sd is at most 16 eps times its sd over all the data."""
-        share = (count / jnp.sum(count))[:, None]
-        within = linalg.diagonal(self.scatter) / jnp.where(count > 0, count, 1.0)[:, None]
+        """True if a column's conditional sd is at most 16 eps times its sd over all the data.
+
+        Or if that is lost in the rounding of its sd in the component.
+        """
+        share, scatter = (count / jnp.sum(count))[:, None], self.scatter
+        within = linalg.diagonal(scatter) / jnp.where(count > 0, count, 1.0)[:, None]
         middle = jnp.sum(share * self.mean, 0)
         spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0)
-        narrow = linalg.diagonal(linalg.chol(self.scatter)) ** 2
+        root = linalg.chol(scatter)
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2 * spread * count[:, None]
         known = jnp.all(jnp.isfinite(self.square)) & jnp.all(jnp.isfinite(self.mean))
-        return known & ~jnp.all(narrow > least, -1)
+        wide = (linalg.diagonal(root) ** 2 > least) & linalg.resolved(root, scatter)
+        return known & ~jnp.all(wide, -1)
 
     # -- the family -----------------------------------------------------------------------------
 

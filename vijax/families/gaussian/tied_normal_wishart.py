@@ -179,9 +179,10 @@ class TiedNormalWishart(Gaussian):
         share, scatter = (count / total)[:, None], self.scatter
         middle = jnp.sum(share * self.mean, 0)
         between = jnp.sum(share * (self.mean - middle) ** 2, 0)
-        narrow = linalg.diagonal(linalg.chol(scatter)) ** 2
+        root = linalg.chol(scatter)
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2
-        wide = narrow > least * (linalg.diagonal(scatter) + total * between)
+        least = least * (linalg.diagonal(scatter) + total * between)
+        wide = (linalg.diagonal(root) ** 2 > least) & linalg.resolved(root, scatter)
         known = jnp.all(jnp.isfinite(self.square)) & jnp.all(jnp.isfinite(self.mean))
         return jnp.broadcast_to(known & ~jnp.all(wide), count.shape)
 
