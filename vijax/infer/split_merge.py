@@ -32,12 +32,14 @@ class Partition(NamedTuple):
 
     In the next pass each component gives its rows to its `heir`; if `halving`, only those beyond
     its `middle` along its `axis`, the direction in which it is widest in the space of `embed`.
-    `common` is sum_n w_n r_j r_k of the last pass. Passes count down from `until` to the next look
-    for merges, `splits` of all components are left to be tried, and `rounds` have merged some.
+    `common` is sum_n w_n r_j r_k of the last pass, and `size` sum_n w_n r_k. Passes count down from
+    `until` to the next look for merges, `splits` of all components are left to be tried, and
+    `rounds` have merged some.
     """
 
     q: Q
     common: Float[Array, "k k"]
+    size: Float[Array, "k"]
     heir: Int[Array, "k"]
     axis: Float[Array, "k f"]
     middle: Float[Array, "k f"]
@@ -79,19 +81,18 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
     points = model.embed(batch)
     f = points.shape[1]
     chunk = automatic_chunk(model.row_size(batch), batch)
-    own, rows = jnp.arange(k), jnp.sum(batch.weight)
+    own, dtype = jnp.arange(k), batch.weight.dtype
     named = _labelled(batch, k)
 
     def chances(now: Partition) -> Chances:
-        size = model.expected_weights(now.q) * rows
-        used = model.movable & (size > _LEAST_ROWS)
+        used = model.movable & (now.size > _LEAST_ROWS)
         gain = _allowed(model.merge_gain(now.q) - _LEAST_ENTROPY * now.common, used, named)
         partner = jnp.argmax(gain, 1)
         gain = (gain + _LEAST_ENTROPY * now.common)[own, partner]
-        return Chances(partner, gain, _slots(size, used & ~named, model.movable & ~used))
+        return Chances(partner, gain, _slots(now.size, used & ~named, model.movable & ~used))
 
     def no_chances(now: Partition) -> Chances:
-        return Chances(own, jnp.full(k, -jnp.inf, rows.dtype), own)
+        return Chances(own, jnp.full(k, -jnp.inf, dtype), own)
 
     def one_pass(
         part: Any, model: SplitMergeModel, now: Partition, partner: Array, due: Array
@@ -137,13 +138,15 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         done = (due & ~merged & ~halving) | (rounds >= 4 * k)
         splits = now.splits - halving.astype(jnp.int32)
 
-        common, order = common[:k], model.order(now.q, stats)
+        common, size = common[:k], total[:k, 0]
+        order = model.order(now.q, stats)
         if order is not None:  # the update puts components in order of size
             stats = model.reorder(stats, order)
-            common, axis, middle = common[order][:, order], axis[order], middle[order]
+            common, size = common[order][:, order], size[order]
+            axis, middle = axis[order], middle[order]
             heir = jnp.argsort(order)[heir[order]]
         q = model.combine(now.q, stats)
-        return Partition(q, common, heir, axis, middle, halving, until, splits, rounds, done)
+        return Partition(q, common, size, heir, axis, middle, halving, until, splits, rounds, done)
 
     alone = jnp.asarray(restart) == _ALONE
     free = model.movable & ~named
@@ -151,7 +154,8 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
     axis = jnp.broadcast_to(jnp.linspace(0.5, 1.0, f, dtype=points.dtype), (k, f))
     first = Partition(
         q=q,
-        common=jnp.zeros((k, k), rows.dtype),
+        common=jnp.zeros((k, k), dtype),
+        size=jnp.zeros(k, dtype),
         heir=jnp.where(alone & free, jnp.argmax(free), own),
         axis=axis,
         middle=jnp.zeros_like(axis),
