@@ -401,6 +401,7 @@ def test_what_users_read_of_a_fit(key):
     np.testing.assert_array_equal(np.array([1, 0, 2])[first], second)
 
 
+@pytest.mark.filterwarnings("ignore:only 1 of 3 restarts")
 @pytest.mark.parametrize("name", ["truncated", "pitman_yor"])
 def test_em_climbs(name, key):
     x, _ = three_clusters()

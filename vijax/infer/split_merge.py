@@ -82,6 +82,7 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
     f = points.shape[1]
     chunk = automatic_chunk(model.row_size(batch), batch)
     own, dtype = jnp.arange(k), batch.weight.dtype
+    restart = jnp.asarray(restart, jnp.int32)
     named = _labelled(batch, k)
 
     def chances(now: Partition) -> Chances:
@@ -124,7 +125,7 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         middle = point[:k] / jnp.where(total[:k] > 0, total[:k], 1.0)
         spread = point[k:] - total[k:] * middle
         variance = square[:k] / jnp.where(total[:k] > 0, total[:k], 1.0) - middle**2
-        by_column = (jnp.asarray(restart) + now.splits) % 2 == 0
+        by_column = (restart + now.splits) % 2 == 0
         spread = spread / jnp.where(by_column, jnp.maximum(variance, _LEAST_VARIANCE), 1.0)
         axis = _unit(spread, now.axis)
 
@@ -148,7 +149,7 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         q = model.combine(now.q, stats)
         return Partition(q, common, size, heir, axis, middle, halving, until, splits, rounds, done)
 
-    alone = jnp.asarray(restart) == _ALONE
+    alone = restart == _ALONE
     free = model.movable & ~named
     # a direction that no symmetry of the columns keeps
     axis = jnp.broadcast_to(jnp.linspace(0.5, 1.0, f, dtype=points.dtype), (k, f))
