@@ -21,6 +21,14 @@ def clusters(rng, n=200, d=2, k=3, separation=4.0):
     return means[labels] + rng.normal(size=(n, d)), labels
 
 
+def clusters_apart(rng, d=2, k=4, per=60, apart=7.0):
+    """Rows from k unit-variance clusters whose nearest centres are `apart`, and their labels."""
+    centres = rng.normal(size=(k, d))
+    gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + np.diag(np.full(k, np.inf))
+    labels = np.repeat(np.arange(k), per)
+    return (centres * apart / gaps.min())[labels] + rng.normal(size=(k * per, d)), labels
+
+
 def random_prior(rng, k=2, d=2):
     """An arbitrary proper prior, as the oracles take it."""
     root = rng.normal(size=(k, d, d + 2))

@@ -9,14 +9,11 @@ from vijax.data.batch import Batch
 from vijax.models.priors.scale import scale_of
 from vijax.numerics.bulk import bulk_of
 
+from .data import clusters_apart
 
-def clusters(seed, k, d, per, apart=8.0):
-    """k round clusters of sd 1, whose nearest centres are `apart`."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(k, d))
-    gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + np.diag(np.full(k, np.inf))
-    centres *= apart / gaps.min() if k > 1 else 1.0
-    return centres[np.repeat(np.arange(k), per)] + rng.normal(size=(k * per, d))
+
+def clusters(seed, k, d, per):
+    return clusters_apart(np.random.default_rng(seed), d, k, per, apart=8.0)[0]
 
 
 def size(matrix):

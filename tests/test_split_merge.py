@@ -8,18 +8,13 @@ import pytest
 import vijax as vx
 from vijax.infer.split_merge import split_merge
 
+from .data import clusters_apart
+
 KEY = jax.random.key(0)
 
 
-def clusters(rng, d=2, k=4, per=60, apart=7.0):
-    centres = rng.normal(size=(k, d))
-    gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + np.diag(np.full(k, np.inf))
-    labels = np.repeat(np.arange(k), per)
-    return (centres * apart / gaps.min())[labels] + rng.normal(size=(k * per, d)), labels
-
-
 def models(rng):
-    x, _ = clusters(rng)
+    x, _ = clusters_apart(rng)
     counts = rng.poisson(np.repeat([[2.0, 9.0], [12.0, 1.0], [5.0, 30.0]], 50, 0)) * 1.0
     codes = rng.integers(0, 3, (120, 4))
     for covariance in ("full", "tied", "diag", "spherical"):
@@ -57,13 +52,13 @@ def test_gain_is_the_change_of_the_bound(rng, name):
 @pytest.mark.parametrize("covariance", ["full", "diag", "spherical"])
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_every_start_finds_clusters_that_are_apart(rng, d, covariance):
-    x, labels = clusters(rng, d=d)
+    x, labels = clusters_apart(rng, d=d)
     model = vx.GaussianMixture.from_data(x, 12, covariance=covariance)
     known = vx.fit(model, x, init=labels)
     found = vx.fit(model, x, key=KEY, num_restarts=4)
     assert float(found.elbo) > float(known.elbo) - 0.1
     assert int((found.q.weights.mean > 0.01).sum()) == 4
-    assert (np.asarray(found.elbos) > float(known.elbo) - 0.1).sum() >= 2
+    assert (np.asarray(found.elbos) > float(known.elbo) - 0.1).all()
 
 
 @pytest.mark.parametrize(
@@ -76,16 +71,35 @@ def test_every_start_finds_clusters_that_are_apart(rng, d, covariance):
     ids=["sticks", "learned", "pitman-yor"],
 )
 def test_ordered_weights_too(rng, weights):
-    x, labels = clusters(rng)
+    x, labels = clusters_apart(rng)
     model = vx.GaussianMixture.from_data(x, 12, weights=weights)
     known, found = vx.fit(model, x, init=labels), vx.fit(model, x, key=KEY, num_restarts=4)
     assert float(found.elbo) > float(known.elbo) - 0.1
 
 
+@vx.pytree
+class Reversed(vx.Mixture):
+    """Every update turns the order of the components round, which are all alike."""
+
+    def order(self, q, stats):
+        return jnp.arange(self.num_components)[::-1]
+
+
+@pytest.mark.parametrize("restart", [0, 1, 3])
+def test_an_update_that_reorders_components_changes_nothing_else(rng, restart):
+    x, _ = clusters_apart(rng, k=5)
+    model = vx.GaussianMixture.from_data(x, 12)
+    turned = Reversed(model.weights, model.components)
+    batch, q = model.as_batch(x), model.init(KEY, model.as_batch(x))
+    run = jax.jit(split_merge)
+    plain, other = (np.sort(run(m, batch, q, restart).weights.conc) for m in (model, turned))
+    np.testing.assert_allclose(other, plain, rtol=1e-6)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 6])
 @pytest.mark.parametrize("conc", [0.1, 1.0])  # of a row or more each, without any data
 def test_the_start_from_one_component_is_halved_into_the_clusters(rng, k, conc):
-    x, labels = clusters(rng, d=3, k=k)
+    x, labels = clusters_apart(rng, d=3, k=k)
     x[:, 1] *= 100.0
     model = vx.GaussianMixture.from_data(x, 12, conc=conc)
     batch = model.as_batch(x)
@@ -101,7 +115,7 @@ def test_the_start_from_one_component_is_halved_into_the_clusters(rng, k, conc):
 
 
 def test_halves_of_a_merged_pair_part_again(rng):
-    x, labels = clusters(rng, k=5, apart=5.0)
+    x, labels = clusters_apart(rng, k=5, apart=5.0)
     model = vx.GaussianMixture.from_data(x, 10)
     batch = model.as_batch(x)
     known = vx.fit(model, x, init=labels)
@@ -111,7 +125,7 @@ def test_halves_of_a_merged_pair_part_again(rng):
 
 
 def test_a_component_for_each_cluster_is_not_halved(rng):
-    x, labels = clusters(rng, k=4)
+    x, labels = clusters_apart(rng, k=4)
     model = vx.GaussianMixture.from_data(x, 4)  # none is empty
     batch, fit = model.as_batch(x), vx.fit(model, x, init=labels)
     q = jax.jit(split_merge)(model, batch, fit.q)
@@ -119,7 +133,7 @@ def test_a_component_for_each_cluster_is_not_halved(rng):
 
 
 def test_outliers_take_no_more_components_than_they_are_groups(rng):
-    x, _ = clusters(rng, k=3)
+    x, _ = clusters_apart(rng, k=3)
     for far in (1e2, 1e5, 1e8):
         rows = np.concatenate([x, [[far, 0.0]]])
         fit = vx.fit(vx.GaussianMixture.from_data(rows, 8), rows, key=KEY, num_restarts=4)
@@ -129,7 +143,7 @@ def test_outliers_take_no_more_components_than_they_are_groups(rng):
 
 
 def test_labelled_and_frozen_components_stay(rng):
-    x, labels = clusters(rng, k=2, apart=1.0)  # which the bound would merge
+    x, labels = clusters_apart(rng, k=2, apart=1.0)  # which the bound would merge
     known = np.full(len(x), -1)
     known[[0, 1, 60, 61]] = [0, 0, 3, 3]
     model = vx.GaussianMixture.from_data(x, 5)
@@ -145,14 +159,14 @@ def test_labelled_and_frozen_components_stay(rng):
 
 
 def test_many_rows_are_merged_by_a_part_of_them(rng):
-    x, labels = clusters(rng, per=6000)
+    x, labels = clusters_apart(rng, per=6000)
     model = vx.GaussianMixture.from_data(x, 10)
     known, found = vx.fit(model, x, init=labels), vx.fit(model, x, key=KEY)
     assert float(found.elbo) > float(known.elbo) - 0.1
 
 
 def test_rows_of_weight_zero_change_nothing(rng):
-    x, _ = clusters(rng)
+    x, _ = clusters_apart(rng)
     model = vx.GaussianMixture.from_data(x, 8)
     padded = vx.Batch.of(
         np.concatenate([x, np.full((40, 2), 1e9)]), weight=np.r_[np.ones(len(x)), np.zeros(40)]

@@ -162,6 +162,13 @@ class Batch:
         """The rows of these indices."""
         return self._rows(lambda a: a[rows])
 
+    def labelled(self, k: int) -> Bool[Array, "k"]:
+        """Which of k components have a row of known label and positive weight."""
+        if self.label is None:
+            return jnp.zeros(k, bool)
+        label = jnp.where(self.weight > 0, self.label, -1)
+        return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype), 0)
+
     def _rows(self, select: Callable[[Any], Any]) -> Batch:
         """The batch with `select` applied to every array that has one entry per row."""
 

@@ -63,10 +63,11 @@ def fit(
             need not fit in memory. The result is the same.
         key: A typed key, `jax.random.key(0)`, needed exactly when something is drawn. Restart i
             uses `fold_in(key, i)`, so more restarts never change the earlier ones.
-        init: None (`model.init`; for mixtures k-means++ seeds, whose components are merged as long
-            as the bound gains, but for EM), "random" (random labels), labels (n,),
-            responsibilities (n, k), a q or a Result to continue from, or `Annealed` around any of
-            these. With Chunks, arrays are not possible, and starts see `data.sample()`.
+        init: None (`model.init`; for mixtures k-means++ seeds, whose components are merged and
+            halved as long as the bound gains, but for EM; the fourth start has one component to
+            halve), "random" (random labels), labels (n,), responsibilities (n, k), a q or a Result
+            to continue from, or `Annealed` around any of these. With Chunks, arrays are not
+            possible, and starts see `data.sample()`.
         method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`.
         stop: When a run ends.
         num_restarts: Number of starts.

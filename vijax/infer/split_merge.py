@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._pytree import replace
 from ..data.batch import Batch
 from ..model import Q, SplitMergeModel
-from ..numerics import special
+from ..numerics import linalg, special
 from .run.passes import accumulate, automatic_chunk
 
 _SOFT = 3  # passes with responsibilities before merges, and between them
@@ -83,7 +83,7 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
     chunk = automatic_chunk(model.row_size(batch), batch)
     own, dtype = jnp.arange(k), batch.weight.dtype
     restart = jnp.asarray(restart, jnp.int32)
-    named = _labelled(batch, k)
+    named = batch.labelled(k)
 
     def chances(now: Partition) -> Chances:
         used = model.movable & (now.size > _LEAST_ROWS)
@@ -96,22 +96,24 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         return Chances(own, jnp.full(k, -jnp.inf, dtype), own)
 
     def one_pass(
-        part: Any, model: SplitMergeModel, now: Partition, partner: Array, due: Array
+        rows: Any, model: SplitMergeModel, now: Partition, partner: Array, due: Array
     ) -> tuple[Any, Array]:
-        part, z = part
+        part, z = rows
         hard = now.until > _SOFT
 
         def change(log_joint: Array) -> tuple[Array, Array]:
             resp, _ = special.normalize(jnp.where(hard, _SHARP, 1.0) * log_joint)
             lost = lax.cond(due, _lost_entropy, lambda r, _: jnp.zeros_like(r), resp, partner)
-            place = z @ now.axis.T - jnp.sum(now.axis * now.middle, 1)
+            place = linalg.matmul(z, now.axis.T) - jnp.sum(now.axis * now.middle, 1)
             given = jnp.where(now.halving & (place <= 0), 0.0, resp)
-            new = resp - given + given @ (now.heir[:, None] == own).astype(resp.dtype)
+            heir = (now.heir[:, None] == own).astype(resp.dtype)
+            new = resp - given + linalg.matmul(given, heir)
             counts = _weighted(part, new)
             left = jnp.concatenate([counts, counts * place], 1)
             right = jnp.concatenate([new, jnp.ones_like(z[:, :1]), z, z**2], 1)
-            lost = jnp.sum(_weighted(part, lost), 0)
-            return new, jnp.append(left.T @ right, jnp.append(lost, lost)[:, None], 1)
+            sums = linalg.matmul(left.T, right)
+            lost = jnp.tile(jnp.sum(_weighted(part, lost), 0), 2)[:, None]
+            return new, jnp.concatenate([sums, lost], 1)
 
         return model.reassign(now.q.moments(), part, change)
 
@@ -177,14 +179,6 @@ def _some(batch: Batch) -> Batch:
     part = batch.take(jnp.arange(0, n, -(-n // _MOST_ROWS)))
     scale = jnp.sum(batch.weight) / jnp.sum(part.weight)
     return replace(part, weight=part.weight * scale)
-
-
-def _labelled(batch: Batch, k: int) -> Bool[Array, "k"]:
-    """Which components have rows of known label."""
-    if batch.label is None:
-        return jnp.zeros(k, bool)
-    label = jnp.where(batch.weight > 0, batch.label, -1)
-    return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype), 0)
 
 
 # -- merges ---------------------------------------------------------------------------------------

@@ -257,11 +257,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         posteriors do not overlap, it may be added to the bound. Known labels, frozen components,
         noise and different priors tell components apart.
         """
-        free = self.movable
-        if batch.label is not None:
-            label = jnp.where(batch.weight > 0, batch.label, -1)
-            number = jnp.arange(self.num_components, dtype=label.dtype)
-            free = free & ~jnp.any(label[:, None] == number, 0)
+        free = self.movable & ~batch.labelled(self.num_components)
         rows = self.weights.counts(q.weights)
         rows = rows - self.weights.counts(self.weights).astype(rows.dtype)
         number = jnp.sum(free, dtype=rows.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,6 +42,7 @@ def scatter_within(xp: Any, z: Any, mass: Any, weight: Any, resolution: Any) -> 
     eye, numbers = np.eye(d, dtype=bool), np.arange(MOST_CELLS, dtype=np.int32)
 
     repeat = lax.fori_loop if xp is jnp else _repeat
+    product = partial(jnp.matmul, precision=lax.Precision.HIGHEST) if xp is jnp else np.matmul
 
     def largest(values: Any) -> Any:
         return xp.argmax(values >= (1.0 - _TIE) * values.max())
@@ -55,17 +57,17 @@ def scatter_within(xp: Any, z: Any, mass: Any, weight: Any, resolution: Any) -> 
         count = own.sum(0)
         centred = z - (own * z).sum(0) / xp.where(count > 0, count, 1.0)
         half = xp.sqrt(own) * centred
-        scatter = half.T @ half
+        scatter = product(half.T, half)
 
         power = scatter
         for _ in range(_SQUARINGS if d <= _MOST_SQUARED else 0):
             trace = power.trace()
             power = power / xp.where(trace > 0, trace, 1.0)
-            power = power @ power
+            power = product(power, power)
         axis = unit(power[largest(xp.diagonal(power))])
         for _ in range(1 if d <= _MOST_SQUARED else _STEPS):
-            axis = unit(scatter @ axis)
-        return scatter, xp.sqrt(((scatter @ axis) ** 2).sum()), axis
+            axis = unit(product(scatter, axis))
+        return scatter, xp.sqrt((product(scatter, axis) ** 2).sum()), axis
 
     def pooled(scatter: Any, number: Any) -> tuple[Any, Any]:
         """The criterion and W for c = `number` cells."""
@@ -85,7 +87,7 @@ def scatter_within(xp: Any, z: Any, mass: Any, weight: Any, resolution: Any) -> 
     def halve(i: Any, carry: Any) -> Any:
         label, scatter, size, axis, best, within = carry
         chosen, i = (xp.asarray(c, np.int32) for c in (largest(size), i))
-        place = z @ axis[chosen]
+        place = product(z, axis[chosen])
         inside = label == chosen
         order = xp.argsort(xp.where(inside, place, xp.inf))
         mine = xp.where(inside, weight, 0.0)[order]
