@@ -1,5 +1,8 @@
 """`python -m vijax` on real files, good and bad."""
 
+import gzip
+import io
+import os
 import subprocess
 import sys
 
@@ -118,6 +121,19 @@ def test_other_refusals(tmp_path, capsys):
         ([good, "--plot", "no/such/folder/fit.png"], "no/such/folder"),
         ([good, "--plot", "fit.nonsense"], "fit.nonsense: a picture ends in one of ."),
         ([good, "--out", str(tmp_path)], "cannot be written: is a folder"),
+        ([good, "--labels", "no/such/folder/labels.csv"], "no/such/folder"),
+        ([good, "--labels", str(tmp_path)], "cannot be written: is a folder"),
+        ([good, "--labels", good], "would be written over the data"),
+        ([good, "--kinds", "a=banana"], "--kinds: expected NAME=KIND"),
+        ([good, "--kinds", "a"], "--kinds: expected NAME=KIND"),
+        ([good, "--kinds", "a=poisson,a=bernoulli"], "--kinds has 'a' more than once"),
+        ([good, "--kinds", "c=poisson"], "no column 'c' to be poisson; it has a, b"),
+        ([good, "--kinds", "a=poisson", "--covariance", "diag"], "--covariance: not with --kinds"),
+        ([good, "--kinds", "a=poisson", "--plot", "fit.png"], "so not with --kinds"),
+        ([good, "--max-iter", "0"], "max_iter"),
+        ([good, "--tol", "nan"], "tol"),
+        ([good, "--sep", "tabs"], "sep: expected one character"),
+        ([good, "--columns", '"a,b"'], "no column 'a,b'; it has a, b"),
     ):
         with pytest.raises(SystemExit) as error:
             main(arguments)
@@ -126,15 +142,19 @@ def test_other_refusals(tmp_path, capsys):
 
 
 def test_from_the_shell(tmp_path):
-    good = write(tmp_path / "good.csv", "\ufeffwidth, height\n1,2\n3,4.5\n\n5,1e1\n")
+    """Also where the shell cannot show every letter."""
+    good = tmp_path / "good.csv"
+    good.write_text("\ufeffw\u00efdth, height\n1,2\n3,4.5\n\n5,1e1\n", encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "vijax", good, "--num-components", "2", "--num-restarts", "2"],
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert "3 rows, 2 columns" in run.stdout
     assert "mean height" in run.stdout
+    assert "mean w\\xefdth" in run.stdout
     assert run.stderr == ""
 
 
@@ -148,13 +168,102 @@ def test_the_default_is_the_demo(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "vijax-demo.png").stat().st_size > 10_000
 
 
-def test_a_fit_that_did_not_converge_is_exit_1(tmp_path, monkeypatch):
-    class Never:
-        converged = False
+# -- one shape of program for all that follows ------------------------------------------------
 
-        def summary(self, **_):
-            return "MAX_ITER"
+TWO = ("--num-components", "2", "--num-restarts", "2")
 
-    monkeypatch.setattr("vijax.__main__.fit", lambda *_, **__: Never())
-    assert main([write(tmp_path / "good.csv", "a\n1\n2\n3\n")]) == 1
+
+def two_clusters():
+    """Rows in clusters around (0, 10) and (5, 30), in this order by turns."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    return np.array([[0.0, 10.0], [5.0, 30.0]])[truth] + rng.normal(0.0, 0.5, (40, 2)), truth
+
+
+def as_text(x, sep=",", decimal=".", header=("a", "b")):
+    lines = [sep.join(header), *(sep.join(f"{v:.4f}".replace(".", decimal) for v in r) for r in x)]
+    return "\n".join(lines) + "\n"
+
+
+def test_labels_of_every_row(tmp_path, monkeypatch, capsys):
+    x, truth = two_clusters()
+    labels, out = tmp_path / "labels.csv", tmp_path / "fit.npz"
+    packed = gzip.compress(as_text(x, ";", ",").encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
+    options = ["--decimal", ",", "--labels", str(labels), "--out", str(out)]
+    assert main(["-", *options, *TWO]) == 0
+    printed = capsys.readouterr()
+    assert f"wrote {labels}" in printed.out
+    assert printed.err == ""
+    head, *lines = labels.read_text().splitlines()
+    assert head == "row,component,p0,p1"
+    found = np.array([line.split(",") for line in lines], float)
+    np.testing.assert_array_equal(found[:, 0], np.arange(1, 41))
+    np.testing.assert_array_equal(found[:, 1], found[:, 2:].argmax(1))
+    np.testing.assert_allclose(found[:, 2:].sum(1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 1] == found[0, 1], truth == truth[0])
+    # to the last digit what the library says of this fit, whose file knows its columns
+    model = vx.GaussianMixture.from_data(np.round(x, 4), 2)
+    saved = vx.load(out)
+    assert saved.names == ("a", "b")
+    expected = model.responsibilities(saved.q, np.round(x, 4))
+    np.testing.assert_allclose(found[:, 2:], expected, rtol=1e-6, atol=1e-30)
+
+
+def test_a_fit_that_did_not_converge_is_exit_1_and_says_what_to_do(tmp_path, capsys):
+    path = write(tmp_path / "good.csv", as_text(two_clusters()[0]))
+    assert main([path, *TWO, "--max-iter", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "MAX_ITER, ELBO -" in printed
+    last = printed.splitlines()[-1]
+    assert last.startswith("MAX_ITER: 1 iterations were too few: raise --max-iter")
+    assert "--tol, which is 0.001 nats" in last
+    assert main([path, *TWO, "--tol", "1e-2"]) == 0
     assert vx.Status.MAX_ITER == 2
+
+
+def test_a_reader_that_leaves_costs_nothing(tmp_path, monkeypatch, capfd):
+    """As `| head` does: files are written all the same, and nobody complains."""
+    path, out = write(tmp_path / "good.csv", as_text(two_clusters()[0])), tmp_path / "fit.npz"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", broken)
+        assert main([path, *TWO, "--out", str(out)]) == 0
+    assert vx.load(out).names == ("a", "b")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("none.csv", 2)])
+def test_a_process_whose_reader_has_left(option, code):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vijax", option]
+    run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert run.returncode == code
+    assert run.stderr.count("\n") == (code == 2)
+
+
+def test_columns_of_several_kinds(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    truth = np.arange(60) % 2
+    visits, kind = rng.poisson(np.where(truth, 40, 4)), np.where(truth, "wet", "dry")
+    rows = "".join(f"{v}\t{k}\n" for v, k in zip(visits, kind, strict=True))
+    path = write(tmp_path / "mixed.tsv", "visits\tkind\n" + rows)
+    labels = tmp_path / "labels.csv"
+    kinds = ["--kinds", "visits=poisson,kind=categorical", "--labels", str(labels)]
+    assert main([path, *kinds, "--num-components", "2", "--num-restarts", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "kind: 0 = dry, 1 = wet\n60 rows, 2 columns" in printed
+    assert "rate visits" in printed
+    assert "p kind=1" in printed
+    found = np.loadtxt(labels, delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(found[:, 1] == found[0, 1], truth == truth[0])
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["--version"])
+    assert error.value.code == 0
+    assert capsys.readouterr().out == f"vijax {vx.__version__}\n"

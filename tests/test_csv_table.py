@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vijax.extras.csv_table import CsvError, CsvFormat, read_csv
+from vijax.extras.csv_cells import CsvError
+from vijax.extras.csv_table import CsvFormat, read_csv
 
 NAN = np.nan
 
@@ -73,7 +74,7 @@ READ = {
     ),
     "levels": case("k\nb\na\n B\nb\n", {"k": [2, 1, 0, 2]}, kinds={"k": "categorical"}),
     "levels that are numbers": case(
-        "k\n10\n9\n1e1\n", {"k": [1, 0, 1]}, kinds={"k": "categorical"}
+        "k\n10\n9\n010\n", {"k": [2, 0, 1]}, kinds={"k": "categorical"}
     ),
     "levels, some missing": case(
         "k\nb\nNA\na\n-\n", {"k": [1, NAN, 0, NAN]}, kinds={"k": "categorical"}, na=("-",)
@@ -185,9 +186,8 @@ def test_what_was_assumed_is_said(read):
     latin, comments = table.notes
     assert "latin-1" in latin
     assert comments == "comment lines left out: 2"
-    assert read(*case("k,b\n10,1\n9.50,2\n", None, kinds={"k": "categorical"})).levels == {
-        "k": ["9.5", "10"]
-    }
+    numbered = read(*case("k,b\n10,1\n9.50,2\n", None, kinds={"k": "categorical"}))
+    assert numbered.levels == {"k": ["9.50", "10"]}
 
 
 def test_standard_input(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import io
 import os
 import sys
 import warnings
@@ -82,7 +83,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     file.add_argument(
         "--sep", help="separator, also tab, or ' ' for any blanks; default: a comma, in .tsv a tab"
     )
-    file.add_argument("--decimal", default=".", choices=".,", help="default: . (beside , sep is ;)")
+    file.add_argument(
+        "--decimal", default=".", metavar="MARK", help="default: . (beside , sep is ;)"
+    )
     file.add_argument("--encoding", help="default: UTF-8, or latin-1 where it is none")
     file.add_argument(
         "--comment", help="what comment lines begin with; default: # before the header"
@@ -308,12 +311,15 @@ def _draw(result: Result, table: CsvTable, path: str) -> None:
 
 def _run() -> int:
     """The command as a program, whose reader may leave before it ends, as `head` does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have letters that it cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as end:  # of --help, --version and bad input
         code = end.code if isinstance(end.code, int) else 0
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
     return code

@@ -1,7 +1,7 @@
 """CSV files as people have them: numeric and coded columns, or an error that says what to do.
 
-Nothing is guessed in silence: a cell is a number only if it is spelled in ASCII digits, missing
-only if that was declared, and a line is left out only if it is blank or a comment.
+Messages name options of the command line, `python -m vijax`. Nothing is guessed in silence: a line
+is left out only if it is blank or a comment, and other encodings than UTF-8 are noted.
 """
 
 from __future__ import annotations
@@ -12,58 +12,39 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
-_MISSING = {"", "na", "n/a", "#n/a", "nan", "-nan", "null", "<na>"}  # in any case
-_INFINITE = {"inf", "infinity"}
-_TRUTH = {"false": "0", "true": "1"}  # as pandas and R write flags
-_TAKES: dict[str, tuple[str, Callable[[float], bool]]] = {  # the numbers of a kind of column
-    "poisson": ("counts 0, 1, 2, ...", lambda v: v >= 0 and v == round(v)),
-    "geometric": ("counts 0, 1, 2, ...", lambda v: v >= 0 and v == round(v)),
-    "exponential": ("numbers >= 0", lambda v: v >= 0),
-    "bernoulli": ("0 and 1, or false and true", lambda v: v in (0.0, 1.0)),
-}
-_SHOWN = 40  # characters of a cell in a message
+from .csv_cells import CsvError, Spelling, codes, numbers
+
 _LISTED = 12  # names of columns in a message
 
 
-class CsvError(ValueError):
-    """A file that cannot be used, in one line: where, why, and what to do."""
-
-
 @dataclass(frozen=True)
-class CsvFormat:
-    """How a file is written.
+class CsvFormat(Spelling):
+    """How a file is written; the other arguments are those of `Spelling`.
 
     Args:
         sep: Separator, one character; `" "` is any run of blanks. None is a tab for names in
             .tsv or .tab, a semicolon beside decimal commas, and otherwise a comma.
-        decimal: The decimal mark, "." or ",".
         encoding: None is UTF-8, or UTF-16 if the file says so, or else latin-1.
         comment: What comment lines begin with, "" for none. None leaves out lines that begin with
             "#" before the header, and only those.
         header: Whether the first line names the columns; otherwise they are x0, x1, ...
-        missing: Whether empty cells, NA, N/A, NaN and null are missing entries.
-        na: Further cells that are missing entries; a number matches cells of the same value.
     """
 
     sep: str | None = None
-    decimal: str = "."
     encoding: str | None = None
     comment: str | None = None
     header: bool = True
-    missing: bool = False
-    na: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.decimal not in (".", ","):
             raise CsvError(f"decimal: expected '.' or ',', got {self.decimal!r}")
-        if self.sep is not None and (len(self.sep) != 1 or self.sep in '"\r\n' + _digits(".")):
+        if self.sep is not None and (len(self.sep) != 1 or self.sep in '"\r\n' + Spelling().digits):
             raise CsvError(
                 f"sep: expected one character that no number has, such as ';', got {self.sep!r}"
             )
@@ -116,10 +97,10 @@ def read_csv(
         table = CsvTable({}, {}, notes)
         for column, own in zip(chosen, cells, strict=True):
             if kinds.get(column) == "categorical":
-                table.columns[column], table.levels[column] = _codes(column, own, form)
+                table.columns[column], table.levels[column] = codes(column, own, form)
             else:
-                hint, kind = _hint(names, own), kinds.get(column)
-                table.columns[column] = _numbers(column, own, form, hint, kind)
+                given = {"kind": kinds.get(column), "hint": _hint(names, own)}
+                table.columns[column] = numbers(column, own, form, **given)
     except CsvError as error:
         raise CsvError(f"{name}: {error}") from None
     return table
@@ -254,14 +235,14 @@ def _default_sep(path: str, form: CsvFormat) -> str:
 
 
 def _check_header(names: list[str], form: CsvFormat, lines: _Lines) -> None:
-    numbers = [name for name in names if _number(name, form.decimal) is not None]
-    if not numbers:
+    first = next((name for name in names if form.number(name) is not None), None)
+    if first is None:
         return
     comment = ""
     if lines.skipped:
         comment = f"; line {lines.skipped[-1]} was left out as a comment, --comment '' reads it"
     raise CsvError(
-        f"the header holds numbers ({_shown(numbers[0])}): with --no-header it is the first row, "
+        f"the header holds numbers ({first!r}): with --no-header it is the first row, "
         f"and columns are x0, x1, ...; numbers that are names go into --columns{comment}"
     )
 
@@ -285,111 +266,6 @@ def _list(names: list[str]) -> str:
     return f"it has {', '.join(names[:_LISTED])}{more}"
 
 
-# -- from cells to numbers ------------------------------------------------------------------------
-
-
-def _digits(decimal: str) -> str:
-    return "0123456789+-eE" + decimal
-
-
-def _number(cell: str, decimal: str) -> float | None:
-    """The number of a cell in ASCII digits; None for other text.
-
-    Python's `float` alone takes 1_000, digits of any script, nan and infinity for numbers.
-    """
-    if not cell or cell.strip(_digits(decimal)):
-        return None
-    try:
-        return float(cell.replace(decimal, "."))
-    except ValueError:
-        return None
-
-
-class _Missing:
-    """Which cells say that an entry is missing, and whether that was declared."""
-
-    def __init__(self, form: CsvFormat):
-        self.declared = form.missing or bool(form.na)
-        self.decimal, self.tokens = form.decimal, set(form.na)
-        values = (_number(token, form.decimal) for token in form.na)
-        self.values = {value for value in values if value is not None}
-
-    def __contains__(self, cell: str) -> bool:
-        if cell.lower() in _MISSING or cell in self.tokens:
-            return True
-        return bool(self.values) and _number(cell, self.decimal) in self.values
-
-
-def _numbers(
-    name: str, cells: list[str], form: CsvFormat, hint: str, kind: str | None
-) -> np.ndarray:
-    """The numbers of a column, NaN where missing; raises CsvError for a cell that holds none."""
-    values, missing = np.empty(len(cells)), _Missing(form)
-    takes, valid = _TAKES.get(kind or "", ("", None))
-    for i, cell in enumerate(cells):
-        text = _TRUTH.get(cell.lower(), cell) if kind == "bernoulli" else cell
-        value = _number(text, form.decimal)
-        if value is None or form.na:
-            gone = cell in missing
-            if value is None and not gone and cell.lstrip("+-").lower() not in _INFINITE:
-                raise CsvError(
-                    f"column {name!r} holds text ({_shown(cell)} in row {i + 1}); choose numeric "
-                    f"columns with --columns{hint or _decimal_hint(cell, form)}"
-                )
-            value = np.nan if gone and missing.declared else value
-        if value is None or np.isinf(value):
-            _refuse_entry(name, "finite number", i, cell)
-        if valid is not None and not np.isnan(value) and not valid(value):
-            raise CsvError(
-                f"column {name!r} is {kind}, which takes {takes}, not {_shown(cell)} in row {i + 1}"
-            )
-        values[i] = value
-    _check_some(name, bool(np.isfinite(values).any()))
-    return values
-
-
-def _codes(name: str, cells: list[str], form: CsvFormat) -> tuple[np.ndarray, list[str]]:
-    """Codes of a column's levels, NaN where missing, and the levels in order.
-
-    Levels that are numbers are ordered as such, and may be spelled in several ways.
-    """
-    missing = _Missing(form)
-    present = {cell for cell in cells if cell not in missing}
-    if not missing.declared:
-        for i, cell in enumerate(cells):
-            if cell not in present:
-                _refuse_entry(name, "level", i, cell)
-    _check_some(name, bool(present))
-    level = {cell: cell for cell in present}
-    values = {cell: _number(cell, form.decimal) for cell in present}
-    if None not in values.values():
-        level = {cell: repr(value).removesuffix(".0") for cell, value in values.items()}
-        levels = sorted(set(level.values()), key=float)
-    else:
-        levels = sorted(present)
-    code = {text: float(i) for i, text in enumerate(levels)}
-    return np.array([code[level[cell]] if cell in level else np.nan for cell in cells]), levels
-
-
-def _refuse_entry(name: str, what: str, i: int, cell: str) -> NoReturn:
-    raise CsvError(
-        f"column {name!r} has no {what} in row {i + 1} ({_shown(cell)}); "
-        "remove the row, choose other columns with --columns, or say --missing"
-    )
-
-
-def _check_some(name: str, some: bool) -> None:
-    if not some:
-        raise CsvError(f"column {name!r} has no entry at all; leave it out with --columns")
-
-
-# -- messages -------------------------------------------------------------------------------------
-
-
-def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= _SHOWN else cell[:_SHOWN] + "...")
-
-
 def _hint(names: list[str], cells: list[str]) -> str:
     """What to say if the whole header was taken for one name."""
     for sep in ";,\t| " if len(names) == 1 else "":
@@ -400,8 +276,3 @@ def _hint(names: list[str], cells: list[str]) -> str:
 
 def _comment_hint(record: list[str]) -> str:
     return "; --comment '#' leaves out such lines" if record[0].startswith("#") else ""
-
-
-def _decimal_hint(cell: str, form: CsvFormat) -> str:
-    other = "," if form.decimal == "." else "."
-    return f"; or say --decimal {other}" if _number(cell, other) is not None else ""
