@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -220,6 +221,16 @@ def test_a_fit_that_did_not_converge_is_exit_1_and_says_what_to_do(tmp_path, cap
     assert "--tol, which is 0.001 nats" in last
     assert main([path, *TWO, "--tol", "1e-2"]) == 0
     assert vx.Status.MAX_ITER == 2
+
+
+def test_a_warning_is_one_line(tmp_path, monkeypatch, capsys):
+    def noisy(*args, **options):
+        warnings.warn("column 0 steps\n by 191", stacklevel=2)
+        return vx.fit(*args, **options)
+
+    monkeypatch.setattr("vijax.__main__.fit", noisy)
+    assert main([write(tmp_path / "good.csv", as_text(two_clusters()[0])), *TWO]) == 0
+    assert capsys.readouterr().err == "vijax: warning: column 0 steps by 191\n"
 
 
 def test_a_reader_that_leaves_costs_nothing(tmp_path, monkeypatch, capfd):

@@ -1,1 +1,1 @@
-"""Bridges to other libraries, each imported only when it is used."""
+"""Bridges to files and other libraries, each imported only when it is used."""
