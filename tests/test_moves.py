@@ -156,3 +156,23 @@ def test_bad_moves_are_named(rng, unchecked):
     exact = vx.NormalGammaExact.with_prior(mean=0.0, kappa=1.0, shape=1.0, rate=1.0)
     with pytest.raises(ValueError, match="moves: NormalGammaExact has no components"):
         vx.fit(exact, x[:, 0], key=key, moves=vx.Moves())
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"conc": 3.0},
+        {"weights": vx.StickBreaking.dirichlet_process(2.0, 4)},
+        {"weights": vx.DirichletProcess.with_prior(1.0, 1.0, 4)},
+    ],
+    ids=["dirichlet", "sticks", "process"],
+)
+def test_expected_counts_are_those_of_the_rows(rng, weights):
+    """Whatever the prior adds: with conc 3, empty components counted as used."""
+    x, z = clusters(rng, n=60, k=3)
+    model = vx.GaussianMixture.from_data(x, 4, **weights)
+    stop = vx.Stop(tol=1e-10)
+    q = vx.fit(model, x, init=z, stop=stop).q
+    rows = np.asarray(model.responsibilities(q, x)).sum(0)
+    counts = model.expected_counts(q, jnp.asarray(60.0))
+    np.testing.assert_allclose(counts, rows, atol=1e-3)

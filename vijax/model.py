@@ -230,8 +230,8 @@ class SplitMergeModel(LatentClassModel):
         """Which components may be merged, split or born."""
 
     @abc.abstractmethod
-    def expected_weights(self, q: Q) -> Float[Array, "k"]:
-        """Expected share of the rows in each component."""
+    def expected_counts(self, q: Q, total: Float[Array, ""]) -> Float[Array, "k"]:
+        """Expected number of rows in each component, of `total` rows."""
 
     @abc.abstractmethod
     def embed(self, batch: Batch) -> Float[Array, "n f"]:

@@ -170,10 +170,15 @@ def _by_evidence(models: Mixture, results: Result, sizes: tuple[int, ...], batch
 
 
 def _by_likelihood(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
-    """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000)."""
+    """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000).
+
+    They take the log-likelihood at the estimate; the objective may have a prior density in it.
+    """
+    log_prior = jax.vmap(lambda model, q: model.log_prior(q.point()))(models, results.q)
+    log_lik = results.elbo - log_prior
     own, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
     k = jnp.asarray(sizes, results.elbo.dtype)
     free = k * own + shared + k - 1.0
-    bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * results.elbo
+    bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * log_lik
     entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(models, results.q)
-    return -0.5 * bic, bic, 2.0 * free - 2.0 * results.elbo, bic + 2.0 * entropy
+    return -0.5 * bic, bic, 2.0 * free - 2.0 * log_lik, bic + 2.0 * entropy

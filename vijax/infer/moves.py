@@ -120,7 +120,7 @@ def propose(
     kind = jax.random.categorical(keys[0], jnp.log(jnp.asarray(_KINDS, weight.dtype)))
     split, merge, delete, birth = (kind == i for i in range(4))
 
-    size = model.expected_weights(q) * jnp.sum(weight)
+    size = model.expected_counts(q, jnp.sum(weight))
     used = model.movable & (size > 0.5)
     target = _pick(keys[1], jnp.where(used, jnp.log(jnp.where(used, size, 1.0)), -jnp.inf))
     # the component to change: a large one is split, a small one deleted

@@ -234,8 +234,10 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         log_lik, _ = moments.components.likelihood(batch)
         return log_joint(moments.weights.log_p, log_lik, batch)
 
-    def expected_weights(self, q: MixtureParams) -> Float[Array, "k"]:
-        return q.weights.mean
+    def expected_counts(self, q: MixtureParams, total: Float[Array, ""]) -> Float[Array, "k"]:
+        count = self.weights.counts(q.weights)
+        count = count - self.weights.counts(self.weights).astype(count.dtype)
+        return jnp.where(self.weights.takes_rest, total - jnp.sum(count), count)
 
     def embed(self, batch: Batch) -> Float[Array, "n f"]:
         return self.components.embed(batch)
@@ -258,8 +260,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         noise and different priors tell components apart.
         """
         free = self.movable & ~batch.labelled(self.num_components)
-        rows = self.weights.counts(q.weights)
-        rows = rows - self.weights.counts(self.weights).astype(rows.dtype)
+        rows = self.expected_counts(q, jnp.sum(batch.weight))
         number = jnp.sum(free, dtype=rows.dtype)
         used = jnp.sum(free & (rows > _LEAST_ROWS), dtype=rows.dtype)
         # components that are not free do not count: the first free one stands in for them

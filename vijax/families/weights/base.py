@@ -62,6 +62,11 @@ class Weights(ExponentialFamily):
     def counts(self, stats: Any) -> Float[Array, "*b k"]:
         """The counts whose `observe` gives `stats`."""
 
+    @property
+    def takes_rest(self) -> Bool[Array, "*b k"]:
+        """Which component has the rows that `counts` of a q leaves out: none, by default."""
+        return jnp.zeros_like(self.on)
+
     @abc.abstractmethod
     def take(self, order: Any) -> Any:
         """The weights of the components `order` (m,), to be read, not fitted."""

@@ -94,6 +94,10 @@ class DirichletProcess(Product, Weights):
     def rest(self) -> Float[Array, "*b"] | None:
         return self.sticks.rest
 
+    @property
+    def takes_rest(self) -> Bool[Array, "*b k"]:
+        return self.sticks.takes_rest
+
     def observe(self, count: Float[Array, "*b k"]) -> StickBreaking:
         """Sufficient statistics of the sticks; rows depend on alpha only through these."""
         return self.sticks.observe(count)

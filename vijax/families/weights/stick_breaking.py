@@ -159,10 +159,10 @@ class StickBreaking(Weights):
     @property
     def on(self) -> Bool[Array, "*b k"]:
         """Which components can have rows: those drawn and, if truncated, the one with the rest."""
-        return self.drawn | self._takes_rest
+        return self.drawn | self.takes_rest
 
     @property
-    def _takes_rest(self) -> Bool[Array, "*b k"]:
+    def takes_rest(self) -> Bool[Array, "*b k"]:
         """True for the component with the rest of the weight: if truncated, the first one off."""
         off = ~self.drawn
         first = off & (jnp.cumsum(off, -1, dtype=jnp.int32) == 1)
