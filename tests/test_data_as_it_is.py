@@ -275,7 +275,7 @@ def test_noise_is_uniform_between_two_corners():
     log_lik, _ = model.components.moments().likelihood(vx.Batch.of(x, missing=True))
     exact = [-np.log(10.0), -np.log(10.0), -np.inf, -np.log(5.0), -np.inf]
     np.testing.assert_allclose(log_lik[:, -1], exact, rtol=1e-6)
-    rows, label = model.sample(jax.random.key(0), model.prior, 3000)
+    rows, label = model.sample(model.prior, jax.random.key(0), 3000)
     inside = np.asarray(rows)[np.asarray(label) == 2]
     width = high - low
     np.testing.assert_allclose(inside.mean(0), low + width / 2, atol=0.06 * width.max())
@@ -395,7 +395,7 @@ def test_mixed_draws_come_back_as_a_table():
     table, _ = vx.datasets.mixed_table(100, missing=0.0)
     model = vx.MixedMixture.from_data(table, 3, KINDS)
     fit = vx.fit(model, table, key=jax.random.key(0))
-    draws, label = model.sample(jax.random.key(1), fit.q, 50)
+    draws, label = model.sample(fit.q, jax.random.key(1), 50)
     assert set(draws) == set(KINDS)
     assert label.shape == (50,)
     assert jnp.isfinite(model.log_predictive(fit.q, {n: v[:, 0] for n, v in draws.items()})).all()

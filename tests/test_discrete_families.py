@@ -121,7 +121,7 @@ def test_draws_follow_the_predictive(kind, rng, key):
     model = kind.model.from_data(x, 2)
     q = vx.fit(model, x, init=rng.dirichlet(np.ones(2), 40)).q
     options = {"total": TOTAL} if kind.name == "multinomial" else {}
-    rows, label = model.sample(key, q, 4000, **options)
+    rows, label = model.sample(q, key, 4000, **options)
     assert rows.shape == (4000, x.shape[1])
     assert rows.dtype == x.dtype
     assert label.shape == (4000,)

@@ -116,7 +116,7 @@ def test_draws_have_the_moments_of_the_density(rng, structure):
     q = vx.fit(model, x, init=np.arange(300) % 2).q
     form = model.density(q)
     for draws in (
-        model.sample(jax.random.key(0), q, 40000)[0],
+        model.sample(q, jax.random.key(0), 40000)[0],
         form.sample(jax.random.key(1), 40000),
     ):
         sd = np.sqrt(np.diag(form.covariance))
@@ -131,7 +131,7 @@ def test_parameters_are_drawn_from_q(rng, structure):
     x = clusters(rng, n=100)[0]
     model = vx.GaussianMixture.from_data(x, 3, covariance=structure)
     q = vx.fit(model, x, key=jax.random.key(0)).q
-    draws = model.sample_parameters(jax.random.key(1), q, (4000,))
+    draws = model.sample_parameters(q, jax.random.key(1), (4000,))
     np.testing.assert_allclose(draws["weights"].mean(0), q.weights.mean, atol=0.01)
     np.testing.assert_allclose(draws["weights"].std(0), q.weights.sd, rtol=0.1)
     assert draws["means"].shape == (4000, 3, 2)
@@ -200,7 +200,7 @@ def test_infinite_model_has_room_for_new_components(rng, structure):
         each = q.components.log_predictive(vx.Batch.of(at[:, None]))
         both = np.exp(each) @ np.asarray(q.weights.mean) + rest * np.exp(alone)
         np.testing.assert_allclose(log_density, np.log(both), rtol=1e-9)
-    rows, label = model.sample(jax.random.key(0), q, 20000)
+    rows, label = model.sample(q, jax.random.key(0), 20000)
     np.testing.assert_allclose(np.mean(np.asarray(label) == 2), rest, atol=0.01)
     middle = np.median(np.asarray(rows)[np.asarray(label) == 2])
     np.testing.assert_allclose(middle, float(model.components.mean[0, 0]), atol=0.3 * x.std())
@@ -212,7 +212,7 @@ def test_components_to_come_have_the_dtype_of_the_fit(rng):
     model = vx.GaussianMixture.from_data(x, 2, weights=weights)
     fit = vx.fit(model, x.astype(np.float32), init=np.arange(12) % 2)
     assert model.log_predictive(fit.q, x.astype(np.float32)).dtype == np.float32
-    assert model.sample(jax.random.key(0), fit.q, 5)[0].dtype == np.float32
+    assert model.sample(fit.q, jax.random.key(0), 5)[0].dtype == np.float32
     with pytest.raises(ValueError, match="frozen: the infinite model needs its prior"):
         model.freeze(fit, np.array([True, False]))
 
@@ -241,7 +241,7 @@ def test_maximum_likelihood_predicts_at_its_estimate(rng, structure):
     )
     np.testing.assert_allclose(model.log_predictive(fit.q, x), exact, rtol=1e-9)
     np.testing.assert_allclose(model.density(fit.q).log_prob(x), exact, rtol=1e-9)
-    rows, label = model.sample(jax.random.key(1), fit.q, 20000)
+    rows, label = model.sample(fit.q, jax.random.key(1), 20000)
     for k in range(2):
         own = np.asarray(rows)[np.asarray(label) == k]
         np.testing.assert_allclose(np.cov(own.T), point.components.covariance[k], atol=0.1)
@@ -253,7 +253,7 @@ def test_points_have_no_predictive_density(fitted):
     with pytest.raises(TypeError, match="q: expected a posterior, such as `fit.q`, got Mixture"):
         model.log_predictive(q.point(), x)
     with pytest.raises(TypeError, match="q: expected a posterior"):
-        model.sample(jax.random.key(0), q.point(), 3)
+        model.sample(q.point(), jax.random.key(0), 3)
     with pytest.raises(ValueError, match="noise: the predictive density takes none; leave it out"):
         model.log_predictive(q, vx.Batch.of(x, noise=np.ones_like(x)))
 
@@ -262,7 +262,7 @@ def test_learned_concentration_is_drawn_beside_the_weights(rng):
     x = clusters(rng, n=20)[0]
     model = vx.GaussianMixture.from_data(x, 3, weights=vx.DirichletProcess.with_prior(1.0, 1.0, 3))
     fit = vx.fit(model, x, key=jax.random.key(0))
-    draws = model.sample_parameters(jax.random.key(1), fit.q, (5,))
+    draws = model.sample_parameters(fit.q, jax.random.key(1), (5,))
     assert draws["weights"].shape == (5, 3)
     assert draws["concentration"].shape == (5,)
     assert draws["covariances"].shape == (5, 3, 2, 2)

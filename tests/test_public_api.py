@@ -15,7 +15,7 @@ MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateN
 NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter RestartWarning
 Result RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking
 Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo
-fit fit_many gauge iterate load over_devices presets prune pytree relabel save search
+elbo_terms fit fit_many gauge iterate load over_devices presets prune pytree relabel save search
 select_num_components shard_rows static trajectory
 """
 

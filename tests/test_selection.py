@@ -238,34 +238,3 @@ def test_float32(rows):
     found = vx.select_num_components(low, range(1, 6), key=jax.random.key(0), num_restarts=4)
     assert found.score.dtype == jnp.float32
     assert found.best == 3
-
-
-@pytest.mark.parametrize("covariance", ["full", "diag", "spherical", "tied"])
-def test_criteria_of_a_posterior_mode_take_the_likelihood(rng, covariance):
-    """The density of the prior is no part of BIC, AIC and ICL (Fraley & Raftery 2007)."""
-    x, _ = clusters(rng, n=80, k=2)
-
-    def build(rows, k, k_max):
-        return vx.GaussianMixture.from_data(rows, k, covariance=covariance, k_max=k_max)
-
-    sizes = [1, 2]
-    found = vx.select_num_components(
-        x, sizes, key=jax.random.key(0), method=vx.EM(), build=build, num_restarts=2
-    )
-    for i, k in enumerate(sizes):
-        density = build(x, k, 2).density(found.result(k).q.point())
-        peer = GaussianMixture(k, covariance_type="full")  # its densities at our estimate
-        peer.weights_, peer.means_ = (
-            np.asarray(density.weight[:k]),
-            np.asarray(density.location[:k]),
-        )
-        roots = np.linalg.cholesky(np.linalg.inv(np.asarray(density.scale[:k])))
-        peer.precisions_cholesky_ = roots
-        log_lik = peer.score_samples(x).sum()
-        free = {"full": 6 * k - 1, "diag": 5 * k - 1, "spherical": 4 * k - 1, "tied": 3 * k + 2}
-        free = free[covariance]
-        np.testing.assert_allclose(found.bic[i], free * np.log(80) - 2 * log_lik, rtol=1e-6)
-        np.testing.assert_allclose(found.aic[i], 2 * free - 2 * log_lik, rtol=1e-6)
-        resp = peer.predict_proba(x)
-        entropy = -np.sum(resp * np.log(np.maximum(resp, 1e-300)))
-        np.testing.assert_allclose(found.icl[i], found.bic[i] + 2 * entropy, rtol=1e-6)

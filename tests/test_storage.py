@@ -412,7 +412,12 @@ def test_float64_where_it_is_disabled(path, fitted):
         again = storage.load(path, dtype="float32")
     kinds = {leaf.dtype.name for leaf in jax.tree.leaves(again)}
     assert kinds <= {"float32", "int32", "bool"}
-    for a, b in zip(jax.tree.leaves(result), jax.tree.leaves(again), strict=True):
+
+    def shown(fit):  # what fills the traces up is NaN for whoever reads them
+        runs = None if fit.runs is None else (fit.runs.elbo, fit.runs.status, fit.runs.elbo_trace)
+        return fit.q, fit.elbo, fit.status, fit.n_iter, fit.elbo_trace, runs
+
+    for a, b in zip(jax.tree.leaves(shown(result)), jax.tree.leaves(shown(again)), strict=True):
         np.testing.assert_array_equal(np.asarray(a).astype(b.dtype), b)
 
 

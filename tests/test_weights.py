@@ -387,12 +387,12 @@ def test_what_users_read_of_a_fit(key):
     for q in (result.q, result.q.take(jnp.array([1, 0, 2]))):
         assert "3 of" in q.summary()
         assert np.isfinite(model.log_predictive(q, x)).all()
-        rows, label = model.sample(key, q, 50)
+        rows, label = model.sample(q, key, 50)
         assert np.isfinite(rows).all()
         assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 5}
         np.testing.assert_array_equal(q.moments().weights.log_p.shape, q.weights.mean.shape)
         assert np.isfinite(model.log_likelihood(q, x)).all()
-        drawn = model.sample_parameters(key, q, (3,))
+        drawn = model.sample_parameters(q, key, (3,))
         assert set(drawn) - {"concentration"} == {"weights", "means", "covariances"}
         assert ("concentration" in drawn) == (q is result.q)
     first, second = (

@@ -37,6 +37,7 @@ from .families.weights.dirichlet_process import DirichletProcess as DirichletPro
 from .families.weights.stick_breaking import StickBreaking as StickBreaking
 from .infer.annealed import Annealed as Annealed
 from .infer.fit import elbo as elbo
+from .infer.fit import elbo_terms as elbo_terms
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
 from .infer.labels import align as align

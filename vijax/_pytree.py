@@ -25,8 +25,18 @@ def gauge(**options: Any) -> Any:
     return dataclasses.field(metadata={"gauge": True}, **options)
 
 
+def shown_as(name: str) -> Any:
+    """Declare a field of floats that users and files know as the property `name`.
+
+    Some may be absent (`data/absent.py`); the property and the files have NaN there.
+    """
+    return dataclasses.field(metadata={"shown": name})
+
+
 @dataclass_transform(
-    frozen_default=True, eq_default=False, field_specifiers=(static, gauge, dataclasses.field)
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(static, gauge, shown_as, dataclasses.field),
 )
 def pytree(cls: type[_T]) -> type[_T]:
     """Make a class a frozen dataclass whose non-static fields are children of a pytree.

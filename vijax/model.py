@@ -43,10 +43,12 @@ class EStep:
 class Model(abc.ABC):
     """A family of q with a starting point and checks.
 
-    `draws` says whether `init` needs a key.
+    `draws` says whether `init` needs a key, and `names` are those of the columns that the model was
+    made for, if they have any. Drivers remove them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False
+    names: tuple[str, ...] | None = None
 
     @property
     @abc.abstractmethod
@@ -98,6 +100,14 @@ class ConditionalModel(Model):
     @abc.abstractmethod
     def kl(self, q: Q) -> Float[Array, ""]:
         """KL(q(theta) || p(theta)) in nats."""
+
+    def elbo_terms(self, q: Q, batch: Batch) -> dict[str, Float[Array, ""]]:
+        """Named terms of the bound at q in nats, which add up to it.
+
+        By default they are the sum of log Z_n, "log_z", and "kl", which is -KL(q || p).
+        """
+        log_z = self.local(q.moments(), batch).log_z
+        return {"log_z": _weighted_sum(batch, log_z), "kl": -self.kl(q)}
 
     def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
         """Forms of `moments` that `local` may read for these rows, the fastest first.
@@ -152,6 +162,10 @@ class ConditionalModel(Model):
     def collapsed(self, q: Q) -> Bool[Array, ""]:
         """Whether an EM estimate is at a singularity of the likelihood: never, by default."""
         return jnp.zeros((), bool)
+
+
+def _weighted_sum(batch: Batch, values: Float[Array, "n"]) -> Float[Array, ""]:
+    return jnp.sum(jnp.where(batch.weight > 0, batch.weight * values, 0.0))
 
 
 class Conjugate(ConditionalModel):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from ._pytree import pytree, static
 from ._text import columns
 from .data.batch import Batch
-from .data.host import check_integer
+from .data.host import check_integer, to_device
 from .data.types import Data
 from .infer.fit import fit
 from .infer.method import Method
@@ -165,7 +165,7 @@ def _by_evidence(models: Mixture, results: Result, sizes: tuple[int, ...], batch
     """ELBO + log relabellings, and NaN for the criteria of maximum likelihood."""
     relabellings = jax.vmap(lambda model, q: model.log_relabellings(q, batch))(models, results.q)
     score = results.elbo + relabellings
-    nan = jnp.full_like(score, jnp.nan)
+    nan = to_device(np.full(score.shape, np.nan), score.dtype)
     return score, nan, nan, nan
 
 

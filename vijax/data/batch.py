@@ -12,17 +12,37 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import map_fields, pytree, replace, static
-from ..numerics import linalg
-from . import weighted_means as averages
-from .host import as_floats, column_names, common_dtype, fetched, is_concrete, namespace, to_device
+from .host import (
+    as_floats,
+    as_weights,
+    check_normal,
+    check_total,
+    column_names,
+    common_dtype,
+    fetched,
+    is_concrete,
+    namespace,
+    to_device,
+)
+from .missing import (
+    fill_absent,
+    fill_missing,
+    mask_of,
+    mask_of_frame,
+    masks_of_table,
+    ones,
+    patterns_of,
+    without_empty_rows,
+)
+from .noise import noise_of
+from .reader import by_text, read_labels
+from .reader import label as column_label
 from .shards import on_auto_mesh, place_for_jit, platform_of, sharding_of_rows, to_auto
 
 if TYPE_CHECKING:
     _Rows = Array
 else:
     _Rows = Array | np.ndarray  # `for_jit` leaves arrays on the host
-
-_ROWS_PER_PATTERN = 2  # with fewer, grouping rows by their missing entries saves nothing
 
 
 @pytree
@@ -70,16 +90,18 @@ class Batch:
     ) -> Batch:
         """Batch of anything array-like with rows first; float64 is kept where JAX has it enabled.
 
-        `data` may be an array of any library, a list, a data frame (whose column names are kept),
-        a dict of columns, or a Batch, whose arrays stay where they are. Entries are missing where
-        `mask` (of the form of `data`) is False, or with `missing=True` where they are NaN; a row
-        without any entry gets weight 0. `noise` is (n, d, d), or (n, d) for independent errors, in
-        data units squared. `label` holds integers, -1 where the component is unknown. If an array
-        is spread over devices by rows, all others are spread likewise.
+        `data` may be an array of any library, a list, a data frame (whose column names are kept,
+        as text), a dict of columns, or a Batch, whose arrays stay where they are. Entries are
+        missing where `mask` (of the form of `data`) is False, or with `missing=True` where they are
+        NaN, None, NA or masked; a row without any entry gets weight 0. `noise` is (n, d, d), or
+        (n, d) for independent errors, in data units squared; that of missing entries may be
+        anything. `label` holds integers, -1, NaN, NA or masked where the component is unknown. If
+        an array is spread over devices by rows, all others are spread likewise.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
-        numbers; ValueError for no rows, NaN or infinite entries, negative or missing weights, and
-        noise that is no covariance. Warns when float64 data lose their resolution in float32.
+        numbers, such as dates; ValueError for no rows, NaN or infinite entries, weights that are
+        negative, missing, or 0 in the precision of the rows without being it, and noise that is no
+        covariance. Warns when integers or float64 data lose their resolution in float32.
         """
         batch = cls._read(data, weight, missing, mask, noise, label)
         return batch if isinstance(data, Batch) else jax.tree.map(to_device, batch)
@@ -101,28 +123,29 @@ class Batch:
             sharding, platform = data.sharding, data.platform
             if is_concrete(*jax.tree.leaves(given)):
                 sharding, platform = sharding_of_rows(given), platform_of(given)
-            parts = _checked(sharding, **given)
+            _check_weight(given["weight"], _num_rows(given["x"]), given["mask"] is None)
+            parts = _checked(sharding, **given, names=data.names)
             return cls(**parts, names=data.names, sharding=sharding, platform=platform)
         data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
         if isinstance(data, Mapping):
-            x = {name: _column(f"x[{name!r}]", value) for name, value in data.items()}
-            if mask is not None and set(mask) != set(x):
-                raise ValueError(f"mask: expected the columns {sorted(x)}, got {sorted(mask)}")
-            mask = {name: None if mask is None else mask[name] for name in x}
-            names = None
+            x = {name: _column(name, value, missing) for name, value in by_text("x", data).items()}
+            mask, names = masks_of_table(mask, x), None
         else:
-            x = as_floats("x", data)
+            x = as_floats("x", data, missing=missing)
+            if names is not None and isinstance(mask, Mapping):
+                mask = mask_of_frame(mask, names)
         n = _num_rows(x)
         dtype = common_dtype(*jax.tree.leaves(x))
         x = jax.tree.map(lambda a: a.astype(dtype), x)
-        w = np.ones(n, dtype) if weight is None else as_floats("weight", weight).astype(dtype)
-        seen = _mask_of(x, mask, missing)
+        w = ones((n,), dtype) if weight is None else as_weights("weight", weight, dtype)
+        _check_weight(w, n)
+        seen = mask_of("mask", x, mask, missing)
+        noise, label = noise_of(noise, x, dtype, w, seen), _label_of(label, n)
         if seen is not None:
-            w = _without_empty_rows(w, seen)
-        noise, label = _noise_of(noise, x, dtype), _label_of(label, n)
-        parts = _checked(sharding, x, w, seen, noise, label)
+            w = without_empty_rows(w, seen)
+        parts = _checked(sharding, x, w, seen, noise, label, names=names)
         return cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
 
     def column(self, name: str) -> Batch:
@@ -149,6 +172,27 @@ class Batch:
         mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
         return Batch(x, self.weight, mask, **self._place)
 
+    def in_order(self, names: tuple[str, ...] | None) -> Batch:
+        """The columns in the order of these names, if both have names.
+
+        Raises ValueError naming the columns that only one of them has.
+        """
+        own = self.names
+        if names is None or own is None or own == names or isinstance(self.x, dict):
+            return self
+        if len(set(own)) < len(own) or set(own) != set(names):
+            missing = [name for name in names if name not in own]
+            more = [name for name in own if name not in names]
+            found = f"no column {missing[0]!r}" if missing else f"columns {', '.join(own)}"
+            found = f"column {more[0]!r} is unknown" if more and not missing else found
+            raise ValueError(f"x: {found}; the model was made for columns {', '.join(names)}")
+        index = np.array([own.index(name) for name in names])
+        x, mask, noise = self.x[:, index], self.mask, self.noise
+        mask = None if mask is None else mask[:, index]
+        noise = None if noise is None else noise[:, index][:, :, index]
+        patterns = None if self.patterns is None else self.patterns[:, index]
+        return replace(self, x=x, mask=mask, noise=noise, patterns=patterns, names=names)
+
     @property
     def _place(self) -> dict[str, Any]:
         """The fields that every column of a table shares."""
@@ -167,7 +211,7 @@ class Batch:
         if self.label is None:
             return jnp.zeros(k, bool)
         label = jnp.where(self.weight > 0, self.label, -1)
-        return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype), 0)
+        return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype)[None], 0)
 
     def _rows(self, select: Callable[[Any], Any]) -> Batch:
         """The batch with `select` applied to every array that has one entry per row."""
@@ -190,45 +234,71 @@ def _checked(
     label: Any,
     group: Any = None,
     patterns: Any = None,
+    names: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """The fields of a Batch: concrete values checked, absent rows filled, arrays placed."""
-    w, n = weight, _num_rows(x)
-    if w.shape != (n,):
-        raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
-    known = fetched(w) if is_concrete(w) else None
-    if known is not None and not bool(namespace(known).isfinite(known).all()):
-        raise ValueError("weight: must be finite")
-    if known is not None and not (bool((known >= 0).all()) and float(known.max()) > 0):
-        raise ValueError("weight: must be >= 0, and positive for at least one row")
+    """The fields of a Batch: entries checked if concrete, absent ones filled, arrays placed."""
+    w = weight
     named = x if isinstance(x, dict) else {"": x}
     masks = mask if isinstance(x, dict) and mask is not None else {"": mask}
     filled = {}
     for name, column in named.items():
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
-            _check_finite(shown, column, w, seen)
-        filled[name] = place_for_jit(_fill_absent(_fill_missing(column, w, seen), w), sharding)
+            _check_finite(shown, column, w, seen, names)
+        filled[name] = place_for_jit(fill_absent(fill_missing(column, w, seen), w), sharding)
     if group is None:
-        group, patterns = _patterns_of(mask, noise)
+        group, patterns = patterns_of(mask, noise)
     return {
         "x": filled if isinstance(x, dict) else filled[""],
         "weight": place_for_jit(w, sharding),
         "mask": None if mask is None else jax.tree.map(lambda a: place_for_jit(a, sharding), mask),
-        "noise": None if noise is None else place_for_jit(_fill_absent(noise, w), sharding),
+        "noise": None if noise is None else place_for_jit(fill_absent(noise, w), sharding),
         "label": None if label is None else place_for_jit(label, sharding, jnp.int32),
         "group": None if group is None else place_for_jit(group, sharding, jnp.int32),
         "patterns": patterns,
     }
 
 
-def _column(name: str, value: Any) -> Any:
-    x = as_floats(name, value)
+def check_entries(batch: Batch) -> None:
+    """Raise ValueError if no row of positive weight has an observed entry to fit to."""
+    if not is_concrete(batch.weight) or bool((fetched(batch.weight) > 0).any()):
+        return
+    raise ValueError(
+        "x: no row of positive weight has an observed entry; a fit, or a prior from data, needs one"
+    )
+
+
+def _check_weight(w: Any, n: Any, positive: bool = True) -> None:
+    """Raise ValueError unless there is a weight for each of n rows, of which one is positive.
+
+    With `positive=False` all may be 0, as those of rows without entries are.
+    """
+    if w.shape != (n,):
+        raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
+    if not is_concrete(w):
+        return
+    known = fetched(w)
+    xp = namespace(known)
+    for good, rule in ((xp.isfinite(known), "be finite"), (known >= 0, "be >= 0")):
+        if not bool(good.all()):
+            row = int(good.argmin())
+            raise ValueError(f"weight: must {rule}, got {float(known[row]):g} in row {row}")
+    check_normal("weight", known, known)
+    if positive and not float(known.max()) > 0:
+        raise ValueError("weight: must be >= 0, and positive for at least one row")
+    total = float(known.sum(dtype=np.float64)) if xp is np else float(known.sum())
+    check_total("weight", total, known.dtype)
+
+
+def _column(name: str, value: Any, missing: bool) -> Any:
+    shown = f"x[{name!r}]"
+    x = as_floats(shown, value, missing=missing)
     if x.ndim not in (1, 2):
-        raise ValueError(f"{name}: expected one or two axes, (n,) or (n, d), got shape {x.shape}")
+        raise ValueError(f"{shown}: expected one or two axes, (n,) or (n, d), got shape {x.shape}")
     return x
 
 
-def _num_rows(x: Any) -> int:
+def _num_rows(x: Any) -> Any:
     columns = x if isinstance(x, dict) else {"": x}
     if not columns:
         raise ValueError("x: a dict without columns")
@@ -243,120 +313,24 @@ def _num_rows(x: Any) -> int:
     return next(iter(sizes.values()))
 
 
-# -- missing entries ------------------------------------------------------------------------------
-
-
-def _mask_of(x: Any, mask: Any, missing: bool) -> Any:
-    """True where observed; None where nothing was declared missing."""
-    if isinstance(x, dict):
-        seen = {name: _mask_of(a, (mask or {}).get(name), missing) for name, a in x.items()}
-        return None if all(v is None for v in seen.values()) else _complete_masks(x, seen)
-    if mask is not None:
-        host = mask if isinstance(mask, jax.Array) else np.asarray(mask)
-        if host.dtype != bool or host.shape != x.shape:
-            raise ValueError(
-                f"mask: expected booleans of shape {x.shape}, True where observed, got "
-                f"{host.dtype} of shape {host.shape}"
-            )
-        return host & ~namespace(x).isnan(x) if missing else host
-    return ~namespace(x).isnan(x) if missing else None
-
-
-def _complete_masks(x: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-    return {name: np.ones(x[name].shape, bool) if v is None else v for name, v in seen.items()}
-
-
-def _without_empty_rows(weight: Any, seen: Any) -> Any:
-    """The weights, with 0 for rows without any observed entry."""
-    n = weight.shape[0]
-    some = [a.reshape(n, -1).any(-1) for a in jax.tree.leaves(seen)]
-    xp = namespace(weight, *some)
-    return xp.where(xp.stack(some).any(0), weight, 0.0).astype(weight.dtype)
-
-
-def _fill_missing(x: Any, weight: Any, seen: Any) -> Any:
-    """Put the column's mean in place of missing entries, so that no NaN enters a computation."""
-    if seen is None:
-        return x
-    xp = namespace(x, weight, seen)
-    # rows of weight 0 may hold anything
-    known = seen & (weight > 0).reshape(-1, *[1] * (x.ndim - 1))
-    mean = averages.means(x, averages.shares(x, weight, known), known)
-    return xp.where(seen, x, mean).astype(x.dtype)
-
-
-def _patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
-    """`group` and `patterns` of a concrete mask; (None, None) where they would save no work."""
-    if mask is None or noise is not None or isinstance(mask, dict) or mask.ndim != 2:
-        return None, None
-    rows = fetched(mask) if is_concrete(mask) else mask
-    if not isinstance(rows, np.ndarray):
-        return None, None
-    found, group = np.unique(rows, axis=0, return_inverse=True)
-    if len(found) * _ROWS_PER_PATTERN > len(rows):
-        return None, None
-    size = 1 << (len(found) - 1).bit_length()  # a power of two, for fewer programs
-    table = np.ones((size, rows.shape[1]), bool)
-    table[: len(found)] = found
-    return group.reshape(-1), to_device(table)
-
-
-# -- noise and labels -----------------------------------------------------------------------------
-
-
-def _noise_of(noise: Any, x: Any, dtype: Any) -> Any:
-    if noise is None:
-        return None
-    if isinstance(x, dict) or x.ndim != 2:
-        raise ValueError("noise: needs rows x of shape (n, d)")
-    s, (n, d) = as_floats("noise", noise).astype(dtype), x.shape
-    if s.shape == (n, d):
-        s = s[:, :, None] * namespace(s).eye(d, dtype=dtype)
-    if s.shape != (n, d, d):
-        raise ValueError(f"noise: expected shape {(n, d, d)} or {(n, d)}, got {s.shape}")
-    bad = _no_covariance(fetched(s)) if is_concrete(s) else None
-    if bad is not None and bool(bad.any()):
-        raise ValueError(
-            f"noise: must be finite, symmetric and have no negative eigenvalue; row "
-            f"{int(bad.argmax())} is not"
-        )
-    return s
-
-
-def _no_covariance(s: Any) -> Any:
-    """True for matrices that are not finite, not symmetric, or have a negative eigenvalue."""
-    xp = namespace(s)
-    s = s.astype(np.float64) if xp is np else s
-    eye = np.eye(s.shape[-1], dtype=s.dtype)
-    size = xp.where(xp.isfinite(s).all(), abs(s).max(), xp.nan)
-    bad = ~xp.isfinite(s).all((1, 2)) | (abs(s - s.mT).max((1, 2)) > 1e-4 * size)
-    safe = xp.where(bad[:, None, None], eye, s)
-    if xp is np:
-        return bad | (np.linalg.eigvalsh(safe).min(1) < -(1e-5 * size))
-    # a Cholesky factor is computed where the rows are; NumPy would fetch them
-    root = linalg.chol(safe + (1e-5 * size) * eye)
-    return bad | ~xp.isfinite(root).all((1, 2))
-
-
-def _label_of(label: Any, n: int) -> Any:
+def _label_of(label: Any, n: Any) -> Any:
     if label is None:
         return None
-    array = label if isinstance(label, jax.Array) else np.asarray(label)
-    if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
+    array = read_labels("label", label)
+    if array.shape != (n,) or array.dtype.kind not in "iu":
         raise ValueError(
             f"label: expected one integer per row, shape ({n},), -1 where unknown, got "
             f"{array.dtype} of shape {array.shape}"
         )
-    if is_concrete(array) and int(array.min()) < -1:
-        raise ValueError(f"label: must be a component, or -1 where unknown, got {array.min()}")
+    if is_concrete(array):
+        for value in (int(fetched(array.min())), int(fetched(array.max()))):
+            if not -1 <= value <= np.iinfo(np.int32).max:
+                raise ValueError(f"label: must be a component, or -1 where unknown, got {value}")
     return array
 
 
-# -- finiteness -----------------------------------------------------------------------------------
-
-
-def _check_finite(name: str, x: Any, weight: Any, seen: Any) -> None:
-    if bool(namespace(x).isfinite(x).all()):
+def _check_finite(name: str, x: Any, weight: Any, seen: Any, names: tuple[str, ...] | None) -> None:
+    if bool(fetched(namespace(x).isfinite(x).all())):
         return
     values = fetched(x).reshape(x.shape[0], -1)
     xp = namespace(values)
@@ -366,18 +340,11 @@ def _check_finite(name: str, x: Any, weight: Any, seen: Any) -> None:
     if bool(bad.any()):
         row = int(bad.any(1).argmax())
         hint = "" if seen is not None else ", or declare NaN missing with Batch.of(x, missing=True)"
+        large = int((xp.isinf(values) & bad).sum())
+        if large and values.dtype == np.float32:
+            hint += "; to float32, what is above 3.4e38 is infinite"
+        where = column_label(int(bad[row].argmax()), names)
         raise ValueError(
-            f"{name}: {int((xp.isnan(values) & bad).sum())} NaN and "
-            f"{int((xp.isinf(values) & bad).sum())} infinite entries, the first in row {row}, "
-            f"column {int(bad[row].argmax())}; remove these rows or give them weight 0{hint}"
+            f"{name}: {int((xp.isnan(values) & bad).sum())} NaN and {large} infinite entries, the "
+            f"first in row {row}, {where}; remove these rows or give them weight 0{hint}"
         )
-
-
-def _fill_absent(x: Any, weight: Any) -> Any:
-    """Put a present row in place of rows of weight 0, so that no NaN enters a computation."""
-    xp = namespace(x, weight)
-    present = weight > 0
-    if is_concrete(weight) and bool(present.all()):
-        return x
-    keep = present.reshape(-1, *[1] * (x.ndim - 1))
-    return xp.where(keep, x, xp.asarray(x)[xp.argmax(present)])  # the index may be traced

@@ -11,7 +11,15 @@ import numpy as np
 
 from .._pytree import replace
 from .batch import Batch
-from .host import check_bound, check_integer, common_dtype, to_device
+from .host import (
+    as_weights,
+    check_bound,
+    check_integer,
+    check_total,
+    common_dtype,
+    to_device,
+)
+from .reader import label
 from .shards import on_cpu
 from .sources import Part, Source, as_numbers, length, open_source
 
@@ -79,7 +87,7 @@ class Chunks:
             check_integer("chunk", chunk)
             check_bound("chunk", chunk, least=1.0)
         opened = open_source(source, weight, columns)
-        first = next(_numeric(opened.blocks(_LEAST_ROWS)), None)
+        first = next(_numeric(opened.blocks(_LEAST_ROWS), missing), None)
         if first is None:
             raise ValueError("source: there are no rows")
         size = sum(a.size // a.shape[0] for a in jax.tree.leaves(first["x"]))
@@ -144,8 +152,9 @@ class Chunks:
             drawn = np.where(weight > 0, rng.random(n), 2.0)  # rows of weight 0 come last
             kept, luck = _luckiest(kept, luck, part | {"weight": weight}, drawn, size)
             seen += n
-        if not kept:
-            raise ValueError("source: there are no rows of positive weight")
+        if not total > 0:
+            raise ValueError("source: no row of positive weight has an observed entry")
+        check_total("weight", total, self.dtype)
         part = kept[0]
         sampled = float(np.sum(part["weight"], dtype=np.float64))
         if len(luck) < seen:
@@ -169,7 +178,7 @@ class Chunks:
         """Blocks cut and joined to `rows` rows each, the last one shorter; floats of one dtype."""
         held: list[Part] = []
         count, structure = 0, None
-        for part in _numeric(self.source.blocks(self.rows), self.dtype):
+        for part in _numeric(self.source.blocks(self.rows), self.missing, self.dtype):
             shapes = jax.tree.map(lambda a: a.shape[1:], part)
             if structure is not None and shapes != structure:
                 raise ValueError(f"source: blocks of different form: {structure} and {shapes}")
@@ -206,7 +215,7 @@ class Chunks:
         weight = self._weight(part)
         if not weight.any():
             return None
-        _check_finite(part, weight, first, self.missing)
+        _check_finite(part, weight, first, self.missing, self.names)
         part = part | {"weight": weight}
         if n < rows:
             part = jax.tree.map(lambda a: _pad(a, rows - n), part)
@@ -224,17 +233,30 @@ def _floats() -> int:
     return _CPU_FLOATS if on_cpu(None) else _DEVICE_FLOATS
 
 
-def _numeric(blocks: Iterator[Part], dtype: Any = None) -> Iterator[Part]:
+def _numeric(blocks: Iterator[Part], missing: bool, dtype: Any = None) -> Iterator[Part]:
     """Blocks with at least one row, their values as NumPy floats."""
+    last = 0
     for part in blocks:
-        if length(part) == 0:
+        first, last = last, last + length(part)
+        if last == first:
             continue
-        x = part["x"]
-        if any(getattr(a, "dtype", None) != dtype for a in jax.tree.leaves(x)):
-            x = as_numbers(x)
-        wanted = dtype or common_dtype(*jax.tree.leaves(x))
-        cast = jax.tree.map(lambda a, to=wanted: np.asarray(a).astype(to, copy=False), x)
-        yield part | {"x": cast}
+        x, own = part["x"], {}
+        try:
+            if not all(_is_plain(a, dtype) for a in jax.tree.leaves(x)):
+                x = as_numbers(x, missing, dtype)
+            wanted = dtype or common_dtype(*jax.tree.leaves(x))
+            if "weight" in part:
+                own["weight"] = np.asarray(as_weights("weight", part["weight"], wanted))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rows {first} to {last - 1}: {error}") from None
+        own["x"] = jax.tree.map(lambda a, to=wanted: a.astype(to, copy=False), x)
+        yield part | own
+
+
+def _is_plain(a: Any, dtype: Any) -> bool:
+    """Whether these are floats of this dtype that need no reading."""
+    plain = isinstance(a, np.ndarray) and not isinstance(a, np.ma.MaskedArray)
+    return plain and dtype is not None and a.dtype == dtype
 
 
 def _join(parts: list[Part]) -> Part:
@@ -265,7 +287,9 @@ def _luckiest(
     return [joined], luck
 
 
-def _check_finite(part: Part, weight: np.ndarray, first: int, missing: bool) -> None:
+def _check_finite(
+    part: Part, weight: np.ndarray, first: int, missing: bool, names: tuple[str, ...] | None
+) -> None:
     x, mask = part["x"], part.get("mask")
     named = x if isinstance(x, dict) else {"": x}
     for name, a in named.items():
@@ -279,6 +303,6 @@ def _check_finite(part: Part, weight: np.ndarray, first: int, missing: bool) -> 
             row, column = np.argwhere(bad)[0]
             raise ValueError(
                 f"{f'x[{name!r}]' if name else 'x'}: NaN or infinite entries, the first in row "
-                f"{first + row}, column {column}; remove these rows, give them weight 0, or "
-                "declare NaN missing with Chunks.of(..., missing=True)"
+                f"{first + row}, {label(int(column), names)}; remove these rows, give them weight "
+                "0, or declare NaN missing with Chunks.of(..., missing=True)"
             )

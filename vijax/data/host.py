@@ -14,7 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .reader import (
+    check_device_kind,
+    columns_of,
+    is_uniform,
+    label,
+    read_numbers,
+)
+from .reader import column_names as column_names
+
 _LARGEST_FETCH = 2**26  # elements
+_FEW_COLUMNS = 32
 
 
 def is_concrete(*values: Any) -> bool:
@@ -30,7 +40,10 @@ def fetched(value: Any) -> Any:
 
     A reduction of such an array is a number in every process: `bool(a.any())`.
     """
-    return np.asarray(value) if value is not None and _addressable(value) else value
+    if value is None or not _addressable(value):
+        return value
+    # explicit, so that `jax.transfer_guard("disallow")` lets it pass
+    return np.asarray(jax.device_get(value))
 
 
 def namespace(*arrays: Any) -> Any:
@@ -41,68 +54,98 @@ def namespace(*arrays: Any) -> Any:
     return np
 
 
-def as_floats(name: str, value: Any) -> Any:
+def as_floats(name: str, value: Any, *, missing: bool = False, dtype: Any = None) -> Any:
     """Array-like numbers as floats: a NumPy array if values can be fetched, else a JAX array.
 
-    float32 and float64 keep their dtype, but float64 becomes float32 where JAX has it disabled,
-    with a warning if that loses the variation of a column. Narrower floats become float32,
-    integers and booleans JAX's default float. Raises TypeError naming the argument otherwise.
+    float32 and float64 keep their dtype, but float64 becomes float32 where JAX has it disabled.
+    Narrower floats become float32, integers and booleans JAX's default float. `dtype` overrides
+    that. Warns where that loses the variation of a column. Marks of missing entries become NaN,
+    and masked entries too where `missing` is declared. Raises TypeError naming the argument, and
+    the column of a frame, for anything else.
     """
     if isinstance(value, jax.Array):
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            raise TypeError(f"{name}: need real numbers, got a key")
-        _check_kind(name, value.dtype)
-        dtype = _float_dtype(value.dtype)
-        value = value if value.dtype == dtype else value.astype(dtype)
-        small = value.size <= _LARGEST_FETCH
-        return np.asarray(value) if is_concrete(value) and _addressable(value) and small else value
-    if np.ma.is_masked(value):
-        raise TypeError(
-            f"{name}: a masked array; give its data, and mask=~x.mask to Batch.of, or fill it"
+        check_device_kind(name, value.dtype)
+        wanted = np.dtype(dtype or _float_dtype(value.dtype))
+        if not (is_concrete(value) and _addressable(value)) or value.size > _LARGEST_FETCH:
+            _warn_if_coarse(name, value, wanted)
+            return value if value.dtype == wanted else value.astype(wanted)
+        return _cast(name, jax.device_get(value), wanted)
+    columns = None if is_uniform(value) else columns_of(value)
+    if not columns:
+        host = read_numbers(name, value, missing=missing)
+        return _cast(name, host, dtype or _float_dtype(host.dtype), column_names(value))
+    return columns_as_floats(name, columns, missing=missing, dtype=dtype)
+
+
+def columns_as_floats(
+    name: str, columns: list[tuple[str, Any]], *, missing: bool = False, dtype: Any = None
+) -> np.ndarray:
+    """Columns (n,) with their names as one array (n, d), each read as `as_floats` would."""
+    read = {
+        j: read_numbers(name, column, missing=missing, column=own)
+        for j, (own, column) in enumerate(columns)
+    }
+    shapes = {a.shape for a in read.values()}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        given = ", ".join(f"{own!r}: {read[j].shape}" for j, (own, _) in enumerate(columns))
+        raise ValueError(f"{name}: expected one number per row in each column, got shapes {given}")
+    wanted = dtype or common_dtype(*read.values())
+    host = np.empty((len(read[0]), len(read)), wanted)
+    for j, (own, _) in enumerate(columns):
+        host[:, j] = _cast(name, read[j], wanted, (own,))
+    return host
+
+
+def as_weights(name: str, value: Any, dtype: Any) -> Any:
+    """Weights (n,) in this dtype; ValueError for a weight that is positive, but 0 there."""
+    if isinstance(value, jax.Array):
+        given, weight = value, as_floats(name, value, dtype=dtype)
+    else:
+        given = as_floats(name, value) if columns_of(value) else read_numbers(name, value)
+        weight = _cast(name, given, dtype)
+    if is_concrete(given, weight):
+        check_normal(name, given, weight)
+    return weight
+
+
+def check_normal(name: str, given: Any, weight: Any) -> None:
+    """Raise ValueError if a positive number of `given` is 0 or subnormal in `weight`.
+
+    XLA takes subnormal numbers for 0.
+    """
+    tiny = jnp.finfo(weight.dtype).tiny
+    small = (given > 0) & (weight < tiny)
+    if weight.ndim == 1 and bool(small.any()):
+        row = int(small.argmax())
+        raise ValueError(
+            f"{name}: {float(given[row]):g} in row {row} is too small for {weight.dtype}, whose "
+            f"smallest number is {float(tiny):.3g}; multiply all weights by a number, give weight "
+            f"0 to rows that shall not count{_wider(weight.dtype)}"
         )
-    try:
-        host = _to_numpy(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: rows of different length, or no numbers: {error}") from None
-    _check_kind(name, host.dtype)
-    dtype = _float_dtype(host.dtype)
-    if host.dtype == np.float64 and dtype == np.float32:
-        _warn_if_coarse(name, host)
-    return host.astype(dtype)
 
 
-def _to_numpy(value: Any) -> np.ndarray:
-    """A frame, a tensor of another library or a sequence as a NumPy array."""
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "to_numpy"):
-        return _of_frame(value)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    return np.asarray(value)
+def check_total(name: str, total: float, dtype: Any) -> None:
+    """Raise ValueError if a sum of weights is infinite in this dtype."""
+    if not total <= float(jnp.finfo(dtype).max):
+        raise ValueError(
+            f"{name}: the sum {total:g} is too large for {np.dtype(dtype).name}; divide all "
+            f"weights by a number{_wider(dtype)}"
+        )
 
 
-def _of_frame(value: Any) -> np.ndarray:
-    """A frame or one of its columns as a NumPy array, with NaN for entries marked as missing."""
-    host = np.asarray(value.to_numpy())
-    if host.dtype != object:
-        return host
-    try:  # pandas columns that can hold NA
-        return value.to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError):
-        return host  # text, which `_check_kind` refuses
+def _cast(
+    name: str, host: np.ndarray, dtype: Any, names: tuple[str, ...] | None = None
+) -> np.ndarray:
+    """The numbers as floats; what is too large becomes infinite, which is found where it counts."""
+    _warn_if_coarse(name, host, dtype, names)
+    with np.errstate(over="ignore"):
+        return host.astype(dtype)
 
 
 def host_mask(mask: Any, *arrays: Any) -> Any:
     """`mask` in NumPy if `arrays` are in NumPy, otherwise as it is."""
     host = mask is not None and namespace(*arrays) is np and is_concrete(mask)
     return fetched(mask) if host else mask
-
-
-def column_names(value: Any) -> tuple[str, ...] | None:
-    """The names of a data frame's columns; None for anything else."""
-    columns = getattr(value, "columns", None)
-    return None if columns is None else tuple(str(name) for name in columns)
 
 
 def to_device(value: Any, dtype: Any = None) -> jax.Array:
@@ -112,6 +155,12 @@ def to_device(value: Any, dtype: Any = None) -> jax.Array:
         # with a weak type, as of jnp.asarray(0.1), jit would compile another program
         return value if same and not value.weak_type else value.astype(dtype or value.dtype)
     return jax.device_put(np.asarray(value, dtype))
+
+
+def guarded() -> bool:
+    """Whether `jax.transfer_guard` watches transfers to the device that nobody asked for."""
+    guard = jax.config.jax_transfer_guard_host_to_device  # type: ignore[attr-defined]
+    return guard not in (None, "allow")
 
 
 def strong(tree: Any, dtype: Any) -> Any:
@@ -127,7 +176,8 @@ def strong(tree: Any, dtype: Any) -> Any:
             kind = dtype
         elif jnp.issubdtype(kind, jnp.integer):
             kind = np.int32
-        return to_device(leaf, kind) if isinstance(leaf, jax.Array) else np.asarray(leaf, kind)
+        stays = not isinstance(leaf, jax.Array) and not guarded()
+        return np.asarray(leaf, kind) if stays else to_device(leaf, kind)
 
     return jax.tree.map(strong_leaf, tree)
 
@@ -199,19 +249,11 @@ def _addressable(value: Any) -> bool:
     return value.is_fully_addressable or value.is_fully_replicated
 
 
-def _check_kind(name: str, dtype: Any) -> None:
-    # bfloat16 and the like have the NumPy kind "V"
-    if dtype.kind not in "fiub" and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: need real numbers, got dtype {dtype}; "
-            "select or convert the numeric columns first"
-        )
-
-
 def _float_dtype(dtype: Any) -> Any:
     if not jnp.issubdtype(dtype, jnp.floating):
         return jnp.result_type(float)
-    return jax.dtypes.canonicalize_dtype(jnp.float32 if dtype.itemsize < 4 else dtype)
+    wide = jnp.float32 if dtype.itemsize <= 4 else jnp.float64  # of any byte order
+    return jax.dtypes.canonicalize_dtype(wide)
 
 
 def common_dtype(*values: Any) -> Any:
@@ -220,17 +262,79 @@ def common_dtype(*values: Any) -> Any:
     return max(dtypes, key=lambda d: d.itemsize, default=jnp.result_type(float))
 
 
-def _warn_if_coarse(name: str, x: np.ndarray) -> None:
-    if not x.size:
+def _warn_if_coarse(name: str, x: Any, dtype: Any, names: tuple[str, ...] | None = None) -> None:
+    """Warn if numbers of a column that differ are hardly told apart in this narrower dtype.
+
+    Looks at integers and at wider floats, on the device too if they are not fetched.
+    """
+    whole = jnp.issubdtype(x.dtype, jnp.integer)
+    if not x.size or not is_concrete(x) or not (whole or x.dtype.itemsize > dtype.itemsize):
         return
-    columns = np.where(np.isfinite(x), x, 0.0).reshape(x.shape[0] if x.ndim else 1, -1)
-    spread = columns.std(0)
-    step = np.abs(columns).max(0) * np.finfo(np.float32).eps
-    coarse = np.flatnonzero((step > 1e-2 * spread) & (columns.max(0) > columns.min(0)))
+    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
+    columns = x.reshape(x.shape[0] if x.ndim else 1, -1)
+
+    def step_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        top = np.maximum(np.abs(low), np.abs(high))
+        step = np.where(top < tiny, tiny, top * eps)  # subnormal numbers are 0 to XLA
+        return np.where(top <= 2.0 / eps, 0.0, step) if whole else step
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        low, high = _ends(columns)
+        # no standard deviation is less than this, so that most columns need no second look
+        least = (high - low) / np.sqrt(2.0 * columns.shape[0])
+    suspect = np.flatnonzero(~(step_of(low, high) <= 1e-2 * least) & (low != high))
+    if not suspect.size:
+        return
+    spread_of = _spread_of_integers if whole else _spread_of_floats
+    low, high, spread = spread_of(columns[:, suspect])
+    step = step_of(low, high)
+    coarse = np.flatnonzero((step > 1e-2 * spread) & (high > low))
     if coarse.size:
-        j = int(coarse[0])
+        i, j = int(coarse[0]), int(suspect[coarse[0]])
+        names = names if names is not None and len(names) == columns.shape[1] else None
         warnings.warn(
-            f"{name}: column {j} steps by {step[j]:.3g} in float32 but varies only by "
-            f"{spread[j]:.3g}; subtract an offset first, or enable jax_enable_x64",
-            stacklevel=4,
+            f"{name}: {label(j, names)} steps by {step[i]:.3g} in {np.dtype(dtype).name} but "
+            f"varies only by {spread[i]:.3g}; subtract an offset first, or take another "
+            f"unit{_wider(dtype)}",
+            stacklevel=5,
         )
+
+
+def _wider(dtype: Any) -> str:
+    """The remedy of more digits, where there is one."""
+    if dtype != np.float32:
+        return ""
+    enabled = jnp.result_type(float) == np.float64
+    return ", or give all numbers in float64" if enabled else ", or enable jax_enable_x64"
+
+
+def _ends(columns: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest entry of each column in float64, NaN if one is NaN."""
+    if isinstance(columns, np.ndarray) and columns.shape[1] <= _FEW_COLUMNS:
+        # NumPy reduces a long axis faster by itself than next to a short one
+        low, high = ([fn(column) for column in columns.T] for fn in (np.min, np.max))
+        return np.array(low, float), np.array(high, float)
+    return np.asarray(columns.min(0)).astype(float), np.asarray(columns.max(0)).astype(float)
+
+
+def _spread_of_floats(columns: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least, largest and standard deviation of each column, over its finite entries."""
+    finite = np.isfinite(columns)
+    first = np.take_along_axis(columns, finite.argmax(0)[None], 0)[0]
+    first = np.where(np.isfinite(first), first, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        move = np.where(finite, columns - first, 0.0)
+        count = np.maximum(finite.sum(0), 1)
+        mean = move.sum(0) / count
+        spread = np.sqrt(np.where(finite, (move - mean) ** 2, 0.0).sum(0) / count)
+        return first + move.min(0), first + move.max(0), spread
+
+
+def _spread_of_integers(columns: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for integers, whose differences are exact and fit into unsigned ones."""
+    low, high = _ends(columns)
+    unsigned = np.dtype(f"u{columns.dtype.itemsize}")
+    move = columns.astype(unsigned) - columns.min(0).astype(unsigned)
+    if isinstance(move, np.ndarray):
+        return low, high, move.std(0, dtype=np.float64)
+    return low, high, np.asarray(move.astype(jnp.result_type(float)).std(0)).astype(float)

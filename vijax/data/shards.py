@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from .host import is_concrete, to_device
+from .host import guarded, is_concrete, to_device
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -145,7 +145,7 @@ def place_for_jit(value: Any, sharding: NamedSharding | None, dtype: Any = None)
 
     `jit` transfers a NumPy array faster than a separate `device_put` does.
     """
-    if sharding is None and isinstance(value, np.ndarray):
+    if sharding is None and isinstance(value, np.ndarray) and not guarded():
         return np.asarray(value, dtype)
     return place(value, sharding, dtype)
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from .batch import Batch
-from .host import as_floats, column_names
+from .host import as_floats, column_names, columns_as_floats
+from .reader import by_text
 
 Part = dict[str, Any]  # arguments of Batch.of in NumPy: x, weight, mask, noise, label
 _OPTIONAL = ("weight", "mask", "noise", "label")
@@ -63,13 +64,16 @@ def _of_array(x: Any, weight: Any) -> Source:
 
 
 def _slices(x: Any, n: int) -> Callable[[int], Iterator[Part]]:
-    get = x.iloc if hasattr(x, "iloc") else x
-
     def blocks(rows: int) -> Iterator[Part]:
         for first in range(0, n, rows):
-            yield {"x": get[first : first + rows]}
+            yield {"x": _slice(x, first, first + rows)}
 
     return blocks
+
+
+def _slice(x: Any, first: int, last: int) -> Any:
+    """Rows by position; `[]` of pandas goes by the labels of an index of floats."""
+    return (x.iloc if hasattr(x, "iloc") else x)[first:last]
 
 
 def _checked_weight(weight: Any, n: int | None) -> Any:
@@ -86,7 +90,7 @@ def _with_weight(blocks: Callable[[int], Iterator[Part]], weight: Any) -> Any:
         first = 0
         for part in blocks(rows):
             last = first + length(part)
-            yield part | {"weight": weight[first:last]}
+            yield part | {"weight": _slice(weight, first, last)}
             first = last
 
     return blocks if weight is None else weighted
@@ -109,7 +113,7 @@ def _part_of(block: Any) -> Part:
         part = {"x": block.x} | {name: getattr(block, name) for name in _OPTIONAL}
         return {name: jax.tree.map(np.asarray, v) for name, v in part.items() if v is not None}
     if isinstance(block, Mapping):
-        return {"x": {name: _own(column) for name, column in block.items()}}
+        return {"x": {name: _own(column) for name, column in by_text("x", block).items()}}
     if not hasattr(block, "shape"):
         raise TypeError(
             "source: expected blocks that are arrays, frames, dicts of columns or Batches, got "
@@ -120,7 +124,7 @@ def _part_of(block: Any) -> Part:
 
 def _own(block: Any) -> Any:
     """A copy of an array, because whoever yields blocks may fill the same array again."""
-    return np.array(block) if isinstance(block, np.ndarray) else block
+    return np.array(block, subok=True) if isinstance(block, np.ndarray) else block
 
 
 def length(part: Part) -> int:
@@ -129,11 +133,12 @@ def length(part: Part) -> int:
     return (next(iter(x.values())) if isinstance(x, dict) else x).shape[0]
 
 
-def as_numbers(x: Any) -> Any:
-    """The rows of a block as floats in NumPy."""
+def as_numbers(x: Any, missing: bool, dtype: Any = None) -> Any:
+    """The rows of a block as floats in NumPy, of this dtype if it is given."""
+    options = {"missing": missing, "dtype": dtype}
     if isinstance(x, dict):
-        return {name: np.asarray(as_floats(f"x[{name!r}]", v)) for name, v in x.items()}
-    return np.asarray(as_floats("x", x))
+        return {n: np.asarray(as_floats(f"x[{n!r}]", v, **options)) for n, v in x.items()}
+    return np.asarray(as_floats("x", x, **options))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -226,7 +231,8 @@ def _of_parquet(path: str, weight: Any, columns: Any) -> Source:
         wanted = names if given is None else [*names, given]
         with parquet.ParquetFile(path) as file:
             for record in file.iter_batches(batch_size=rows, columns=wanted):
-                part: Part = {"x": np.column_stack([_column(record, name) for name in names])}
+                columns = [(name, _column(record, name)) for name in names]
+                part: Part = {"x": columns_as_floats("x", columns, missing=True)}
                 yield part if given is None else part | {"weight": _column(record, given)}
 
     separate = None if given is not None else _checked_weight(weight, n)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._pytree import REGISTRY, full_name
 from .._version import __version__
+from .absent import with_nan, without_nan
 from .host import is_concrete, to_device
 
 FORMAT = 1
@@ -94,21 +95,27 @@ def _pack(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> A
         name = _array_name(path, arrays)
         arrays[name] = array
         return {"array": name, "dtype": array.dtype.name}
-    name = full_name(type(value))
-    if REGISTRY.get(name) is not type(value):
-        later = " (another class of that name was defined later)" if name in REGISTRY else ""
+    kind = full_name(type(value))
+    if REGISTRY.get(kind) is not type(value):
+        later = " (another class of that name was defined later)" if kind in REGISTRY else ""
         raise TypeError(
-            f"{_where(path)}: cannot be stored: a {name}{later}; expected a class decorated with "
+            f"{_where(path)}: cannot be stored: a {kind}{later}; expected a class decorated with "
             "vijax.pytree, a dict, tuple, list, array, number or None"
         )
     fields = {}
     for field in dataclasses.fields(value):
-        child = getattr(value, field.name)
+        name, child = _name_in_file(field), getattr(value, field.name)
+        if isinstance(child, jax.Array) and name != field.name and is_concrete(child):
+            child = with_nan(child)
         if field.metadata.get("static"):
-            fields[field.name] = {"static": _pack_plain(child, (*path, field.name))}
+            fields[name] = {"static": _pack_plain(child, (*path, name))}
         else:
-            fields[field.name] = inside(field.name, child)
-    return {"type": name, "fields": fields}
+            fields[name] = inside(name, child)
+    return {"type": kind, "fields": fields}
+
+
+def _name_in_file(field: dataclasses.Field) -> str:
+    return field.metadata.get("shown", field.name)
 
 
 def _pack_plain(value: Any, path: tuple[str, ...]) -> Any:
@@ -260,14 +267,16 @@ class _Unpacker:
         cls = REGISTRY.get(kind)
         if cls is None:
             raise self.fail(path, f"is a {kind}, a class not known here; import its module first")
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        fields = {_name_in_file(field): field for field in dataclasses.fields(cls)}
         unknown = sorted(given.keys() - fields.keys())
         if unknown:
             raise self.fail(path, f"has a field {unknown[0]!r}, which {kind} has not")
         new = object.__new__(cls)  # without `__init__`, as JAX rebuilds it
         for name, field in fields.items():
             value = self.field(field, given.get(name), (*path, name))
-            object.__setattr__(new, name, value)
+            if isinstance(value, jax.Array) and name != field.name:
+                value = to_device(without_nan(np.asarray(value)))
+            object.__setattr__(new, field.name, value)
         return new
 
     def field(self, field: dataclasses.Field, node: Any, path: tuple[str, ...]) -> Any:

@@ -42,4 +42,4 @@ class DLPackArray(Protocol):
 AnyArray = jax.Array | np.ndarray  # on the host or on a device, concrete or traced
 ArrayLike = _Numbers | Table | ArrayOfOthers | DLPackArray | Sequence[Any]
 Rows = ArrayLike
-Data = Rows | Mapping[str, Any] | Batch
+Data = Rows | Mapping[Any, Any] | Batch  # names of columns become text

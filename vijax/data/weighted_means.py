@@ -15,7 +15,7 @@ def shares(x: Any, weight: Any, mask: Any = None) -> Any:
     xp = namespace(x, weight, mask)
     share = xp.broadcast_to(weight.reshape(-1, *[1] * (x.ndim - 1)), x.shape)
     share = share if mask is None else xp.where(mask, share, 0.0)
-    total = share.sum(0)
+    total = share.sum(0, keepdims=True)
     return (share / xp.where(total > 0, total, 1.0)).astype(x.dtype)
 
 
@@ -25,8 +25,8 @@ def means(x: Any, share: Any, mask: Any = None) -> Any:
     Sums are taken about an observed entry of each column, so that a large offset costs no digits.
     """
     if mask is None:
-        return x[0] + (share * (x - x[0])).sum(0)
+        return x[0] + (share * (x - x[:1])).sum(0)
     xp = namespace(x, share, mask)
     known = xp.where(mask, x, 0.0)
     first = xp.take_along_axis(known, xp.argmax(mask, 0)[None], 0)[0]
-    return first + (share * xp.where(mask, known - first, 0.0)).sum(0)
+    return first + (share * xp.where(mask, known - first[None], 0.0)).sum(0)

@@ -18,7 +18,7 @@ def location_and_sd(rows: Batch) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
     """Weighted mean and sd of each column over its observed entries; sd 1 if it is constant."""
     share = averages.shares(rows.x, rows.weight, rows.mask)
     centre = averages.means(rows.x, share)
-    variance = jnp.sum(share * (rows.x - centre) ** 2, 0)
+    variance = jnp.sum(share * (rows.x - centre[None]) ** 2, 0)
     return centre, jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
 
@@ -41,7 +41,8 @@ def standardized_with_sd(rows: Batch) -> tuple[Float[Array, "n d"], Float[Array,
     _, all_sd = location_and_sd(rows)
     sd = (bulk.high - bulk.low) / _BULK
     sd = jnp.where(sd > 0, sd, all_sd)
-    z = jnp.clip((rows.x - 0.5 * (bulk.low + bulk.high)) / sd, -_FARTHEST, _FARTHEST)
+    middle = 0.5 * (bulk.low + bulk.high)
+    z = jnp.clip((rows.x - middle[None]) / sd[None], -_FARTHEST, _FARTHEST)
     return jnp.where(used, z, 0.0), sd
 
 

@@ -75,9 +75,11 @@ class Dirichlet(Weights):
         Here n = a - a0. Under a flat prior it is that of the log-likelihood.
         """
         count = jnp.maximum(self.conc - prior.conc, 0.0)
-        base = jnp.concatenate([self._safe[:, None] + 0.0 * count, prior._safe[None]])
-        ratio = special.log_gamma_ratio(base, count)
-        return jnp.where(prior._on, ratio[:-1] - ratio[-1], super().merge_gain(prior))
+        own = jnp.broadcast_to(self._safe[:, None], (count.shape[0], count.shape[0]))
+        base = jnp.concatenate([own, prior._safe[None]])
+        ratio = special.log_gamma_ratio(base, count[None])
+        gain = ratio[:-1] - ratio[-1:]
+        return jnp.where(prior._on[None], gain, super().merge_gain(prior))
 
     def pad(self, size: int) -> Dirichlet:
         return Dirichlet(pad_zeros(self.conc, size))

@@ -37,6 +37,22 @@ class EmissionMoments(abc.ABC):
         is that q, for `Emission.observe`. Otherwise the second is None.
         """
 
+    def log_distance(self, rows: Batch) -> Float[Array, "n k"] | None:
+        """log of how far rows are from each component in standard deviations, up to a factor d.
+
+        None says that log-densities of finite rows are finite.
+        """
+        return None
+
+    def log_density(
+        self, rows: Batch, factor: Float[Array, "n #k"] | None = None
+    ) -> Float[Array, "n k"]:
+        """As `likelihood`, for reading: finite for far rows wherever it can be.
+
+        Log-densities that fall with the square of a distance have it multiplied by `factor`.
+        """
+        return self.likelihood(rows)[0]
+
     @abc.abstractmethod
     def impute(self, rows: Batch) -> tuple[Any, Any]:
         """Mean and variance (n, k, d) of every entry under each component, given those observed."""
@@ -197,18 +213,18 @@ class Emission(ExponentialFamily):
         merged, apart, empty = values[:-2], values[-2], values[-1]
         # a flat prior has no finite A(eta0), which does not matter for comparing pairs
         empty = jnp.where(jnp.isfinite(empty), empty, 0.0)
-        return merged + empty[:, None] - apart[:, None] - apart
+        return merged + empty[:, None] - apart[:, None] - apart[None]
 
 
 def log_joint(
     log_weight: Float[Array, "k"], log_lik: Float[Array, "n k"], rows: Batch
 ) -> Float[Array, "n k"]:
     """E[log p(x_n, z_n = k)] in nats; -inf where the label of row n is known and is not k."""
-    joint = log_weight + log_lik
+    joint = log_weight[None] + log_lik
     if rows.label is None:
         return joint
     known = (rows.label >= 0)[:, None]
-    other = rows.label[:, None] != jnp.arange(joint.shape[1], dtype=rows.label.dtype)
+    other = rows.label[:, None] != jnp.arange(joint.shape[1], dtype=rows.label.dtype)[None]
     return jnp.where(known & other, -jnp.inf, joint)
 
 

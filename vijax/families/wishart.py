@@ -29,8 +29,9 @@ class Wishart:
         return self.chol.shape[-1]
 
     @property
-    def _steps(self) -> Float[Array, "d"]:
-        return jnp.arange(self.dim, dtype=self.df.dtype)
+    def _steps(self) -> Float[Array, "... d"]:
+        steps = jnp.arange(self.dim, dtype=self.df.dtype)
+        return steps.reshape(*[1] * self.df.ndim, -1)
 
     @property
     def _half_df(self) -> Float[Array, "*b d"]:
@@ -87,7 +88,7 @@ class Wishart:
         df, df0 = self.df[..., None], prior.df[..., None]
         square, below = linalg.triangle_squares(linalg.tri_solve(self.chol, prior.chol))
         scale, half = df / df0, 0.5 * df0
-        j = self._steps[1:]  # the last sum has nothing for j = 0
+        j = self._steps[..., 1:]  # the last sum has nothing for j = 0
         left = df0 - j
         steps = j * special.log_ratio(df, df0) - left * jnp.log1p(j * (df - df0) / (df * left))
         rest = jnp.concatenate([half * scale * below[..., None], 0.5 * steps], -1)
@@ -112,7 +113,7 @@ class Wishart:
         half = jnp.broadcast_to(self._half_df, (*batch, d))
         diag = jnp.sqrt(2.0 * jax.random.gamma(k_chi, half, dtype=dtype))
         below = jnp.tril(jax.random.normal(k_off, (*batch, d, d), dtype), -1)
-        bartlett = below + diag[..., None] * jnp.eye(d, dtype=dtype)
+        bartlett = jnp.where(jnp.eye(d, dtype=bool), diag[..., None], below)
         chol = jnp.broadcast_to(self.chol, (*batch, d, d))
         root = linalg.matmul(linalg.tri_inverse(chol).mT, bartlett)
         half_covariance = linalg.matmul(chol, linalg.tri_inverse(bartlett).mT)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from .._pytree import replace
-from ..data.batch import Batch
+from ..data.batch import Batch, check_entries
 from ..data.host import check_bound, check_integer, strong
 from ..data.types import Data
 from ..model import Model, SplitMergeModel
@@ -46,10 +46,17 @@ def prepare(
     """
     check_kinds(model, method, stop)
     batch = model.as_batch(Batch.for_jit(data))
-    dtype = batch.weight.dtype
-    model, method = strong(model, dtype), strong(method, dtype)
+    check_entries(batch)
+    dtype, names = batch.weight.dtype, batch.names or model.names
+    model, method = strong(unnamed(model), dtype), strong(method, dtype)
     model.check(batch, method.point)
-    return model, replace(batch, names=None), method, strong(stop, dtype), batch.names
+    return model, replace(batch, names=None), method, strong(stop, dtype), names
+
+
+def unnamed(model: Model) -> Model:
+    """The model without the names of its columns, so that other names compile nothing."""
+    known: Any = model  # a pytree, as it has fields
+    return model if model.names is None else replace(known, names=None)
 
 
 def check_kinds(model: Model, method: Method[Any], stop: Stop) -> None:

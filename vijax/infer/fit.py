@@ -18,11 +18,11 @@ from ..data.host import check_bound, check_integer
 from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
-from ..model import Model, Q, SplitMergeModel
+from ..model import ConditionalModel, Model, Q, SplitMergeModel
 from .arguments import checked_halving, checked_moves, prepare, prepare_job
 from .initialise import Init, Job, parse_init
 from .method import Method
-from .methods.cavi import CAVI
+from .methods.cavi import CAVI, need_conditional
 from .moves import Moves, search
 from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
@@ -162,6 +162,26 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
     return _evaluate(model, batch, parse_init(model, batch, q).value, method)
 
 
+@on_auto_mesh
+def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
+    """The named terms of the exact bound at any q, in nats; they add up to `elbo`.
+
+    For a mixture they are "rows", "labels" and "entropy", with responsibilities at their optimum,
+    and "kl_weights" and "kl_components", the negative KL divergences from the prior.
+
+    Args:
+        model, q, data: As in `elbo`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 3)
+        terms = vx.elbo_terms(model, vx.fit(model, x, key=jax.random.key(0)), x)
+    """
+    model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
+    need_conditional(method, model)
+    return _terms(model, parse_init(model, batch, q).value, batch)
+
+
 @partial(jax.jit, static_argnames="num_restarts")
 def _fit(
     job: Job,
@@ -213,6 +233,11 @@ def _trajectory(job: Job, *, num_iters: int) -> State:
     first = job.method.init(model, first_q(), batch)
     states = jax.lax.scan(step, first, jnp.arange(num_iters))[1]
     return replicate(states, batch.sharding)
+
+
+@jax.jit
+def _terms(model: ConditionalModel, q: Q, batch: Batch) -> dict[str, Array]:
+    return model.elbo_terms(q, batch)
 
 
 @jax.jit

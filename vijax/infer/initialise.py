@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
 from ..data.host import as_floats, fetched, is_concrete, namespace, to_device
+from ..data.reader import read_labels
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
@@ -136,8 +137,8 @@ def parse_rows(
     init: Any, weight: Any, active: Bool[Array, "k"], sharding: NamedSharding | None = None
 ) -> Start:
     """The start from labels (n,) or responsibilities (n, k), an array-like."""
-    array = to_auto(init) if isinstance(init, jax.Array) else np.asarray(init)
-    if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer):
+    array = read_labels("init", to_auto(init), floats=False)
+    if array.ndim == 1 and array.dtype.kind in "iu":
         _check_labels(array, weight, active)
         return Start("labels", place_for_jit(array, sharding, jnp.int32))
     resp = as_floats("init", array)
@@ -156,7 +157,7 @@ def with_classes(model: Model) -> LatentClassModel:
 
 
 def _checked_q(model: Model, q: Q, batch: Batch) -> Q:
-    template = model.template
+    template = jax.eval_shape(lambda model: model.template, model)  # its form alone
     if jax.tree.structure(q) != jax.tree.structure(template):
         kind, expected = type(q).__name__, type(template).__name__
         hint = " of other parts; what was relabelled or pruned starts no fit"
@@ -179,7 +180,7 @@ def _check_labels(labels: Any, weight: Any, active: Bool[Array, "k"]) -> None:
         raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
     if not is_concrete(labels, weight, active):
         return
-    host, on = fetched(labels), np.flatnonzero(np.asarray(active))
+    host, on = fetched(labels), np.flatnonzero(fetched(active))
     bad = (fetched(weight) > 0) & ~namespace(host).isin(host, on.astype(host.dtype))
     if bool(bad.any()):
         raise ValueError(
@@ -197,7 +198,7 @@ def _check_responsibilities(resp: Any, weight: Any, active: Bool[Array, "k"]) ->
         )
     if not is_concrete(resp, weight, active):
         return
-    host, on = fetched(resp), np.asarray(active)
+    host, on = fetched(resp), fetched(active)
     values = host if on.all() else namespace(host).where(on, host, 0.0)
     good = (values >= 0).all(-1) & (abs(values.sum(-1) - 1.0) < 1e-3)  # NaN is neither
     bad = (fetched(weight) > 0) & ~good  # a row of weight 0 may hold anything

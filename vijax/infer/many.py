@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
+from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import is_concrete, strong
 from ..data.shards import platform_of
@@ -19,7 +20,7 @@ from ..data.types import Data
 from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
 from .annealed import Annealed
-from .arguments import check_kinds, check_layout, check_start, checked_halving
+from .arguments import check_kinds, check_layout, check_start, checked_halving, unnamed
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.cavi import CAVI
@@ -27,7 +28,7 @@ from .result import Result, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
 from .run.lanes import Problem, Settings, take
-from .run.padding import Stack, stack_by_size
+from .run.padding import Names, Stack, in_order, stack_by_size
 from .run.passes import constant_of, has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
 from .run.restarts import Problems, choose_layout, run_restarts
@@ -36,13 +37,17 @@ _LAYOUTS = ("auto", "map", "vmap", "slots")
 
 
 class Program(NamedTuple):
-    """The static arguments of a program; `shared` says that all data sets have one model."""
+    """The static arguments of a program; `shared` says that all data sets have one model.
+
+    `names` are those of the columns, for models that do not know them.
+    """
 
     num_restarts: int
     shared: bool
     layout: str | int
     mesh: Mesh | None
     platform: str | None
+    names: Names
 
 
 class Part(NamedTuple):
@@ -94,9 +99,11 @@ def fit_many(
         results = vx.fit_many(build, [x[:300], x[300:]], key=jax.random.key(0))
         print(results.elbo, results.status)
     """
+    datasets, names = in_order(datasets, _names_of(models))
     stacks, m = stack_by_size(datasets)
     dtype = stacks[0].parts["weight"].dtype
-    stacked, shared = _models(models, stacks, m, dtype)
+    unknown = names if _names_of(models) is None else None
+    stacked, shared = _models(models, stacks, m, dtype, unknown)
     check_kinds(stacked, method, stop)
     method, stop = strong(method, dtype), strong(stop, dtype)
     halving = checked_halving(halving)
@@ -116,7 +123,7 @@ def fit_many(
         else:
             platform = platform_of(stack.parts) or known_platform
         result = _fit_many(
-            Program(num_restarts, shared, layout, mesh, platform),
+            Program(num_restarts, shared, layout, mesh, platform, unknown),
             stacked if shared else _pick(stacked, number),
             _pick(stack.parts, dealt.members),
             number.astype(np.int32),
@@ -132,8 +139,10 @@ def fit_many(
     parts = with_reporter(lambda reporter: [fit_stack(s, reporter) for s in stacks], listener)
     first = parts[0]
     if traced or (len(parts) == 1 and _is_identity(first.slots, first.tree.status.shape[0])):
-        return first.tree
-    return _in_order(parts, m)
+        result = first.tree
+    else:
+        result = _in_order(parts, m)
+    return result if names is None else replace(result, names=names)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -154,8 +163,8 @@ def _fit_share(
     settings: Settings,
 ) -> Result:
     """The best runs of the first `live[0]` of these data sets; the others are padding."""
-    num_restarts, shared, layout, _, platform = program
-    batches = Batch(**parts, platform=platform)
+    num_restarts, shared, layout, _, platform, names = program
+    batches = Batch(**parts, names=names, platform=platform)
     batches = _as_batches(models, batches, shared, settings.method.point)
 
     def load(i: Array) -> Any:
@@ -182,7 +191,7 @@ def _as_batches(models: Model, batches: Batch, shared: bool, point: bool) -> Bat
     def as_batch(model: Model, batch: Batch) -> Batch:
         batch = model.as_batch(batch)
         model.check(batch, point)
-        return batch
+        return replace(batch, names=None)
 
     return jax.vmap(as_batch, in_axes=(None if shared else 0, 0))(models, batches)
 
@@ -197,16 +206,26 @@ def _row_size_and_kernels(shared: bool, models: Model, batches: Batch) -> tuple[
 # -- models ---------------------------------------------------------------------------------------
 
 
+def _names_of(
+    models: Model | Sequence[Model] | Callable[[Batch], Model],
+) -> Names:
+    """The names of the columns that the models were made for."""
+    first: Any = models[0] if isinstance(models, list | tuple) and models else models
+    return first.names if isinstance(first, Model) else None
+
+
 def _models(
     models: Model | Sequence[Model] | Callable[[Batch], Model],
     stacks: list[Stack],
     m: int,
     dtype: Any,
+    names: Names = None,
 ) -> tuple[Any, bool]:
     """One model, or a stack of m, with strong types; and whether it is one."""
     if isinstance(models, list | tuple):
         if len(models) != m:
             raise ValueError(f"models: {len(models)} of them for {m} data sets")
+        models = [unnamed(model) if isinstance(model, Model) else model for model in models]
         if len({jax.tree.structure(model) for model in models}) > 1:
             raise TypeError("models: all need the same structure")
         try:
@@ -215,28 +234,33 @@ def _models(
             raise ValueError(f"models: arrays of different shape: {error}") from None
         return strong(stacked, dtype), False
     if callable(models) and not isinstance(models, Model):
-        return strong(_build_models(models, stacks, m), dtype), False
-    models = strong(models, dtype)
+        return strong(_build_models(models, stacks, m, names), dtype), False
+    models = strong(unnamed(models) if isinstance(models, Model) else models, dtype)
     leaves = jax.tree.leaves(models)
     if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
         return models, True
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacks[0].parts)
-    return models, _is_single_model(_form(models), _form(example))
+    return models, _is_single_model(_form(models), _form(example), names)
 
 
-def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int) -> Any:
+def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int, names: Names) -> Any:
     """The models that a function makes, stacked in the order of the data sets."""
 
     def build(stack: Stack) -> Part:
         dealt = deal(len(stack.number), 1)
-        return Part(stack.number, dealt.slots, _build(make, _pick(stack.parts, dealt.members)))
+        parts = _pick(stack.parts, dealt.members)
+        return Part(stack.number, dealt.slots, _build(make, names, parts))
 
     return _in_order([build(stack) for stack in stacks], m)
 
 
-@partial(jax.jit, static_argnums=0)
-def _build(make: Callable[[Batch], Any], parts: dict[str, Any]) -> Any:
-    return jax.vmap(make)(Batch(**parts))
+@partial(jax.jit, static_argnums=(0, 1))
+def _build(make: Callable[[Batch], Any], names: Names, parts: dict[str, Any]) -> Any:
+    def build(batch: Batch) -> Any:
+        model = make(batch)
+        return unnamed(model) if isinstance(model, Model) else model
+
+    return jax.vmap(build)(Batch(**parts, names=names))
 
 
 def _form(tree: Any) -> Any:
@@ -246,7 +270,7 @@ def _form(tree: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _is_single_model(model_form: Any, parts_form: Any) -> bool:
+def _is_single_model(model_form: Any, parts_form: Any, names: Names) -> bool:
     """Whether arrays of this form are a model for such rows, found by tracing a step of it."""
 
     def abstract(form: Any) -> Any:
@@ -254,7 +278,7 @@ def _is_single_model(model_form: Any, parts_form: Any) -> bool:
         return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
     def step(model: ConditionalModel, parts: dict[str, Any]) -> Any:
-        batch = model.as_batch(Batch(**parts))
+        batch = model.as_batch(Batch(**parts, names=names))
         q = model.template
         e = model.local(q.moments(), batch)
         return q, model.update(q, e.stats), e.log_z, batch.weight

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace
+from ..data.absent import absent, is_absent
 from ..data.batch import Batch
 from ..model import Q, SplitMergeModel
 from ..numerics import seeding, special
@@ -70,7 +71,7 @@ def search(
     points = model.embed(batch)
     running = jnp.asarray(int(Status.RUNNING), jnp.int32)
     lowest = jnp.asarray(-jnp.inf, dtype)
-    trace = jnp.full((stop.trace,), jnp.nan, dtype)
+    trace = absent((stop.trace,), dtype)
     unfitted = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
 
     def body(carry: Any) -> Any:
@@ -88,11 +89,11 @@ def search(
         better = run.usable & (run.elbo > best.elbo + margin)
         accepted = first | better | (last & run.usable)
         n_iter = best.n_iter + run.n_iter
-        trace = jnp.where(first, run.elbo_trace, best.elbo_trace)
+        trace = jnp.where(first, run._elbo_trace, best._elbo_trace)
         kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), run, best)
-        end = jnp.where(first, stop.trace, jnp.sum(~jnp.isnan(trace)))
+        end = jnp.where(first, stop.trace, jnp.sum(~is_absent(trace)))
         trace = trace.at[end].set(kept.elbo, mode="drop")
-        best = replace(kept, n_iter=n_iter, elbo_trace=trace)
+        best = replace(kept, n_iter=n_iter, _elbo_trace=trace)
         fails = jnp.where(better, 0, fails + 1)
         # after a first fit that failed there is nothing to improve
         return best, trial + 1, fails, last | (first & ~run.usable)
@@ -159,7 +160,7 @@ def propose(
             resp = resp.at[:, target].add(-split_off).at[:, slot].add(split_off)
             born = jnp.where(birth, near, 0.0)[:, None]
             new = (jnp.arange(resp.shape[1]) == slot).astype(resp.dtype)
-            return (1.0 - born) * resp + born * new, jnp.zeros((), resp.dtype)
+            return (1.0 - born) * resp + born * new[None], jnp.zeros((), resp.dtype)
 
         return model.reassign(moments, part, change)
 
@@ -179,7 +180,7 @@ def _pair(
     """A random pair of components in use, but for `spared`, preferably with a high merge gain."""
     k = gain.shape[0]
     allowed = used & (jnp.arange(k) != spared)
-    pairs = allowed[:, None] & allowed & jnp.triu(jnp.ones((k, k), bool), 1)
+    pairs = allowed[:, None] & allowed[None] & jnp.triu(jnp.ones((k, k), bool), 1)
     noise = _TEMPERATURE * jax.random.gumbel(key, gain.shape, gain.dtype)
     score = jnp.where(pairs & jnp.isfinite(gain), gain + noise, -jnp.inf)
     index = jnp.argmax(score)
@@ -195,13 +196,13 @@ def _halves(
     """
     total = jnp.sum(mass)
     share = (mass / jnp.where(total > 0, total, 1.0))[:, None]
-    centre = jnp.sum(share * points, 0)
-    variance = jnp.sum(share * (points - centre) ** 2, 0)
+    centre = jnp.sum(share * points, 0, keepdims=True)
+    variance = jnp.sum(share * (points - centre) ** 2, 0, keepdims=True)
     z = (points - centre) / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
     seeds = z[seeding.kmeans_plus_plus(key, z, mass, 2)]
 
     def second(centres: Float[Array, "2 f"]) -> Float[Array, "n"]:
-        distance = jnp.sum((z[:, None] - centres) ** 2, -1)
+        distance = jnp.sum((z[:, None] - centres[None]) ** 2, -1)
         return (distance[:, 1] < distance[:, 0]).astype(z.dtype)
 
     for _ in range(_LLOYD_STEPS):
@@ -226,7 +227,7 @@ def _neighbours(
     mass = weight * jnp.where(weight > 0, surprise, 0.0)
     mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
     row = seeding.choose_row(jax.random.uniform(key, (2,), weight.dtype), mass)
-    distance = jnp.sum((points - points[row]) ** 2, -1)
+    distance = jnp.sum((points - points[row][None]) ** 2, -1)
     order = jnp.argsort(distance)
     share = 0.5 * jnp.sum(weight) / (used.astype(weight.dtype) + 1.0)
     inside = jnp.cumsum(weight[order]) <= share

@@ -30,7 +30,7 @@ from .run.checkpoint import Checkpoint
 from .run.loop import Run, accept, begin, finish
 from .run.progress import Listener, report_from_host
 
-_NO_WEIGHT = "source: there are no rows of positive weight"
+_NO_WEIGHT = "source: no row of positive weight has an observed entry"
 
 
 def fit_chunks(
@@ -71,6 +71,8 @@ def fit_chunks(
         strong_model, batch, strong_method, stop, _ = prepare(model, survey.sample, method, stop)
         job = Job(strong_model, batch, key, start, strong_method, stop)
         run = _start(job, num_restarts=num_restarts)
+        if model.names is not None:  # chunks may have their columns in another order
+            strong_model = replace(strong_model, names=model.names)
         saved = Checkpoint(strong_model, strong_method, run, survey.num_rows, survey.total)
         if path is not None:
             saved.write(path)
@@ -83,7 +85,8 @@ def fit_chunks(
     if listener is not None:
         listener.close()
     result = _end(run, method.point)
-    return result if chunks.names is None else replace(result, names=chunks.names)
+    names = chunks.names or model.names
+    return result if names is None else replace(result, names=names)
 
 
 def _run_passes(
@@ -112,7 +115,7 @@ def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:
     """`model.as_batch`, jitted, if it changes the form of a Batch; values were checked before."""
     without_names = partial(replace, names=None)
     form = jax.tree.structure(jax.eval_shape(_as_batch, model, batch))
-    same = form == jax.tree.structure(without_names(batch))
+    same = form == jax.tree.structure(without_names(batch)) and model.names in (None, batch.names)
     return without_names if same else partial(_as_batch, model)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import html
 import warnings
 from typing import Any, TypeVar
 
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._pytree import pytree, replace, static
+from .._pytree import pytree, replace, shown_as, static
+from ..data.absent import with_nan
+from ..data.host import is_concrete
 
 _R = TypeVar("_R", bound="Result")
 
@@ -116,7 +119,12 @@ class Runs:
     elbo: Float[Array, "*b r"]
     status: Int[Array, "*b r"]
     n_iter: Int[Array, "*b r"]
-    elbo_trace: Float[Array, "*b r t"]
+    _elbo_trace: Float[Array, "*b r t"] = shown_as("elbo_trace")
+
+    @property
+    def elbo_trace(self) -> Float[Array, "*b r t"]:
+        """The objective of every iteration of every restart in nats, NaN after the last."""
+        return with_nan(self._elbo_trace)
 
 
 @pytree
@@ -124,19 +132,35 @@ class Result:
     """The result of a fit; under vmap every array has the batch axes in front.
 
     `elbo` is the objective of exactly this `q` in nats, NaN if it was never finite: the bound of
-    CAVI, the log-likelihood (plus log-prior) of EM. `elbo_trace` has the objective of every
-    iteration, NaN after the last. `point` says that the estimate is `q.point()`, as after EM.
-    `names` are the names of the data's columns, if they have any.
+    CAVI, the log-likelihood (plus log-prior) of EM. `point` says that the estimate is `q.point()`,
+    as after EM. `names` are the names of the data's columns, if they have any.
     """
 
     q: Any
     elbo: Float[Array, "*b"]
     status: Int[Array, "*b"]
     n_iter: Int[Array, "*b"]
-    elbo_trace: Float[Array, "*b t"]
+    _elbo_trace: Float[Array, "*b t"] = shown_as("elbo_trace")
     runs: Runs | None = None
     point: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)
+
+    def __getitem__(self: _R, index: Any) -> _R:
+        """One of many fits, or those of a slice or an array of indices or booleans.
+
+        Raises IndexError for a number out of range, and TypeError for a single fit.
+        """
+        if not jnp.ndim(self.elbo):
+            raise TypeError("a single fit cannot be indexed; only many fits have members")
+        m = self.elbo.shape[0]
+        if isinstance(index, int | np.integer) and not -m <= index < m:
+            raise IndexError(f"index {index}, but there are {m} fits")
+        return jax.tree.map(lambda a: a[index], self)
+
+    @property
+    def elbo_trace(self) -> Float[Array, "*b t"]:
+        """The objective of every iteration in nats, NaN after the last."""
+        return with_nan(self._elbo_trace)
 
     @property
     def elbos(self) -> Float[Array, "*b r"]:
@@ -189,13 +213,28 @@ class Result:
         more = ", ..." if len(lanes) > 5 else ""
         raise FitError(f"{len(lanes)} of {status.size} fits, lanes {some}{more}: {reasons}")
 
+    def __repr__(self) -> str:
+        numbers = self.elbo, self.status, self.n_iter
+        if not (
+            is_concrete(*numbers) and all(isinstance(a, jax.Array | np.ndarray) for a in numbers)
+        ):
+            return "Result(traced)"
+        ended = _summary_of_many(self).splitlines()[0] if jnp.ndim(self.status) else self._ended()
+        return f"Result({ended})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
+    def _ended(self) -> str:
+        label = "objective" if self.point else "ELBO"
+        best = f"{label} {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
+        return f"{Status(int(self.status)).name}, {best}"
+
     def summary(self, **options: Any) -> str:
         """A table as text: how the fit ended, and `q.summary(**options)`."""
         if self.status.ndim:
             return _summary_of_many(self)
-        label = "objective" if self.point else "ELBO"
-        best = f"{label} {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
-        lines = [f"{Status(int(self.status)).name}, {best}"]
+        lines = [self._ended()]
         if self.elbos.shape[-1] > 1:
             counts = _count_statuses(np.asarray(self.statuses))
             number = self.elbos.shape[-1]
@@ -247,7 +286,7 @@ def best(results: Result) -> Result:
         index = jnp.expand_dims(winner, tuple(range(axis, leaf.ndim)))
         return jnp.take_along_axis(leaf, index, axis).squeeze(axis)
 
-    runs = Runs(results.elbo, results.status, results.n_iter, results.elbo_trace)
+    runs = Runs(results.elbo, results.status, results.n_iter, results._elbo_trace)
     return replace(jax.tree.map(take, results), runs=runs)
 
 

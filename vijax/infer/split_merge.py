@@ -104,9 +104,9 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         def change(log_joint: Array) -> tuple[Array, Array]:
             resp, _ = special.normalize(jnp.where(hard, _SHARP, 1.0) * log_joint)
             lost = lax.cond(due, _lost_entropy, lambda r, _: jnp.zeros_like(r), resp, partner)
-            place = linalg.matmul(z, now.axis.T) - jnp.sum(now.axis * now.middle, 1)
+            place = linalg.matmul(z, now.axis.T) - jnp.sum(now.axis * now.middle, 1)[None]
             given = jnp.where(now.halving & (place <= 0), 0.0, resp)
-            heir = (now.heir[:, None] == own).astype(resp.dtype)
+            heir = (now.heir[:, None] == own[None]).astype(resp.dtype)
             new = resp - given + linalg.matmul(given, heir)
             counts = _weighted(part, new)
             left = jnp.concatenate([counts, counts * place], 1)
@@ -188,7 +188,7 @@ def _allowed(
     gain: Float[Array, "k k"], used: Bool[Array, "k"], named: Bool[Array, "k"]
 ) -> Float[Array, "k k"]:
     """The gains of pairs in use that are not both `named` by labels; -inf for all others."""
-    pairs = used[:, None] & used & ~(named[:, None] & named)
+    pairs = used[:, None] & used[None] & ~(named[:, None] & named[None])
     pairs = pairs & ~jnp.eye(used.shape[0], dtype=bool)
     return jnp.where(pairs & ~jnp.isnan(gain), gain, -jnp.inf)
 

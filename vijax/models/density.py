@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..data.batch import Batch
+from ..data.host import as_floats, to_device
 from ..families.column_scale import check_matrix
 from ..families.gaussian.predictive import Student
 from ..numerics import linalg, special
@@ -104,7 +105,7 @@ class MixtureDensity:
         others = np.setdiff1d(np.arange(d), fixed)
         if not len(others):
             raise ValueError("columns: at least one must be left")
-        values = jnp.asarray(values, self.location.dtype)
+        values = to_device(as_floats("values", values, dtype=self.location.dtype))
         if values.shape != fixed.shape:
             raise ValueError(f"values: expected shape {fixed.shape}, got {values.shape}")
         known = self.marginal(fixed)

@@ -21,7 +21,7 @@ from ..kernel import Kernel
 from ..model import Conjugate, EStep, SplitMergeModel
 from ..numerics import seeding, special
 from ..numerics.kl_terms import KLTerms
-from .mixture_params import MixtureMoments, MixtureParams
+from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from .prediction import Prediction, check_labels
 
 _BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise start with
@@ -39,6 +39,8 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     component family with k members; any two go together. `switch` says which components are on
     (None: all), `frozen` which of them stay at their prior (None: none). `improper` marks the flat
     prior of maximum likelihood, which has no density and so no evidence: it is for EM only.
+    `names` are the names of the columns, if the model was made from a data frame; rows with names
+    are then matched by name.
     """
 
     weights: Any
@@ -46,6 +48,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     switch: Bool[Array, "*b k"] | None = None
     frozen: Bool[Array, "*b k"] | None = None
     improper: bool = static(default=False)
+    names: tuple[str, ...] | None = static(default=None)
 
     draws: ClassVar[bool] = True
 
@@ -67,10 +70,11 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def as_batch(self, data: Data) -> Batch:
         """Rows in the form that the components take.
 
-        Raises TypeError or ValueError if weights and components do not go together.
+        Raises TypeError or ValueError if weights and components do not go together, and ValueError
+        for columns of other names.
         """
         _check_parts(self)
-        return self.components.as_batch(Batch.of(data))
+        return self.components.as_batch(Batch.of(data).in_order(self.names))
 
     def check(self, batch: Batch, point: bool) -> None:
         self.components.check(batch)
@@ -228,11 +232,55 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         gone = gone if self.frozen is None else gone & ~self.frozen
         return jnp.any(on & (gone | (count <= 0)))
 
+    def elbo_terms(self, q: MixtureParams, batch: Batch) -> dict[str, Float[Array, ""]]:
+        """Terms of the bound: rows, labels, entropy of the labels, and -KL of both factors.
+
+        - "rows": sum_n w_n sum_k r_nk E[log p(x_n | theta_k)], other latent variables of a row at
+          their optimum.
+        - "labels": sum_n w_n sum_k r_nk E[log weight_k].
+        - "entropy": -sum_n w_n sum_k r_nk log r_nk.
+        """
+        moments = q.moments()
+        log_lik, _ = moments.components.likelihood(batch)
+        resp, _ = special.normalize(log_joint(moments.weights.log_p, log_lik, batch))
+        counts = weighted(batch, resp)
+
+        def total(values: Array) -> Array:
+            return jnp.sum(jnp.where(counts > 0, counts * values, 0.0))
+
+        return {
+            "rows": total(log_lik),
+            "labels": total(moments.weights.log_p),
+            "entropy": -total(jnp.log(jnp.where(resp > 0, resp, 1.0))),
+            "kl_weights": -self.weights.kl_from(q.weights),
+            "kl_components": -self.components.kl_from(q.components),
+        }
+
     # -- structure moves --------------------------------------------------------------------------
 
     def log_joint(self, moments: MixtureMoments, batch: Batch) -> Float[Array, "n k"]:
         log_lik, _ = moments.components.likelihood(batch)
         return log_joint(moments.weights.log_p, log_lik, batch)
+
+    def log_odds(self, moments: MixtureMoments, batch: Batch) -> Float[Array, "n k"]:
+        """`log_joint` up to a number per row, such that no row of finite numbers is all -inf.
+
+        Far rows have all distances multiplied by a common factor: where squares are too large to be
+        told, so are their differences, unless they are equal. A row that is impossible under every
+        component has the odds of the weights.
+        """
+        log_p, components = moments.weights.log_p, moments.components
+        prior = jnp.zeros((batch.weight.shape[0], log_p.shape[0]), log_p.dtype)
+        prior = log_joint(log_p, prior, batch)
+        far, factor = components.log_distance(batch), None
+        if far is not None:
+            nearest = jnp.min(jnp.where(jnp.isneginf(prior), jnp.inf, far), -1, keepdims=True)
+            width = sum(a.size // a.shape[0] for a in jax.tree.leaves(batch.x))
+            factor = jnp.exp(special.log_in_range(nearest, width))
+        log_lik = components.log_density(batch, factor)
+        joint = log_joint(log_p, log_lik, batch)
+        possible = jnp.any(joint > -jnp.inf, -1, keepdims=True)
+        return jnp.where(possible, joint, prior)
 
     def expected_counts(self, q: MixtureParams, total: Float[Array, ""]) -> Float[Array, "k"]:
         count = self.weights.counts(q.weights)
@@ -279,7 +327,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
             params: A q of this model, or a Result.
             which: Booleans (k,), True for components to fix.
         """
-        q = params if isinstance(params, MixtureParams) else params.q
+        q = q_of(params)
         if not self.components.separable:
             raise ValueError("frozen: components that share parameters cannot be fixed one by one")
         which = jnp.asarray(which)
@@ -298,23 +346,24 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
             raise ValueError("params: must be a q of this model, with as many components")
         return replace(self, components=self.components.fix(which, q.components), frozen=which)
 
-    def elbo(self, q: MixtureParams, data: Any, resp: Float[Array, "n k"]) -> Float[Array, ""]:
+    def elbo(
+        self, q: MixtureParams | Fitted, data: Any, resp: Float[Array, "n k"]
+    ) -> Float[Array, ""]:
         """The exact bound in nats at any q(theta) and any responsibilities r, optimal or not.
 
         ELBO = sum_n w_n sum_k r_nk (E[log p(x_n, z_n = k)] - log r_nk) - KL(q || p). Other latent
         variables of a row, such as missing entries, are at their optimum given q.
 
         Args:
-            q: A posterior of this model.
+            q: A posterior of this model, or a Result.
             data: Rows, array-like (n, d) or a Batch.
             resp: Responsibilities (n, k).
         """
-        batch = self.as_batch(data)
-        moments = q.moments()
-        joint = self.log_joint(moments, batch)
+        posterior, batch = q_of(q), self.as_batch(data)
+        joint = self.log_joint(posterior.moments(), batch)
         log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
         rows = jnp.sum(special.xlogy(resp, joint - log_resp), -1)
-        return jnp.sum(batch.weight * rows) - self.kl(q)
+        return jnp.sum(batch.weight * rows) - self.kl(posterior)
 
 
 def _check_parts(model: Mixture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +59,30 @@ class MixtureParams(ComponentParams):
             return self.point().summary(min_weight, names)
         weight, sd = np.asarray(self.weights.mean), np.asarray(self.weights.sd)
         return _table(weight, sd, self.components, min_weight, names)
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """What holds the q of a fit, its objective and the names of its columns: a Result."""
+
+    q: Any
+    elbo: Any
+    names: Any
+
+
+def q_of(fitted: Any) -> Any:
+    """The q or point itself, or the q of a Result; raises TypeError for anything else.
+
+    Raises ValueError for many fits at once.
+    """
+    q = fitted.q if isinstance(fitted, Fitted) else fitted
+    if not isinstance(q, MixtureParams | MixtureMoments):
+        raise TypeError(
+            f"q: expected a Result, a q or a point of a mixture first, got {type(q).__name__}"
+        )
+    if isinstance(fitted, Fitted) and jnp.ndim(fitted.elbo):
+        raise ValueError("q: a Result of many fits; take one of them, fits[i]")
+    return q
 
 
 def _table(

@@ -13,53 +13,55 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import fetched, is_concrete, namespace
 from ..numerics import special
-from .mixture_params import MixtureMoments, MixtureParams
+from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 
 Known = MixtureParams | MixtureMoments  # a posterior of theta, or a point
 
 
 class Prediction:
-    """The methods of a mixture that take a q and rows; rows are array-like or a Batch.
+    """The methods of a mixture that take a q, and rows; rows are array-like or a Batch.
 
-    A q fitted by maximum likelihood is always read at its point.
+    In place of `q` all of them take a Result. A q fitted by maximum likelihood is always read at
+    its point.
     """
 
     weights: Any
     components: Any
     active: Any
     improper: bool
-    log_joint: Any
+    log_odds: Any
     as_batch: Any
+    names: Any
 
-    def responsibilities(self, q: Known, x: Any) -> Float[Array, "n k"]:
+    def responsibilities(self, q: Known | Fitted, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row; each row sums to one.
 
         `q` is a posterior, or a point such as `q.point()`, the estimate of EM.
         """
-        return _responsibilities(self, q, self._rows(q, x))
+        return _responsibilities(*self._read(q, x))
 
-    def predict(self, q: Known, x: Any) -> Int[Array, "n"]:
+    def predict(self, q: Known | Fitted, x: Any) -> Int[Array, "n"]:
         """The most probable component of each row; `q` may be a point."""
-        return _predict(self, q, self._rows(q, x))
+        return _predict(*self._read(q, x))
 
-    def log_likelihood(self, q: Known, x: Any) -> Float[Array, "n"]:
+    def log_likelihood(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
-        return _log_likelihood(self, q, self._rows(q, x))
+        return _log_likelihood(*self._read(q, x))
 
-    def log_predictive(self, q: Known, x: Any) -> Float[Array, "n"]:
+    def log_predictive(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log E_q[p(x_n | theta)] in nats: a proper density of the observed entries of each row.
 
         For Gaussian components it is a mixture of Student-t (Bishop 2006, eq. 10.81). In the
         infinite model one more component stands for all those without rows. After maximum
         likelihood, which has no posterior, it is `log_likelihood`. Raises TypeError for a point.
         """
-        _check_posterior(q)
+        posterior = _posterior(q)
         if self.improper:
-            return self.log_likelihood(q, x)
-        return _log_predictive(self, q, self._rows(q, x))
+            return self.log_likelihood(posterior, x)
+        return _log_predictive(*self._read(posterior, x))
 
     def sample(
-        self, key: Key[Array, ""], q: Known, n: int, **options: Any
+        self, q: MixtureParams | Fitted, key: Key[Array, ""], n: int, **options: Any
     ) -> tuple[Any, Int[Array, "n"]]:
         """n independent rows from the predictive density, and the component of each row.
 
@@ -67,12 +69,16 @@ class Prediction:
         rows are drawn at the estimate. `options` are those of the components' `draw`, such as
         `total` of a multinomial. Raises TypeError for a point.
         """
-        _check_posterior(q)
+        posterior = _posterior(q)
         k_label, k_rows, k_new = jax.random.split(key, 3)
-        k, rest = q.weights.mean.shape[0], q.weights.rest
-        weight = q.weights.mean if rest is None else jnp.append(q.weights.mean, rest)
+        weight, rest, components = (
+            posterior.weights.mean,
+            posterior.weights.rest,
+            posterior.components,
+        )
+        k = weight.shape[0]
+        weight = weight if rest is None else jnp.append(weight, rest)
         label = jax.random.categorical(k_label, jnp.log(weight), shape=(n,))
-        components = q.components
         if self.improper:  # a posterior with so many more rows has no spread around its point
             components = components.map(lambda a: a / jnp.finfo(a.dtype).eps)
         rows = components.draw(k_rows, jnp.minimum(label, k - 1), **options)
@@ -86,38 +92,27 @@ class Prediction:
         return jax.tree.map(pick, rows, new), label
 
     def sample_parameters(
-        self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
+        self, q: MixtureParams | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
     ) -> dict[str, Any]:
         """Draws of "weights" (k,) and "components" from q, with leading axes `shape`.
 
         A concentration with a q of its own is drawn under "concentration". In the infinite model
         the weights sum to less than one; components without rows have the remainder.
         """
-        draws = q.sample(key, shape)
+        draws = _posterior(q).sample(key, shape)
         if isinstance(draws["weights"], dict):
             parts = draws.pop("weights")
             draws |= {"weights": parts["sticks"], "concentration": parts["concentration"]}
         return draws
 
-    def impute(self, q: Known, x: Any) -> tuple[Any, Any]:
+    def impute(self, q: Known | Fitted, x: Any) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given the observed ones.
 
         Both have the form of `x`, a Batch with missing entries. Observed entries come back as they
         are, with standard deviation 0. Components are taken at their point. A category is imputed
         as the mean of its codes.
         """
-        batch = self._rows(q, x)
-        moments = q.point() if isinstance(q, MixtureParams) else q
-        resp, _ = special.normalize(self.log_joint(moments, batch))
-        mean, variance = moments.components.impute(batch)
-        if not isinstance(batch.x, dict):
-            return _imputed(resp, batch.x, batch.mask, mean, variance)
-        means, sds = {}, {}
-        for name, x in batch.x.items():
-            column = batch.column(name)
-            pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
-            means[name], sds[name] = (part.reshape(x.shape) for part in pair)
-        return means, sds
+        return _impute(*self._read(q, x))
 
     def _unseen(self, components: Any) -> Any:
         """The predictive component for rows of none of these, in their dtype."""
@@ -125,14 +120,18 @@ class Prediction:
         prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
         return components.unseen(prior)
 
-    def _rows(self, q: Known, x: Any) -> Batch:
-        """Rows in the dtype of q; without column names, so that those compile nothing anew."""
-        batch = self.as_batch(x)
+    def _read(self: Any, q: Known | Fitted, x: Any) -> tuple[Any, Any, Batch]:
+        """The model, q and rows in the dtype of q, as the programs below take them.
+
+        They have no column names, so that other names compile nothing.
+        """
+        known, batch = q_of(q), self.as_batch(x)
         self.components.check(batch)
         check_labels(batch, self.active)
-        dtype = jax.tree.leaves(q)[0].dtype
+        dtype = jax.tree.leaves(known)[0].dtype
         cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
-        return replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
+        batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
+        return (self if self.names is None else replace(self, names=None)), known, batch
 
 
 # each is jitted, so that it is compiled as one program and not operation by operation
@@ -140,19 +139,19 @@ class Prediction:
 
 @jax.jit
 def _responsibilities(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n k"]:
-    return special.normalize(model.log_joint(_moments(model, q), batch))[0]
+    return special.probabilities(model.log_odds(_moments(model, q), batch))
 
 
 @jax.jit
 def _predict(model: Prediction, q: Known, batch: Batch) -> Int[Array, "n"]:
-    return jnp.argmax(model.log_joint(_moments(model, q), batch), -1)
+    return jnp.argmax(model.log_odds(_moments(model, q), batch), -1)
 
 
 @jax.jit
 def _log_likelihood(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments = q.point() if isinstance(q, MixtureParams) else q
-    log_lik = moments.components.likelihood(batch)[0]
-    return jax.nn.logsumexp(moments.weights.log_p + log_lik, -1)
+    log_lik = moments.components.log_density(batch)
+    return jax.nn.logsumexp(moments.weights.log_p[None] + log_lik, -1)
 
 
 @jax.jit
@@ -163,7 +162,22 @@ def _log_predictive(model: Prediction, q: Known, batch: Batch) -> Float[Array, "
         unseen = model._unseen(q.components).log_predictive(batch)
         log_pred = jnp.concatenate([log_pred, unseen], -1)
     log_p = jnp.log(jnp.where(weight > 0, weight, 1.0)) - jnp.log(jnp.sum(weight))
-    return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf) + log_pred, -1)
+    return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf)[None] + log_pred, -1)
+
+
+@jax.jit
+def _impute(model: Prediction, q: Known, batch: Batch) -> tuple[Any, Any]:
+    moments = q.point() if isinstance(q, MixtureParams) else q
+    resp = special.probabilities(model.log_odds(moments, batch))
+    mean, variance = moments.components.impute(batch)
+    if not isinstance(batch.x, dict):
+        return _imputed(resp, batch.x, batch.mask, mean, variance)
+    means, sds = {}, {}
+    for name, x in batch.x.items():
+        column = batch.column(name)
+        pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
+        means[name], sds[name] = (part.reshape(x.shape) for part in pair)
+    return means, sds
 
 
 def _moments(model: Prediction, q: Known) -> MixtureMoments:
@@ -183,12 +197,14 @@ def _imputed(
     return jnp.where(mask, x, centre), jnp.where(mask, 0.0, jnp.sqrt(total))
 
 
-def _check_posterior(q: Known) -> None:
+def _posterior(q: Known | Fitted) -> MixtureParams:
+    q = q_of(q)
     if not isinstance(q, MixtureParams):
         raise TypeError(
             f"q: expected a posterior, such as `fit.q`, got {type(q).__name__}; the density at a "
             "point is `log_likelihood`"
         )
+    return q
 
 
 def check_labels(batch: Batch, active: Any) -> None:
@@ -196,7 +212,7 @@ def check_labels(batch: Batch, active: Any) -> None:
     if batch.label is None or not is_concrete(batch.label, batch.weight, active):
         return
     weight, label = fetched(batch.weight), fetched(batch.label)
-    on = np.flatnonzero(np.asarray(active))
+    on = np.flatnonzero(fetched(active))
     bad = (weight > 0) & (label >= 0) & ~namespace(label).isin(label, on.astype(label.dtype))
     if bool(bad.any()):
         row = int(bad.argmax())

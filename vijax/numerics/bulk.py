@@ -40,10 +40,10 @@ def bulk_of(xp: Any, x: Any, used: Any) -> Bulk:
     x = xp.sort(xp.where(used, x, xp.inf), 0)
     count = used.sum(0)
     kept = (4 * count + 4) // 5  # at least four fifths
-    last = xp.arange(n)[:, None] + xp.maximum(kept, 1) - 1
+    last = xp.arange(n)[:, None] + xp.maximum(kept, 1)[None] - 1
     end = xp.take_along_axis(x, xp.minimum(last, n - 1), 0)
     with np.errstate(invalid="ignore", over="ignore"):
-        length = xp.where(last < count, end - x, xp.inf)
+        length = xp.where(last < count[None], end - x, xp.inf)
         gaps = x[1:] - x[:-1]
     first = xp.argmin(length, 0)[None]
     low, high = (xp.where(count > 0, xp.take_along_axis(a, first, 0)[0], 0.0) for a in (x, end))

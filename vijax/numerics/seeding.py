@@ -50,7 +50,7 @@ def kmeans_plus_plus(
     """
 
     def closer(nearest: Float[Array, "n"], seed: Int[Array, ""]) -> Float[Array, "n"]:
-        return jnp.minimum(nearest, jnp.sum((x - x[seed]) ** 2, -1))
+        return jnp.minimum(nearest, jnp.sum((x - x[seed][None]) ** 2, -1))
 
     def pick(nearest: Float[Array, "n"], draw: tuple[Array, Any]) -> tuple[Array, Array]:
         uniform, fixed = draw

@@ -132,6 +132,18 @@ def normalize(
     return p / jnp.expand_dims(jnp.where(total > 0, total, 1.0), -1), log_z
 
 
+def probabilities(log_p: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """As the first value of `normalize`, for rows of any size with a value above -inf.
+
+    A program may compute log_p twice, and not round it alike; at 1e9 the last bit is many nats. So
+    the largest is 1 before rows are scaled, whatever its difference from itself.
+    """
+    first = jnp.argmax(log_p, -1)[:, None] == jnp.arange(log_p.shape[1])[None]
+    away = log_p - jnp.max(log_p, -1, keepdims=True)
+    p = jnp.where(first, 1.0, jnp.exp(jnp.minimum(away, 0.0)))
+    return p / jnp.sum(p, -1, keepdims=True)
+
+
 def exponentials(
     log_p: Float[Array, "..."], axis: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
@@ -156,16 +168,41 @@ def log_gamma_ratio(a: Float[Array, "..."], step: Float[Array, "..."]) -> Float[
     return main + stirling_error(top) - stirling_error(a)
 
 
+def log_in_range(log_distance: Float[Array, "..."], d: int) -> Float[Array, "..."]:
+    """log of a factor <= 1 by which a distance in d dimensions has a finite square.
+
+    `log_distance` is the log of its largest component. The factor is 1 but for distances near the
+    square root of the largest number.
+    """
+    largest = 0.5 * math.log(float(jnp.finfo(log_distance.dtype).max)) - 2.0 - math.log(d)
+    return jnp.minimum(largest - log_distance, 0.0)
+
+
+def log1p_square(
+    square: Float[Array, "..."], dof: Float[Array, "..."], log_factor: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """log(1 + s^2 / dof) for a distance s, from the square of its product with a factor."""
+    some = square > 0
+    log_ratio = jnp.log(jnp.where(some, square, 1.0) / dof) - 2.0 * log_factor
+    far = some & (log_ratio > 20.0)
+    ratio = jnp.where(far, 0.0, square / dof) * jnp.exp(jnp.minimum(-2.0 * log_factor, 80.0))
+    large = jnp.logaddexp(jnp.where(far, log_ratio, 0.0), 0.0)
+    return jnp.where(far, large, jnp.log1p(ratio))
+
+
 def log_student(
     square: Float[Array, "..."],
     log_det: Float[Array, "..."],
     dof: Float[Array, "..."],
     d: Float[Array, "..."] | float,
+    log_factor: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """log St(x | m, S, dof) in nats in d dimensions (Bishop 2006, eq. B.68).
 
-    `square` is (x - m)^T S^-1 (x - m) and `log_det` is log|S|.
+    `square` is (x - m)^T S^-1 (x - m), with x - m times a factor if its log is given, and `log_det`
+    is log|S|.
     """
     half = 0.5 * jnp.asarray(d, square.dtype)
     constant = log_gamma_ratio(0.5 * dof, half) - half * (jnp.log(0.5 * dof) + LOG_2PI)
-    return constant - 0.5 * log_det - (0.5 * dof + half) * jnp.log1p(square / dof)
+    tail = jnp.log1p(square / dof) if log_factor is None else log1p_square(square, dof, log_factor)
+    return constant - 0.5 * log_det - (0.5 * dof + half) * tail

@@ -10,7 +10,7 @@ from jax.scipy import stats
 
 from ...data.batch import Batch
 from ...data.host import column_names
-from ...models.mixture_params import MixtureMoments, MixtureParams
+from ...models.mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from . import style
 
 _GREY = "#999999"
@@ -29,7 +29,7 @@ class Scene(NamedTuple):
 
 
 def plot_mixture(
-    q: MixtureParams | MixtureMoments,
+    q: MixtureParams | MixtureMoments | Fitted,
     x: Any,
     *,
     columns: tuple[int, int] = (0, 1),
@@ -46,7 +46,7 @@ def plot_mixture(
     with one column are drawn as a histogram with the density of each component.
 
     Args:
-        q: The posterior of a mixture, or a point; after EM give `q.point()`.
+        q: A Result, the posterior of a mixture, or a point; after EM give `q.point()`.
         x: Rows, array-like (n, d) or a Batch.
         columns: The two columns to draw.
         names: Names of all columns, by default those of the data.
@@ -72,13 +72,16 @@ def plot_mixture(
     return ax
 
 
-def read(q: MixtureParams | MixtureMoments, x: Any, names: Any, min_weight: float) -> Scene:
+def read(
+    q: MixtureParams | MixtureMoments | Fitted, x: Any, names: Any, min_weight: float
+) -> Scene:
     """The scene of a mixture in NumPy, the heaviest components first."""
     if names is None:
-        names = getattr(x, "names", None) or column_names(x)
-    x = np.asarray(_present(x), float)
-    weight = style.check_one("q", q.weights.mean, 1)
-    components = getattr(q.components, "others", q.components)  # noise has no location
+        names = x.names if isinstance(x, Batch) else column_names(x)
+        names = q.names if names is None and isinstance(q, Fitted) else names
+    known, x = q_of(q), np.asarray(_present(x), float)
+    weight = style.check_one("q", known.weights.mean, 1)
+    components = getattr(known.components, "others", known.components)  # noise has no location
     dof = getattr(components, "dof", None)
     components = getattr(components, "gaussian", components)
     if not hasattr(components, "covariance"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...models.mixture_params import MixtureMoments, MixtureParams
+from ...models.mixture_params import Fitted, MixtureMoments, MixtureParams
 from . import style
 from .mixture import draw_column, draw_columns, read
 
@@ -15,7 +15,7 @@ _MOST = 8  # columns that are readable on one page
 
 
 def plot_pairs(
-    q: MixtureParams | MixtureMoments,
+    q: MixtureParams | MixtureMoments | Fitted,
     x: Any,
     *,
     columns: Sequence[int] | None = None,

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ...models.mixture_params import MixtureMoments, MixtureParams
+from ...models.mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from . import style
 
 _UNUSED = "#cccccc"
 
 
 def plot_weights(
-    q: MixtureParams | MixtureMoments,
+    q: MixtureParams | MixtureMoments | Fitted,
     *,
     min_weight: float = 0.01,
     ax: Any = None,
@@ -24,7 +24,8 @@ def plot_weights(
     Components below `min_weight` are grey; the others look as in `plot_mixture`.
     """
     plotly = style.check_backend(backend)
-    weight, sd = style.check_one("q", q.weights.mean, 1), getattr(q.weights, "sd", None)
+    weights = q_of(q).weights
+    weight, sd = style.check_one("q", weights.mean, 1), getattr(weights, "sd", None)
     sd = None if sd is None else np.asarray(sd)
     title = "weight" if sd is None else "posterior weight"
     component = np.arange(len(weight))

@@ -29,6 +29,16 @@ class ColumnsMoments(EmissionMoments):
         each = {name: part.likelihood(rows.column(name)) for name, part in self.parts.items()}
         return _sum(log_lik for log_lik, _ in each.values()), {n: v for n, (_, v) in each.items()}
 
+    def log_distance(self, rows: Batch) -> Float[Array, "n k"] | None:
+        """The largest of the columns."""
+        each = [part.log_distance(rows.column(name)) for name, part in self.parts.items()]
+        known = [value for value in each if value is not None]
+        return functools.reduce(jnp.maximum, known) if known else None
+
+    def log_density(self, rows: Batch, factor: Any = None) -> Float[Array, "n k"]:
+        parts = self.parts.items()
+        return _sum(part.log_density(rows.column(name), factor) for name, part in parts)
+
     def impute(self, rows: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         """Mean and variance (n, k, d) of every entry, by column."""
         each = {name: part.impute(rows.column(name)) for name, part in self.parts.items()}

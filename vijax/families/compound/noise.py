@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import gauge, pytree, replace
 from ...data.batch import Batch
-from ...data.host import is_concrete
+from ...data.host import fetched, is_concrete
 from ...exponential_family import Lifted
 from ...kernel import Kernel
 from ..emission import Emission, EmissionMoments, Spread
@@ -29,6 +30,15 @@ class NoiseMoments(EmissionMoments):
         log_lik, row_posterior = self.others.likelihood(rows)
         return jnp.concatenate([log_lik, _box(rows, self.low, self.high)], -1), row_posterior
 
+    def log_distance(self, rows: Batch) -> Float[Array, "n k"] | None:
+        """As of the other components; the density of the box is 0 or finite."""
+        found = self.others.log_distance(rows)
+        return None if found is None else jnp.pad(found, ((0, 0), (0, 1)), constant_values=jnp.inf)
+
+    def log_density(self, rows: Batch, factor: Any = None) -> Float[Array, "n k"]:
+        others = self.others.log_density(rows, factor)
+        return jnp.concatenate([others, _box(rows, self.low, self.high)], -1)
+
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """As of the other components; for the noise mean and variance of a uniform in the box."""
         mean, variance = self.others.impute(rows)
@@ -39,7 +49,7 @@ class NoiseMoments(EmissionMoments):
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """What a table shows of the other components, with NaN for the noise."""
-        return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
+        return {name: _with_nan(v) for name, v in self.others.describe(names).items()}
 
 
 @pytree
@@ -79,7 +89,7 @@ class WithNoise(Lifted, Emission):
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """What a table shows of the other components, with NaN for the noise."""
-        return {name: _append(v, jnp.nan) for name, v in self.others.describe(names).items()}
+        return {name: _with_nan(v) for name, v in self.others.describe(names).items()}
 
     # -- as components --------------------------------------------------------------------------
 
@@ -147,7 +157,9 @@ class WithNoise(Lifted, Emission):
         k_rows, k_box = jax.random.split(key)
         rows = self.others.draw(k_rows, jnp.minimum(index, k - 1))
         place = jax.random.uniform(k_box, rows.shape, rows.dtype)
-        return jnp.where((index < k)[:, None], rows, self.low + (self.high - self.low) * place)
+        return jnp.where(
+            (index < k)[:, None], rows, self.low[None] + (self.high - self.low)[None] * place
+        )
 
     def num_parameters(self) -> tuple[int, int]:
         return self.others.num_parameters()
@@ -187,12 +199,20 @@ class WithNoise(Lifted, Emission):
 
 def _box(rows: Batch, low: Float[Array, "d"], high: Float[Array, "d"]) -> Float[Array, "n 1"]:
     """log density in nats of the observed entries under a uniform in the box."""
-    inside = (rows.x >= low) & (rows.x <= high)
+    inside = (rows.x >= low[None]) & (rows.x <= high[None])
     each = jnp.broadcast_to(jnp.log(high - low), rows.x.shape)
     if rows.mask is not None:
         inside, each = inside | ~rows.mask, jnp.where(rows.mask, each, 0.0)
     density = jnp.where(jnp.all(inside, -1), -jnp.sum(each, -1), -jnp.inf)
     return density[:, None]
+
+
+def _with_nan(values: Any) -> Any:
+    """The values with NaN as a last entry, on the host; a single value for all is kept."""
+    if not is_concrete(values):
+        return _append(values, jnp.nan)
+    host = np.asarray(fetched(values))
+    return np.append(host, np.asarray(np.nan, host.dtype)) if host.ndim else host
 
 
 def _append(values: Any, fill: float | bool = 0.0) -> Any:

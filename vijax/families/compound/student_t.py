@@ -43,18 +43,25 @@ class StudentMoments(EmissionMoments):
         (dof + observed) / 2 and rate (dof + square) / 2.
         """
         parts = self.gaussian.quadratic(rows)
-        log_lik = special.log_student(parts.square, -parts.log_det, self.dof, parts.observed)
-        shape = 0.5 * (self.dof + parts.observed)
-        mean = (self.dof + parts.observed) / (self.dof + parts.square)
+        dof = self.dof[None]
+        log_lik = special.log_student(parts.square, -parts.log_det, dof, parts.observed)
+        shape = 0.5 * (dof + parts.observed)
+        mean = (dof + parts.observed) / (dof + parts.square)
         e_log = jnp.log(mean) - special.digamma_gap(shape)
         return log_lik, RowPrecision(mean, e_log - mean, parts.row_posterior)
+
+    def log_density(self, rows: Batch, factor: Any = None) -> Float[Array, "n k"]:
+        """As `likelihood`, at any distance; it falls with its logarithm, so no factor is needed."""
+        own = special.log_in_range(self.gaussian.log_distance(rows), rows.x.shape[1])
+        parts, dof = self.gaussian.quadratic(rows, jnp.exp(own)), self.dof[None]
+        return special.log_student(parts.square, -parts.log_det, dof, parts.observed, own)
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """As of the Gaussian, with variances times E[1 / u] given the observed entries."""
         mean, variance = self.gaussian.impute(rows)
         parts = self.gaussian.quadratic(rows)
-        free = self.dof + parts.observed
-        factor = (self.dof + parts.square) / jnp.where(free > 2.0, free - 2.0, jnp.nan)
+        free = self.dof[None] + parts.observed
+        factor = (self.dof[None] + parts.square) / jnp.where(free > 2.0, free - 2.0, jnp.nan)
         return mean, variance * factor[:, :, None]
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
@@ -195,11 +202,14 @@ class StudentT(Lifted, Emission):
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """log int p(u) E_q[p(x_n | u, theta_k)] du in nats, by quadrature over log u."""
-        parts, half = self.gaussian.point().quadratic(rows), 0.5 * self.dof
+        gaussian, half = self.gaussian.point(), 0.5 * self.dof[None]
+        log_factor = special.log_in_range(gaussian.log_distance(rows), rows.x.shape[1])
+        parts = gaussian.quadratic(rows, jnp.exp(log_factor))
         shape = half + 0.5 * parts.observed
         # log u peaks at `peak` for a known theta, at log(shape / half) for a row at the mean, and
         # at 0 a priori; with theta integrated out it peaks in between
-        peak = jnp.log(shape) - jnp.log(half + 0.5 * parts.square)
+        distance = special.log1p_square(parts.square, 2.0 * half, log_factor)
+        peak = jnp.log(shape / half) - distance
         low = jnp.minimum(peak, 0.0) - _reach(shape)
         high = jnp.log(shape / half) + jnp.log1p(_reach(shape))
         high = jnp.broadcast_to(jnp.maximum(high, jnp.log1p(_reach(half))), low.shape)
@@ -207,7 +217,7 @@ class StudentT(Lifted, Emission):
 
         def log_density(log_u: Float[Array, "n k"]) -> Float[Array, "n k"]:
             prior = -half * (jnp.expm1(log_u) - log_u) - log_gamma
-            return prior + self.gaussian.log_predictive(rows, jnp.exp(log_u))
+            return prior + self.gaussian.log_predictive(rows, log_u)
 
         return quadrature.log_integral(log_density, low, high)
 

@@ -25,8 +25,8 @@ _G = TypeVar("_G", bound="Gaussian")
 class Gaussian(Emission):
     """Means and precisions of k components, written about `origin` (k, d).
 
-    `observe`, `log_predictive` and `draw` take a `scale`, a factor of each row's precision given
-    its component, for Student-t components.
+    `observe` and `draw` take a `scale`, a factor of each row's precision given its component, for
+    Student-t components, and `log_predictive` takes its logarithm.
     """
 
     kappa: Any
@@ -105,10 +105,11 @@ class Gaussian(Emission):
         return standardize(rows)
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+        self, rows: Batch, log_scale: Float[Array, "n k"] | None = None
     ) -> Float[Array, "n k"]:
         """log density in nats of the predictive Student-t, over the observed entries."""
-        return self.predictive().log_prob(rows, predictive.inflation(self._safe_kappa, scale))
+        log_inflate = predictive.log_inflation(self._safe_kappa, log_scale)
+        return self.predictive().log_prob(rows, log_inflate)
 
     def draw(
         self,

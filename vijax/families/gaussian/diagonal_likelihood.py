@@ -13,7 +13,8 @@ from ...numerics import linalg
 from ..describe import mean_and_sd
 from ..emission import EmissionMoments
 from ..normal_gamma import NormalGammaMoments
-from .sums import GaussianLikelihood, GaussianSums, Quadratic, Scale
+from .likelihood import log_distance
+from .sums import Factor, GaussianLikelihood, GaussianSums, Quadratic, Scale
 
 
 @pytree
@@ -54,19 +55,27 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
         e_log = self.columns.e_log
         if rows.mask is None:
             d = jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
-            return jnp.sum(e_log, -1), d
+            return jnp.sum(e_log, -1)[None], d
         seen = rows.mask.astype(rows.x.dtype)
         return linalg.matmul(seen, e_log.T), jnp.sum(seen, -1, keepdims=True)
 
-    def quadratic(self, rows: Batch) -> Quadratic:
+    def log_distance(self, rows: Batch) -> Float[Array, "n k"]:
         own = self.columns
-        z = (rows.x.T - own.origin[:, :, None]) - own.shift[:, :, None]
+        return log_distance(rows, own.origin, own.shift, jnp.log(own.precision))
+
+    def log_density(self, rows: Batch, factor: Factor = None) -> Float[Array, "n k"]:
+        return self.quadratic(rows, factor).log_lik
+
+    def quadratic(self, rows: Batch, factor: Factor = None) -> Quadratic:
+        own = self.columns
+        z = (rows.x.T[None] - own.origin[:, :, None]) - own.shift[:, :, None]
+        z = z if factor is None else z * factor.T[:, None, :]
         log_det, observed = self.log_det(rows)
         if rows.mask is None:
-            square = jnp.sum(own.precision[:, :, None] * z**2, 1).T + jnp.sum(own.spread, -1)
+            square = jnp.sum(own.precision[:, :, None] * z**2, 1).T + jnp.sum(own.spread, -1)[None]
             return Quadratic(square, log_det, observed, None)
         seen = rows.mask.astype(rows.x.dtype)
-        square = jnp.sum(own.precision[:, :, None] * (z * seen.T) ** 2, 1).T
+        square = jnp.sum(own.precision[:, :, None] * (z * seen.T[None]) ** 2, 1).T
         return Quadratic(square + linalg.matmul(seen, own.spread.T), log_det, observed, None)
 
     def count(self, rows: Batch, counts: Float[Array, "n k"]) -> Float[Array, "k d"]:
@@ -80,10 +89,10 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
     ) -> GaussianSums:
         """Sums over the observed entries of each column, about its mean."""
         origin, scaled = self.mean, counts * scale
-        z = rows.x.T - origin[:, :, None]
+        z = rows.x.T[None] - origin[:, :, None]
         weight = scaled.T[:, None, :]
         if rows.mask is not None:
-            weight = weight * rows.mask.T.astype(z.dtype)
+            weight = weight * rows.mask.T.astype(z.dtype)[None]
         weighted = z * weight
         shift, square = jnp.sum(weighted, -1), jnp.sum(weighted * z, -1)
         count, kappa = self.count(rows, counts), self.count(rows, scaled)

@@ -97,21 +97,24 @@ class DiagonalNormalGamma(Lifted, IndependentColumns):
         each = jnp.broadcast_to(count[:, None], origin.shape)
         zero = jnp.zeros_like(origin)
         return DiagonalNormalGamma(
-            NormalGamma(each, zero, 0.5 * each, 0.5 * each * spread * sd**2, origin)
+            NormalGamma(each, zero, 0.5 * each, 0.5 * each * spread * sd[None] ** 2, origin)
         )
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+        self, rows: Batch, log_scale: Float[Array, "n k"] | None = None
     ) -> Float[Array, "n k"]:
         """sum_d log St(x_d | m_d, (1 / scale + 1 / kappa_d) scatter_d / df_d, df_d) in nats."""
         refuse_noise(rows, "the predictive density", "leave it out of the rows")
-        own, inflate = self.columns, 1.0 if scale is None else 1.0 / scale.T[:, None, :]
-        width = (inflate + 1.0 / self.kappa[:, :, None]) * self._inverse_tau[:, :, None]
+        own, log_width = self.columns, self._log_predictive_width(log_scale)
         zero = jnp.zeros_like(self.df)
         top = special.log_student(zero, zero, self.df, zero + 1.0)[:, :, None]
-        z = (rows.x.T - own.origin[:, :, None]) - own._offset[:, :, None]
+        z = (rows.x.T[None] - own.origin[:, :, None]) - own._offset[:, :, None]
         dof = self.df[:, :, None]
-        each = top - 0.5 * jnp.log(width) - 0.5 * (dof + 1.0) * jnp.log1p(z**2 / (width * dof))
+        log_z = jnp.log(jnp.abs(z)) - 0.5 * log_width
+        log_factor = special.log_in_range(log_z, 1)
+        square = (z * jnp.exp(log_factor - 0.5 * log_width)) ** 2
+        tail = special.log1p_square(square, dof, log_factor)
+        each = top - 0.5 * log_width - 0.5 * (dof + 1.0) * tail
         return jnp.sum(each if rows.mask is None else jnp.where(rows.mask.T, each, 0.0), 1).T
 
     def num_parameters(self) -> tuple[int, int]:
@@ -121,8 +124,8 @@ class DiagonalNormalGamma(Lifted, IndependentColumns):
         """True if a column's sd is at most 16 eps times its sd over all the data."""
         share = (count / jnp.sum(count))[:, None]
         within = self.scatter / jnp.where(self.df > 0, self.df, 1.0)
-        middle = jnp.sum(share * self.mean, 0)
-        spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0)
+        middle = jnp.sum(share * self.mean, 0, keepdims=True)
+        spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0, keepdims=True)
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2 * spread
         known = jnp.all(jnp.isfinite(self.columns.square)) & jnp.all(jnp.isfinite(self.mean))
         return known & ~jnp.all(within > least, -1)

@@ -23,7 +23,7 @@ from ...numerics import compensated, linalg, special
 from . import kernels
 from .diagonal_likelihood import DiagonalMoments
 from .likelihood import GaussianMoments
-from .sums import GaussianLikelihood, GaussianSums, Quadratic, Scale
+from .sums import Factor, GaussianLikelihood, GaussianSums, Quadratic, Scale
 
 Features = Float[Array, "f n"]  # functions of z; the last one is 1
 
@@ -64,8 +64,9 @@ class FeatureMoments(GaussianLikelihood):
         log_lik = linalg.matmul(self.coefficients, value) + self.residual[:, None]
         return log_lik.T, value
 
-    def quadratic(self, rows: Batch) -> Quadratic:
+    def quadratic(self, rows: Batch, factor: Factor = None) -> Quadratic:
         """The parts of the log-density, with `square` computed from its value."""
+        assert factor is None  # far rows are read by the exact moments
         log_lik, value = self.likelihood(rows)
         log_det, observed = self.moments.log_det(rows)
         square = log_det - observed * special.LOG_2PI - 2.0 * log_lik
@@ -93,7 +94,8 @@ class FeatureMoments(GaussianLikelihood):
         if background is not None:
             log_p = jnp.concatenate([log_p, log_weight[k:, None] + background.T])
         p, total, log_z = special.exponentials(log_p, 0)
-        counts = p * jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
+        share = jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
+        counts = p * share[None]
         total = linalg.matmul(counts[:k], value.T)
         count = total[:, -1]
         if background is not None:

@@ -32,7 +32,7 @@ def e_step(
     # rows of weight 0 may hold anything; XLA does this once before a loop over iterations
     x = jnp.where(present, rows.x.T, 0.0)
     constant, root = _coefficients(moments, log_weight[:k], d)
-    z = [(x[i] - moments.origin[:, i, None]) - moments.shift[:, i, None] for i in range(d)]
+    z = [(x[i, None] - moments.origin[:, i, None]) - moments.shift[:, i, None] for i in range(d)]
     square = jnp.zeros_like(z[0])
     for row in root:
         square = square + sum(a[:, None] * z[j] for j, a in enumerate(row)) ** 2
@@ -40,9 +40,10 @@ def e_step(
     if background is not None:
         log_p = jnp.concatenate([log_p, log_weight[k:, None] + background.T])
     p, total, log_z = special.exponentials(log_p, 0)
-    counts = p * jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
+    share = jnp.where(present, rows.weight / jnp.where(total > 0, total, 1.0), 0.0)
+    counts = p * share[None]
     weight = counts[:k]
-    z = [x[i] - origin[:, i, None] for i in range(d)]
+    z = [x[i, None] - origin[:, i, None] for i in range(d)]
     first, second = np.triu_indices(d)
     weighted = [weight * column for column in z]
     square = [weighted[i] * z[j] for i, j in zip(first, second, strict=True)]

@@ -97,6 +97,15 @@ class IndependentColumns(Gaussian):
         tau = self.tau
         return self._each(tau.rate / tau.shape)
 
+    def _log_predictive_width(
+        self, log_scale: Float[Array, "n k"] | None
+    ) -> Float[Array, "k d #n"]:
+        """log of (1 / scale + 1 / kappa) / E[tau], for each column of each row."""
+        log_row = jnp.zeros_like(self.kappa[:, :1, None])
+        log_row = log_row if log_scale is None else -log_scale.T[:, None, :]
+        log_mean = -jnp.log(self.kappa)[:, :, None]
+        return jnp.logaddexp(log_row, log_mean) + jnp.log(self._inverse_tau)[:, :, None]
+
     def predictive(self) -> Student:
         """Student-t with df degrees of freedom, of whole rows or, with `df` (*b, d), of columns."""
         scale = diagonal_matrix((1.0 + 1.0 / self.kappa) * self._inverse_tau)

@@ -19,7 +19,7 @@ from ...numerics import linalg, special
 from ..describe import mean_and_sd
 from ..emission import EmissionMoments
 from . import fused, kernels
-from .sums import GaussianLikelihood, GaussianSums, Quadratic, Scale
+from .sums import Factor, GaussianLikelihood, GaussianSums, Quadratic, Scale
 
 _NEAR = 2.0**-12  # standard deviations between mean and origin up to which the origin is kept
 
@@ -86,30 +86,42 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         return mean_and_sd(self.mean, linalg.diagonal(self.covariance), names)
 
-    def square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k])."""
+    def square(self, x: Float[Array, "n d"], factor: Factor = None) -> Float[Array, "n k"]:
+        """(x_n - E[mu_k])^T E[Lambda_k] (x_n - E[mu_k]), with distances times `factor`."""
         # products with k small inverses are faster than n triangular solves, and as accurate
-        z = (x.T - self.origin[:, :, None]) - self.shift[:, :, None]
-        return self.scale * jnp.sum(linalg.matmul(linalg.tri_inverse(self.chol), z) ** 2, 1).T
+        z = (x.T[None] - self.origin[:, :, None]) - self.shift[:, :, None]
+        z = z if factor is None else z * factor.T[:, None, :]
+        white = linalg.matmul(linalg.tri_inverse(self.chol), z)
+        return self.scale[None] * jnp.sum(white**2, 1).T
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """E[log N(x_n | mu_k, Lambda_k^-1)] in nats, for whole rows without noise."""
         constant = self.e_logdet - self.spread - x.shape[-1] * special.LOG_2PI
-        return 0.5 * (constant - self.square(x))
+        return 0.5 * (constant[None] - self.square(x))
 
-    def log_det(self, rows: Batch) -> tuple[Float[Array, "k"], Float[Array, "1 1"]]:
+    def log_det(self, rows: Batch) -> tuple[Float[Array, "1 k"], Float[Array, "1 1"]]:
         """E[log|Lambda|] and the number of columns, for whole rows without noise."""
-        return self.e_logdet, jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
+        return self.e_logdet[None], jnp.full((1, 1), rows.x.shape[1], rows.x.dtype)
 
-    def quadratic(self, rows: Batch) -> Quadratic:
+    def quadratic(self, rows: Batch, factor: Factor = None) -> Quadratic:
         if not incomplete(rows):
             log_det, observed = self.log_det(rows)
-            return Quadratic(self.square(rows.x) + self.spread, log_det, observed, None)
-        completed = complete(rows, self.origin, self.shift, self.covariance)
+            square = self.square(rows.x, factor) + self.spread[None]
+            return Quadratic(square, log_det, observed, None)
+        completed = complete(rows, self.origin, self.shift, self.covariance, factor)
         # E[log|Lambda|] - log|E[Lambda]|, less log|V_oo + noise| of the observed entries
         log_det = self.chol.shape[-1] * jnp.log(self.scale) - linalg.logdet(self.chol)
-        log_det = self.e_logdet - log_det - completed.log_det
-        return Quadratic(completed.square + self.spread, log_det, completed.observed, completed)
+        log_det = (self.e_logdet - log_det)[None] - completed.log_det
+        square = completed.square + self.spread[None]
+        return Quadratic(square, log_det, completed.observed, completed)
+
+    def log_distance(self, rows: Batch) -> Float[Array, "n k"]:
+        root = linalg.tri_inverse(self.chol)
+        log_precision = jnp.log(self.scale[:, None]) + jnp.log(jnp.sum(root**2, -2))
+        return log_distance(rows, self.origin, self.shift, log_precision)
+
+    def log_density(self, rows: Batch, factor: Factor = None) -> Float[Array, "n k"]:
+        return self.quadratic(rows, factor).log_lik
 
     def sums(
         self,
@@ -125,7 +137,7 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
             move = (self.origin - origin) + self.shift
             shift, square = _completed_sums(row_posterior, counts, scaled, move)
             return GaussianSums(count, kappa, shift, square, origin)
-        z = rows.x.T - origin[:, :, None]
+        z = rows.x.T[None] - origin[:, :, None]
         weighted = z * scaled.T[:, None, :]
         shift, square = jnp.sum(weighted, -1), linalg.matmul(weighted, z.mT)
         return GaussianSums(count, kappa, shift, square, origin)
@@ -142,7 +154,21 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
         completed = complete(rows, self.origin, self.shift, self.covariance)
         variance = linalg.diagonal(completed.spread)
         variance = variance if completed.group is None else variance[completed.group]
-        return self.mean + completed.move, jnp.broadcast_to(variance, completed.move.shape)
+        return self.mean[None] + completed.move, jnp.broadcast_to(variance, completed.move.shape)
+
+
+def log_distance(
+    rows: Batch,
+    origin: Float[Array, "k d"],
+    shift: Float[Array, "k d"],
+    log_precision: Float[Array, "k d"],
+) -> Float[Array, "n k"]:
+    """log max_d |x_d - mean_d| sqrt(precision_d) of the observed entries, computed as logs."""
+    z = (rows.x[:, None, :] - origin[None]) - shift[None]
+    log_z = jnp.log(jnp.abs(z)) + 0.5 * log_precision[None]
+    if rows.mask is not None:
+        log_z = jnp.where(rows.mask[:, None, :], log_z, -jnp.inf)
+    return jnp.max(log_z, -1)
 
 
 def incomplete(rows: Batch) -> bool:
@@ -160,8 +186,11 @@ def complete(
     origin: Float[Array, "k d"],
     shift: Float[Array, "k d"],
     covariance: Float[Array, "k d d"],
+    factor: Factor = None,
 ) -> Completed:
     """Condition N(origin + shift, covariance) of every component on the observed part of each row.
+
+    Distances of what was observed from the means are multiplied by `factor`.
 
     For C the columns of the covariance that were observed and L L^T = V_oo + noise:
     E[y] = mean + C L^-T L^-1 (x_o - mean_o) and Cov[y] = covariance - C L^-T L^-1 C^T.
@@ -171,10 +200,12 @@ def complete(
     table, group = _patterns(rows)
     seen = table.astype(dtype)
     eye = jnp.eye(d, dtype=dtype)
-    total = covariance[None] if rows.noise is None else covariance + rows.noise[:, None]
+    covariance = covariance[None]
+    total = covariance if rows.noise is None else covariance + rows.noise[:, None]
     block = seen[:, None, :, None] * seen[:, None, None, :]
-    root = linalg.tri_inverse(linalg.chol(block * total + (1.0 - seen[:, None, :, None]) * eye))
-    gain = linalg.matmul(covariance[None] * seen[:, None, None, :], root.mT)
+    missing = (1.0 - seen[:, None, :, None]) * eye[None, None]
+    root = linalg.tri_inverse(linalg.chol(block * total + missing))
+    gain = linalg.matmul(covariance * seen[:, None, None, :], root.mT)
     spread = covariance - linalg.matmul(gain, gain.mT)
     if rows.noise is None:
         # observed entries are known exactly, so that their covariance is rounding alone
@@ -182,7 +213,8 @@ def complete(
         spread = spread * unseen[:, None, :, None] * unseen[:, None, None, :]
     log_det = -2.0 * jnp.sum(jnp.log(linalg.diagonal(root)), -1)
     mask = seen if group is None else seen[group]
-    z = ((rows.x[:, None, :] - origin) - shift) * mask[:, None, :]
+    z = ((rows.x[:, None, :] - origin[None]) - shift[None]) * mask[:, None, :]
+    z = z if factor is None else z * factor[:, :, None]
     if group is not None:
         root, gain, log_det = root[group], gain[group], log_det[group]
     white = _apply(root, z)
@@ -206,7 +238,7 @@ def _completed_sums(
 
     Means count `scaled` times and covariances `counts` times.
     """
-    z = completed.move + move
+    z = completed.move + move[None]
     weighted = z * scaled[:, :, None]
     square = linalg.matmul(jnp.moveaxis(weighted, 0, 2), jnp.moveaxis(z, 0, 1))
     if completed.group is not None:

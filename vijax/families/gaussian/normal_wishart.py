@@ -134,7 +134,7 @@ class NormalWishart(Gaussian):
         With spread = 1 components overlap, so that superfluous ones lose their rows early.
         """
         origin, sd = seed_rows(rows, seeds)
-        square = count[:, None, None] * jnp.diag(spread * sd**2)
+        square = count[:, None, None] * jnp.diag(spread * sd**2)[None]
         return NormalWishart(count, jnp.zeros_like(origin), square, count, origin)
 
     def predictive(self) -> Student:

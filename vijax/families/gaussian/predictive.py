@@ -10,7 +10,7 @@ from ..._pytree import pytree
 from ...data.batch import Batch
 from ...numerics import linalg, special
 from ..column_scale import refuse_noise
-from .likelihood import complete
+from .likelihood import complete, log_distance
 
 
 @pytree
@@ -23,17 +23,25 @@ class Student:
     dof: Float[Array, "..."] | None
 
     def log_prob(
-        self, rows: Batch, inflate: Float[Array, "n k"] | float = 1.0
+        self, rows: Batch, log_inflate: Float[Array, "n k"] | float = 0.0
     ) -> Float[Array, "n k"]:
-        """log density in nats of the observed entries of each row; `inflate` multiplies `scale`."""
+        """log density in nats of the observed entries; `scale` is multiplied by a factor."""
         refuse_noise(rows, "the predictive density", "leave it out of the rows")
-        completed = complete(rows, self.origin, self.shift, self.scale)
-        inflate = jnp.asarray(inflate, self.scale.dtype)
-        square = completed.square / inflate
-        log_det = completed.log_det + completed.observed * jnp.log(inflate)
+        log_inflate = jnp.asarray(log_inflate, self.scale.dtype)
         if self.dof is None:
+            completed = complete(rows, self.origin, self.shift, self.scale)
+            log_det = completed.log_det + completed.observed * log_inflate
+            square = completed.square * jnp.exp(-log_inflate)
             return -0.5 * (square + log_det + completed.observed * special.LOG_2PI)
-        return special.log_student(square, log_det, self.dof, completed.observed)
+        root = linalg.tri_inverse(linalg.chol(self.scale))
+        log_precision = jnp.log(jnp.sum(root**2, -2))
+        far = log_distance(rows, self.origin, self.shift, log_precision)
+        log_factor = special.log_in_range(far, rows.x.shape[1])
+        completed = complete(rows, self.origin, self.shift, self.scale, jnp.exp(log_factor))
+        log_det = completed.log_det + completed.observed * log_inflate
+        log_factor = log_factor + 0.5 * log_inflate
+        observed = completed.observed
+        return special.log_student(completed.square, log_det, self.dof[None], observed, log_factor)
 
     def sample(
         self, key: Key[Array, ""], index: Int[Array, "n"], inflate: Float[Array, "n"] | float = 1.0
@@ -43,7 +51,7 @@ class Student:
         location = (self.origin + self.shift)[index]
         noise = jax.random.normal(k_normal, location.shape, location.dtype)
         step = linalg.matmul(linalg.chol(self.scale)[index], noise[..., None])[..., 0]
-        step = step * jnp.sqrt(jnp.asarray(inflate, location.dtype))[..., None]
+        step = step * jnp.sqrt(jnp.asarray(inflate, location.dtype)).reshape(-1, 1)
         if self.dof is None:
             return location + step
         half = 0.5 * self.dof[index]
@@ -55,4 +63,16 @@ def inflation(
     kappa: Float[Array, "*b"], scale: Float[Array, "..."] | None
 ) -> Float[Array, "..."] | float:
     """Factor of the predictive's scale matrix if a row's precision is multiplied by `scale`."""
-    return 1.0 if scale is None else (1.0 / scale + 1.0 / kappa) / (1.0 + 1.0 / kappa)
+    if scale is None:
+        return 1.0
+    kappa = kappa.reshape(*[1] * (scale.ndim - kappa.ndim), *kappa.shape)
+    return (1.0 / scale + 1.0 / kappa) / (1.0 + 1.0 / kappa)
+
+
+def log_inflation(
+    kappa: Float[Array, "*b"], log_scale: Float[Array, "n k"] | None
+) -> Float[Array, "..."] | float:
+    """log of `inflation`, from the log of `scale`, which may be as small as any."""
+    if log_scale is None:
+        return 0.0
+    return jnp.logaddexp(-log_scale, -jnp.log(kappa)[None]) - jnp.log1p(1.0 / kappa)[None]

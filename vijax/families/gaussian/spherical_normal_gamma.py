@@ -96,7 +96,7 @@ class SphericalNormalGamma(IndependentColumns):
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """Rows about their mean, with one unit for all columns: the largest sd of a column."""
         z, sd = standardized_with_sd(rows)
-        return z * (sd / jnp.max(sd))
+        return z * (sd / jnp.max(sd))[None]
 
     def seed(
         self, rows: Batch, seeds: Int[Array, "k"], count: Float[Array, "k"], spread: Spread = 1.0
@@ -106,7 +106,7 @@ class SphericalNormalGamma(IndependentColumns):
         centre, _ = location_and_sd(rows)
         weight = jnp.broadcast_to(rows.weight[:, None], rows.x.shape)
         weight = weight if rows.mask is None else jnp.where(rows.mask, weight, 0.0)
-        variance = jnp.sum(weight * (rows.x - centre) ** 2) / jnp.sum(weight)
+        variance = jnp.sum(weight * (rows.x - centre[None]) ** 2) / jnp.sum(weight)
         entries = 0.5 * self.dim * count
         kappa = jnp.broadcast_to(count[:, None], origin.shape)
         return SphericalNormalGamma(
@@ -114,19 +114,22 @@ class SphericalNormalGamma(IndependentColumns):
         )
 
     def log_predictive(
-        self, rows: Batch, scale: Float[Array, "n k"] | None = None
+        self, rows: Batch, log_scale: Float[Array, "n k"] | None = None
     ) -> Float[Array, "n k"]:
         """log St(x_o | m_o, diag(1 / scale + 1 / kappa)_o scatter / df, df) in nats."""
         refuse_noise(rows, "the predictive density", "leave it out of the rows")
-        inflate = 1.0 if scale is None else 1.0 / scale.T[:, None, :]
-        width = (inflate + 1.0 / self.kappa[:, :, None]) * self._inverse_tau[:, :, None]
+        log_width = self._log_predictive_width(log_scale)
         seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
-        z = ((rows.x.T - self.origin[:, :, None]) - self._offset[:, :, None]) * seen.T
-        square = jnp.sum(z**2 / width, 1).T
-        log_det = jnp.sum(seen.T * jnp.log(width), 1).T
+        seen_by_column = seen.T[None]
+        z = (rows.x.T[None] - self.origin[:, :, None]) - self._offset[:, :, None]
+        z = z * seen_by_column
+        far = jnp.max(jnp.log(jnp.abs(z)) - 0.5 * log_width, 1)
+        log_factor = special.log_in_range(far, self.dim)
+        square = jnp.sum((z * jnp.exp(log_factor[:, None, :] - 0.5 * log_width)) ** 2, 1).T
+        log_det = jnp.sum(seen_by_column * log_width, 1).T
         dof = jnp.broadcast_to(self.df, square.shape)
         entries = jnp.broadcast_to(jnp.sum(seen, -1, keepdims=True), square.shape)
-        return special.log_student(square, log_det, dof, entries)
+        return special.log_student(square, log_det, dof, entries, log_factor.T)
 
     def num_parameters(self) -> tuple[int, int]:
         return self.dim + 1, 0
@@ -135,7 +138,7 @@ class SphericalNormalGamma(IndependentColumns):
         """True if the sd is at most 16 eps times that of all the data, over all columns."""
         share = (count / jnp.sum(count))[:, None]
         within = self.rate / jnp.where(self.shape > 0, self.shape, 1.0)
-        middle = jnp.sum(share * self.mean, 0)
+        middle = jnp.sum(share * self.mean, 0, keepdims=True)
         between = jnp.mean((self.mean - middle) ** 2, -1)
         spread = jnp.sum(share[:, 0] * (within + between))
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2 * spread

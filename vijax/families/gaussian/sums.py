@@ -14,6 +14,7 @@ from ...numerics import special
 from ..emission import soft_counts
 
 Scale = Float[Array, "n k"] | float  # factor of a row's precision under each component
+Factor = Float[Array, "n #k"] | None  # of the distances of a row, see `special.in_range`
 
 
 @pytree
@@ -57,8 +58,11 @@ class GaussianLikelihood(abc.ABC):
     """Moments of k Gaussians, in a form that gives log-densities of rows and sums over rows."""
 
     @abc.abstractmethod
-    def quadratic(self, rows: Batch) -> Quadratic:
-        """The parts of E[log N(x_o | mu_k, (u Lambda_k)^-1)] for the observed entries of rows."""
+    def quadratic(self, rows: Batch, factor: Factor = None) -> Quadratic:
+        """The parts of E[log N(x_o | mu_k, (u Lambda_k)^-1)] for the observed entries of rows.
+
+        Distances from the means are multiplied by `factor`, before they are squared.
+        """
 
     @abc.abstractmethod
     def sums(

@@ -202,15 +202,15 @@ class TiedNormalWishart(Gaussian):
         home = ((prior.origin - self.origin) + prior._offset) - centre
         a = linalg.matmul(home * jnp.sqrt(kappa0 * rows / kappa)[:, None], root.mT)
         # (j, k, d): from the mean of j to that of the rows of k
-        apart = (self.origin - self.origin[:, None]) + (centre - self._offset[:, None])
-        pooled = jnp.sqrt(kappa[:, None] * rows / (kappa[:, None] + rows))
+        apart = (self.origin[None] - self.origin[:, None]) + (centre[None] - self._offset[:, None])
+        pooled = jnp.sqrt(kappa[:, None] * rows[None] / (kappa[:, None] + rows[None]))
         b = linalg.matmul(apart * pooled[:, :, None], root.mT)
         # |I - a a^T + b b^T| = (1 - a a) (1 + b b) + (a b)^2
         a_a, b_b = jnp.sum(a**2, -1), jnp.sum(b**2, -1)
-        change = (1.0 - a_a) * (1.0 + b_b) + jnp.sum(a * b, -1) ** 2
-        means = jnp.log1p(rows / kappa[:, None]) + jnp.log(kappa0 / kappa)
+        change = (1.0 - a_a)[None] * (1.0 + b_b) + jnp.sum(a[None] * b, -1) ** 2
+        means = jnp.log1p(rows[None] / kappa[:, None]) + jnp.log(kappa0 / kappa)[None]
         gain = -0.5 * (self.dim * means + wishart.df * jnp.log(change))
-        return jnp.where(on[:, None] & on, gain, 0.0)
+        return jnp.where(on[:, None] & on[None], gain, 0.0)
 
     # -- the family -----------------------------------------------------------------------------
 

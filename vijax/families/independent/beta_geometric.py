@@ -50,7 +50,7 @@ class BetaGeometric(BetaProbabilities):
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """log of B(a + 1, b + x) / B(a, b) in nats, of the observed entries."""
         # Stirling's main terms, which are far larger than their sum, are cancelled on paper
-        x, a, b = rows.x[:, None], self.a, self.b
+        x, a, b = rows.x[:, None], self.a[None], self.b[None]
         old, end, new = a + b, b + x, a + b + x
         each = jnp.log(a / new) - a * jnp.log1p(x / old) - x * jnp.log1p(a / end)
         each += (b - 0.5) * jnp.log1p((a / b) * (x / new))

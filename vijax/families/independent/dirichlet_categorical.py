@@ -25,7 +25,7 @@ def log_lik_of_counts(
     count: Float[Array, "n c"], log_p: Float[Array, "k c"]
 ) -> Float[Array, "n k"]:
     """sum_c count_nc log_p_kc with 0 * (-inf) = 0, for counts that are 0 or at least 1."""
-    never = jnp.finfo(count.dtype).max ** 0.5
+    never = 1e-3 * jnp.finfo(count.dtype).max  # more nats than counts up to 1e30 can lose
     log_lik = linalg.matmul(count, jnp.where(jnp.isneginf(log_p), -never, log_p).T)
     return jnp.where(log_lik < -0.5 * never, -jnp.inf, log_lik)
 
@@ -116,8 +116,9 @@ class CategoricalRowsMoments(CategoriesMoments):
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
         """Mean and variance of the code, which mean something if categories are ordered."""
         code = jnp.arange(self.p.shape[-1], dtype=self.p.dtype)
-        mean = jnp.sum(self.p * code, -1)
-        return impute(rows, mean, jnp.sum(self.p * (code - mean[..., None]) ** 2, -1))
+        mean = linalg.matmul(self.p, code[:, None])[..., 0]
+        apart = code.reshape(*[1] * mean.ndim, -1) - mean[..., None]
+        return impute(rows, mean, jnp.sum(self.p * apart**2, -1))
 
 
 @pytree
@@ -195,7 +196,7 @@ class DirichletCategorical(Categories):
         mean = jnp.sum(share[:, :, None] * seen, 0)
         variance = jnp.sum(mean * (1.0 - mean), -1)
         scale = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))[:, None]
-        z = (seen - mean) / scale
+        z = (seen - mean[None]) / scale[None]
         z = z if rows.mask is None else jnp.where(rows.mask[:, :, None], z, 0.0)
         return z.reshape(z.shape[0], -1)
 
@@ -211,7 +212,7 @@ class DirichletCategorical(Categories):
 
 def one_hot(rows: Batch, c: int) -> Float[Array, "n d c"]:
     """1 for the code of each entry; 0 for the others, and where it is missing."""
-    hot = rows.x[:, :, None] == jnp.arange(c, dtype=rows.x.dtype)
+    hot = rows.x[:, :, None] == jnp.arange(c, dtype=rows.x.dtype)[None, None]
     hot = hot if rows.mask is None else hot & rows.mask[:, :, None]
     return hot.astype(rows.x.dtype)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from ..._pytree import pytree, replace
 from ...data.batch import Batch
 from ...data.host import fetched, is_concrete, to_device
-from ...numerics import linalg, special
+from ...numerics import linalg, sampling, special
 from ..describe import label
 from ..dirichlet import CategoricalMoments, Dirichlet
 from ..emission import EmissionMoments
@@ -46,8 +46,8 @@ class MultinomialMoments(EmissionMoments):
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k c"], Float[Array, "n k c"]]:
         """Mean and variance of each count given the total of the row."""
-        mean = jnp.sum(rows.x, -1)[:, None, None] * self.mean
-        return mean, mean * (1.0 - self.mean)
+        mean = jnp.sum(rows.x, -1)[:, None, None] * self.mean[None]
+        return mean, mean * (1.0 - self.mean)[None]
 
 
 @pytree
@@ -138,7 +138,7 @@ class DirichletMultinomial(Independent):
         root = jnp.sqrt(jnp.maximum(rows.x, 0.0) / jnp.where(some, total, 1.0))
         counted = replace(rows, weight=jnp.where(some[:, 0], rows.weight, 0.0), mask=None)
         share = share_seen(counted)
-        z = jnp.where(some, root - jnp.sum(share * root, 0), 0.0)
+        z = jnp.where(some, root - jnp.sum(share * root, 0, keepdims=True), 0.0)
         variance = jnp.sum(share * z**2) / z.shape[1]
         return z / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
@@ -151,9 +151,9 @@ class DirichletMultinomial(Independent):
         """
         conc, sum_conc = self.each.conc, self.each.total
         total = jnp.sum(rows.x, -1, keepdims=True)
-        rate = sum_conc / jnp.where(total > 0, total, 1.0)
-        each = log_negative_binomial(rows.x[:, None], conc, rate[..., None])
-        joint = jnp.sum(each, -1) - log_negative_binomial(total, sum_conc, rate)
+        rate = sum_conc[None] / jnp.where(total > 0, total, 1.0)
+        each = log_negative_binomial(rows.x[:, None], conc[None], rate[..., None])
+        joint = jnp.sum(each, -1) - log_negative_binomial(total, sum_conc[None], rate)
         return jnp.where(total > 0, joint, 0.0)
 
     def draw(
@@ -163,7 +163,7 @@ class DirichletMultinomial(Independent):
         k_p, k_count = jax.random.split(key)
         p = Dirichlet(self.each.conc[index]).sample(k_p)
         number = jnp.broadcast_to(jnp.asarray(total).astype(p.dtype), index.shape)
-        return jax.random.multinomial(k_count, number, p, dtype=p.dtype)
+        return sampling.multinomial(k_count, number, p)
 
     def num_parameters(self) -> tuple[int, int]:
         return self.each.size - 1, 0

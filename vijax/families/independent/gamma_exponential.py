@@ -35,7 +35,7 @@ class ExponentialMoments(EmissionMoments):
 
     def log_lik(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """E[log Exponential(x_n | rate_k)] in nats, summed over the columns."""
-        return jnp.sum(self.each.e_log, -1) - linalg.matmul(x, self.mean.T)
+        return jnp.sum(self.each.e_log, -1)[None] - linalg.matmul(x, self.mean.T)
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
         return per_seen(rows, self.each.e_log) - linalg.matmul(known(rows), self.mean.T), None
@@ -78,9 +78,9 @@ class GammaExponential(GammaRates):
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """log(x / mean) of each column; a wait of 0 counts as the shortest positive one."""
         share = share_seen(rows)
-        mean = jnp.sum(share * rows.x, 0)
+        mean = jnp.sum(share * rows.x, 0, keepdims=True)
         some = (share > 0) & (rows.x > 0)
-        least = jnp.min(jnp.where(some, rows.x, jnp.inf), 0)
+        least = jnp.min(jnp.where(some, rows.x, jnp.inf), 0, keepdims=True)
         least = jnp.where(jnp.isfinite(least), least, 1.0)
         z = jnp.log(jnp.maximum(rows.x, least) / jnp.where(mean > 0, mean, 1.0))
         return z if rows.mask is None else jnp.where(rows.mask, z, 0.0)
@@ -91,7 +91,7 @@ class GammaExponential(GammaRates):
         Computed as log(a / b) - (a + 1) log(1 + x / b).
         """
         shape, rate = self.each.shape, self.each.rate
-        away = (shape + 1.0) * jnp.log1p(rows.x[:, None] / rate)
+        away = (shape + 1.0)[None] * jnp.log1p(rows.x[:, None] / rate[None])
         away = away if rows.mask is None else jnp.where(rows.mask[:, None], away, 0.0)
         return per_seen(rows, jnp.log(shape / rate)) - jnp.sum(away, -1)
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from ..._pytree import pytree, replace
 from ...data.batch import Batch
 from ...data.host import to_device
-from ...numerics import linalg, special
+from ...numerics import linalg, sampling, special
 from ..column_scale import standardize
 from ..describe import label
 from ..emission import EmissionMoments
@@ -142,7 +142,7 @@ class GammaPoisson(GammaRates):
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """Sum of log negative-binomial densities over the observed entries, in nats."""
-        each = log_negative_binomial(rows.x[:, None], self.each.shape, self.each.rate)
+        each = log_negative_binomial(rows.x[:, None], self.each.shape[None], self.each.rate[None])
         each = each if rows.mask is None else jnp.where(rows.mask[:, None], each, 0.0)
         return jnp.sum(each, -1)
 
@@ -150,7 +150,7 @@ class GammaPoisson(GammaRates):
         """Rows from the negative binomials."""
         k_rate, k_count = jax.random.split(key)
         rate = Gamma(self.each.shape[index], self.each.rate[index]).sample(k_rate)
-        return jax.random.poisson(k_count, rate).astype(rate.dtype)
+        return sampling.poisson(k_count, rate)
 
     def row_size(self, rows: Batch) -> int:
         k, d = self.each.shape.shape
@@ -168,7 +168,8 @@ _SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
 def log_poisson_peak(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """log Poisson(x | x) = x log(x) - x - log(x!) in nats, for counts x."""
-    low = jnp.take(jnp.asarray(_PEAKS, x.dtype), x.astype(jnp.int32), mode="clip")
+    index = jnp.minimum(x, float(_TABLE)).astype(jnp.int32)
+    low = jnp.take(jnp.asarray(_PEAKS, x.dtype), index, mode="clip")
     top = jnp.maximum(x, float(_TABLE))
     step, error = 1.0 / top, jnp.zeros_like(top)
     for c in _SERIES[::-1]:
@@ -222,15 +223,17 @@ def expected_log_poisson(
     """
     zero = mean <= 0
     log_mean = jnp.log(jnp.where(zero, 1.0, mean))
-    positive = jnp.maximum(jnp.sum(~zero, 0), 1).astype(x.dtype)
-    middle = lax.stop_gradient(jnp.exp(jnp.sum(log_mean, 0) / positive))
+    positive = jnp.maximum(jnp.sum(~zero, 0, keepdims=True), 1).astype(x.dtype)
+    middle = lax.stop_gradient(jnp.exp(jnp.sum(log_mean, 0, keepdims=True) / positive))
     safe = jnp.where(zero, middle, mean)
     ratio = special.log_ratio(safe, jnp.broadcast_to(middle, safe.shape))
     cost = jnp.where(zero, -middle, middle * special.excess(safe / middle))
-    never = jnp.finfo(x.dtype).max ** 0.5
+    never = 1e-3 * jnp.finfo(x.dtype).max  # more nats than counts up to 1e30 can lose
     row = jnp.sum(log_poisson(x, exposure * middle), -1, keepdims=True)
     spent = (
-        exposure * jnp.sum(cost, -1) if exposure.shape[1] == 1 else linalg.matmul(exposure, cost.T)
+        exposure * jnp.sum(cost, -1)[None]
+        if exposure.shape[1] == 1
+        else linalg.matmul(exposure, cost.T)
     )
     loss = spent + linalg.matmul(x, jnp.where(zero, never, gap).T)
     log_lik = row + linalg.matmul(x - exposure * middle, ratio.T) - loss

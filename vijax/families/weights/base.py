@@ -112,7 +112,8 @@ class Weights(ExponentialFamily):
         def power(n: Array) -> Array:
             return special.xlogy(n, jnp.log(jnp.where(n > 0, n, 1.0)))
 
-        return power(count[:, None] + count) - power(count)[:, None] - power(count)
+        both = power(count[:, None] + count[None])
+        return both - power(count)[:, None] - power(count)[None]
 
     def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
         """Whether the components `which` have the same distribution in any order."""

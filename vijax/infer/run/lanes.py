@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from ..._pytree import replace
+from ...data.absent import absent
 from ...data.batch import Batch
 from ...model import Model, Q
 from ..method import Method
@@ -170,7 +171,7 @@ def _in_lanes(
     first = _without_trace(jax.tree.map(lambda a: a[:num_lanes], runs))
     args = jax.vmap(queue.fetch)(index)
     lanes = Lanes(index, index < queue.live, jnp.zeros_like(index), args, first)
-    table = jnp.full((length, num_lanes), jnp.nan, runs.elbo_trace.dtype)
+    table = absent((length, num_lanes), runs.elbo_trace.dtype)
     start = (lanes, zero, table, jnp.asarray(num_lanes, jnp.int32), runs)
     return lax.while_loop(lambda carry: jnp.any(carry[0].busy), body, start)[4]
 

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree, replace
+from ...data.absent import absent, is_absent
 from ...data.batch import Batch
 from ...model import Model, Q
 from ..method import Method
@@ -36,7 +37,7 @@ class Run:
 
     `streak` counts the iterations in a row that forecast the end, and `improvement` is the last one
     in nats. `least` is the smallest improvement since they last left their band, and `age` the
-    number of steps since then without a rise. `elbo_trace` is NaN beyond `n_iter`.
+    number of steps since then without a rise. `elbo_trace` is absent beyond `n_iter`.
     """
 
     state: State
@@ -59,7 +60,7 @@ def begin(state: State, stop: Stop) -> Run:
     dtype = state.elbo.dtype
     zero = jnp.asarray(0, jnp.int32)
     huge = jnp.asarray(jnp.finfo(dtype).max, dtype)
-    trace = jnp.full((stop.trace,), jnp.nan, dtype)
+    trace = absent((stop.trace,), dtype)
     return Run(state, zero, _code(Status.RUNNING), zero, huge, huge, zero, trace)
 
 
@@ -125,7 +126,7 @@ def advance(
 def finish(run: Run, point: bool) -> Result:
     """The Result of a run."""
     elbo = run.state.elbo
-    elbo = jnp.where(elbo > -jnp.finfo(elbo.dtype).max, elbo, jnp.nan)
+    elbo = jnp.where(is_absent(elbo), jnp.nan, elbo)
     return Result(run.state.q, elbo, run.status, run.n_iter, run.elbo_trace, point=point)
 
 
@@ -173,8 +174,8 @@ def exact(method: Method[Any], model: Model, batch: Batch, run: Run) -> Run:
     if not method.estimates:
         return run
     state = run.state
-    known = state.elbo > -jnp.finfo(state.elbo.dtype).max
-    elbo = jnp.where(known, method.evaluate(model, state.q, batch), state.elbo)
+    exact = method.evaluate(model, state.q, batch)
+    elbo = jnp.where(is_absent(state.elbo), state.elbo, exact)
     return replace(run, state=replace(state, elbo=elbo))
 
 
@@ -183,7 +184,6 @@ def _code(status: Status) -> Array:
 
 
 def unevaluated(q: Q, batch: Batch, memory: Any = None) -> State:
-    """The state before the first step; its objective is a sentinel that `finish` makes NaN."""
+    """The state before the first step; its objective is absent, which `finish` makes NaN."""
     dtype = batch.weight.dtype
-    lowest = jnp.asarray(-jnp.finfo(dtype).max, dtype)
-    return State(q, q, lowest, jnp.zeros((), dtype), _code(Status.RUNNING), memory)
+    return State(q, q, absent((), dtype), jnp.zeros((), dtype), _code(Status.RUNNING), memory)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ...data.batch import Batch
-from ...data.host import as_floats, common_dtype, is_concrete
+from ...data.batch import Batch, check_entries
+from ...data.host import as_floats, column_names, common_dtype, is_concrete
+from ...data.reader import by_text, read_numbers
+
+Names = tuple[str, ...] | None
 
 _LEAST_ROWS = 16  # of a data set of the smallest size
 
@@ -26,6 +29,30 @@ class Stack(NamedTuple):
     parts: dict[str, Any]
     number: np.ndarray
     rows: np.ndarray | None
+
+
+def in_order(datasets: Any, names: Names) -> tuple[Any, Names]:
+    """The data sets with their columns in the order of these names, and the names.
+
+    Without `names` it is that of the first data set with names. Raises ValueError for others.
+    """
+    if isinstance(datasets, Batch):
+        return datasets, datasets.names or names
+    if not isinstance(datasets, list | tuple):
+        return datasets, names
+    items = [
+        item if column_names(item) is None else _named(i, Batch.for_jit, item)
+        for i, item in enumerate(datasets)
+    ]
+    given = [item.names for item in items if isinstance(item, Batch) and item.names is not None]
+    if not given:
+        return datasets, names
+    names = names or given[0]
+    ordered = [
+        _named(i, item.in_order, names) if isinstance(item, Batch) else item
+        for i, item in enumerate(items)
+    ]
+    return ordered, names
 
 
 def stack_by_size(datasets: Any) -> tuple[list[Stack], int]:
@@ -49,6 +76,12 @@ def _stacked(datasets: Any) -> dict[str, Any]:
             )
         return _fields(datasets)
     if isinstance(datasets, Mapping):
+        if any(column_names(value) is not None for value in datasets.values()):
+            raise TypeError(
+                "datasets: a dict of data frames; a dict holds the columns (m, n) of stacked data "
+                "sets, so give the frames as a list, list(datasets.values())"
+            )
+        datasets = by_text("datasets", datasets)
         x = {name: _floats(f"datasets[{name!r}]", value) for name, value in datasets.items()}
     else:
         x = _floats("datasets", datasets)
@@ -73,7 +106,7 @@ def _fields(batch: Batch) -> dict[str, Any]:
 
 def _floats(name: str, value: Any) -> Any:
     """`as_floats` of an array (m, n, ...), which takes the rows of all data sets together."""
-    value = value if isinstance(value, jax.Array | np.ndarray) else np.asarray(value)
+    value = value if isinstance(value, jax.Array) else read_numbers(name, value)
     flat = value.reshape(-1, *value.shape[2:]) if value.ndim > 1 else value
     return as_floats(name, flat).reshape(value.shape)
 
@@ -101,10 +134,33 @@ def _ragged(items: list[Any]) -> list[Stack]:
     return stacks
 
 
+def _named(number: int, read: Callable[..., Any], *args: Any) -> Any:
+    """`read(*args)`, whose errors name the data set."""
+    try:
+        return read(*args)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"datasets[{number}]: {error}") from None
+
+
+def _checked_fields(item: Any) -> dict[str, Any]:
+    batch = item if isinstance(item, Batch) else Batch.of(item)
+    check_entries(batch)
+    return _fields(batch)
+
+
+def _numbers(number: int, name: str, value: Any) -> np.ndarray:
+    """The numbers of a data set, or of one of its columns, in NumPy."""
+    if type(value) is np.ndarray and value.dtype.kind == "f":
+        return value  # the most usual form, of which there may be thousands
+    if isinstance(value, jax.Array) or column_names(value) is not None:
+        return np.asarray(_named(number, as_floats, name, value))
+    return _named(number, read_numbers, name, value)
+
+
 def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
     """The fields of one Batch of the rows of all items, and the number of rows of each."""
     if any(isinstance(item, Batch) for item in items):
-        batches = [_fields(item if isinstance(item, Batch) else Batch.of(item)) for item in items]
+        batches = [_named(i, _checked_fields, item) for i, item in enumerate(items)]
         for batch in batches:  # patterns of missing entries are those of one data set
             batch.pop("group", None)
             batch.pop("patterns", None)
@@ -118,16 +174,22 @@ def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
             raise ValueError(f"datasets: of different columns: {error}") from None
         return flat, sizes
     if any(isinstance(item, Mapping) for item in items):
+        if not all(isinstance(item, Mapping) for item in items):
+            raise ValueError("datasets: all need to be dicts of columns, or none")
+        items = [by_text("datasets", item) for item in items]
         names = {tuple(item) for item in items}
         if len(names) > 1:
             raise ValueError(f"datasets: of different columns: {sorted(names)}")
-        columns = {name: [np.asarray(item[name]) for item in items] for name in items[0]}
+        columns = {
+            name: [_numbers(i, f"x[{name!r}]", item[name]) for i, item in enumerate(items)]
+            for name in items[0]
+        }
         arrays = next(iter(columns.values()))
         if any([len(a) for a in own] != [len(a) for a in arrays] for own in columns.values()):
             raise ValueError("datasets: in a table, all columns must have the same length")
         x = {name: as_floats(f"x[{name!r}]", np.concatenate(a)) for name, a in columns.items()}
     else:
-        arrays = [np.asarray(item) for item in items]
+        arrays = [_numbers(i, "x", item) for i, item in enumerate(items)]
         shapes = {a.shape[1:] for a in arrays}
         if len(shapes) > 1 or any(a.ndim == 0 or a.size == 0 for a in arrays):
             given = ", ".join(str(a.shape) for a in arrays[:5])

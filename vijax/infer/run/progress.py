@@ -20,6 +20,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree
+from ...data.absent import is_absent
 from ...data.host import is_concrete
 
 _EVERY = 10  # iterations between two reports from a traced loop; a report costs about 50 us
@@ -148,7 +149,7 @@ def report(
         return
     step = n_iter if step is None else step
     due = jnp.asarray(last) | ((step % reporter.every == 0) & running)
-    known = jnp.isfinite(elbo) & (elbo > -jnp.finfo(elbo.dtype).max)
+    known = jnp.isfinite(elbo) & ~is_absent(elbo)
     # a pass over the rows is an iteration
     lane = (jnp.where(known, elbo, jnp.nan), running, n_iter, n_iter, due)
     _emit(reporter.token, *(value[None] for value in lane))
@@ -196,7 +197,7 @@ def report_from_host(listener: Listener | None, elbo: Any, running: Any, n_iter:
     if listener is None:
         return
     elbo, n_iter = np.asarray(elbo, np.float64), np.asarray(n_iter)
-    known = elbo[np.isfinite(elbo) & (elbo > np.finfo(np.float32).min)]
+    known = elbo[np.isfinite(elbo) & ~is_absent(elbo)]
     values = [f(known) if known.size else math.nan for f in (np.max, np.median, np.min)]
     listener.receive(values, [np.sum(running), elbo.size, n_iter.max(), n_iter.sum()])
 

@@ -7,8 +7,11 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-from ...data.host import common_dtype, to_device
-from ...data.types import ArrayLike
+from ..._pytree import replace
+from ...data.batch import Batch
+from ...data.chunks import Chunks
+from ...data.host import column_names, common_dtype, to_device
+from ...data.types import ArrayLike, Data
 from ...families.emission import Emission
 from ...families.weights.base import Weights
 from ..mixture import Mixture
@@ -20,15 +23,21 @@ _M = TypeVar("_M", bound=Mixture)
 
 def from_data(
     cls: type[_M],
+    x: Data | Chunks,
     components: Emission,
     num_components: int,
     conc: ArrayLike | None,
     weights: Weights | None,
     k_max: int | None,
 ) -> _M:
-    """Build a mixture as `with_prior` does, with conc 1 / num_components if there is no other."""
+    """Build a mixture as `with_prior` does, with conc 1 / num_components if there is no other.
+
+    It knows the names of the columns of `x`, if they have any.
+    """
     conc = weights_prior.default_conc(conc, weights, num_components)
-    return with_prior(cls, components, num_components, conc, weights, k_max)
+    model = with_prior(cls, components, num_components, conc, weights, k_max)
+    names = x.names if isinstance(x, Batch | Chunks) else column_names(x)
+    return model if names is None else replace(model, names=names)
 
 
 def with_prior(

@@ -74,7 +74,7 @@ class RateMixture(ColumnMixture):
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
         components = prior.rates_from_data(cls.family, x, num_components, **given)
-        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+        return assemble.from_data(cls, x, components, num_components, conc, weights, k_max)
 
     @classmethod
     def with_prior(
@@ -144,7 +144,7 @@ class ProbabilityMixture(ColumnMixture):
         """
         given = {"a": a, "b": b, "k_max": k_max}
         components = prior.probabilities_from_data(cls.family, x, num_components, **given)
-        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+        return assemble.from_data(cls, x, components, num_components, conc, weights, k_max)
 
     @classmethod
     def with_prior(
@@ -243,7 +243,7 @@ class CategoricalMixture(CategoryMixture):
         """
         given = {"num_categories": num_categories, "category_conc": category_conc, "k_max": k_max}
         components = prior.codes_from_data(x, num_components, **given)
-        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+        return assemble.from_data(cls, x, components, num_components, conc, weights, k_max)
 
     @classmethod
     def flat(  # type: ignore[override]
@@ -294,7 +294,7 @@ class MultinomialMixture(CategoryMixture):
         """
         given = {"category_conc": category_conc, "k_max": k_max}
         components = prior.counts_from_data(x, num_components, **given)
-        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+        return assemble.from_data(cls, x, components, num_components, conc, weights, k_max)
 
 
 @pytree
@@ -311,11 +311,11 @@ class MixedMixture(Mixture):
         cls,
         x: Data,
         num_components: int,
-        kinds: Mapping[str, str],
+        kinds: Mapping[Any, str],
         *,
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
-        options: Mapping[str, Mapping[str, Any]] | None = None,
+        options: Mapping[Any, Mapping[str, Any]] | None = None,
         k_max: int | None = None,
     ) -> MixedMixture:
         """Build a mixture with the default prior of every column's own mixture.

@@ -20,7 +20,7 @@ from ...families.weights.base import Weights
 from ...numerics import linalg
 from ..density import MixtureDensity
 from ..mixture import Mixture
-from ..mixture_params import MixtureMoments, MixtureParams
+from ..mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from ..priors import gaussian as prior
 from . import assemble
 
@@ -86,7 +86,7 @@ class GaussianMixture(Mixture):
         components = prior.from_data(
             x, num_components, covariance=covariance, k_max=k_max, like=conc, **given
         )
-        return assemble.from_data(cls, components, num_components, conc, weights, k_max)
+        return assemble.from_data(cls, x, components, num_components, conc, weights, k_max)
 
     @classmethod
     def with_prior(
@@ -151,19 +151,19 @@ class GaussianMixture(Mixture):
         return assemble.flat(cls, components, num_components, k_max)
 
     def sample_parameters(
-        self, key: Key[Array, ""], q: MixtureParams, shape: tuple[int, ...] = ()
+        self, q: MixtureParams | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
     ) -> dict[str, Any]:
         """Draw "weights" (k,), "means" (k, d) and "covariances" (k, d, d) from q, in data units.
 
         They have leading axes `shape`, and the same form for all covariance structures.
         """
-        draws = super().sample_parameters(key, q, shape)
-        value, components = draws.pop("components"), q.components
+        draws = super().sample_parameters(q, key, shape)
+        value, components = draws.pop("components"), q_of(q).components
         components = components.others if isinstance(components, WithNoise) else components
         covariances = _covariances(components, value)
         return draws | {"means": value.mean, "covariances": covariances}
 
-    def density(self, q: MixtureParams | MixtureMoments) -> MixtureDensity:
+    def density(self, q: MixtureParams | MixtureMoments | Fitted) -> MixtureDensity:
         """Return the predictive density, which has marginals, conditionals, moments and samples.
 
         For a q it is a mixture of Student-t, as `log_predictive`; for a point such as `q.point()`,
@@ -174,15 +174,16 @@ class GaussianMixture(Mixture):
             raise ValueError(
                 "density: a uniform component has no Student-t form; use log_predictive"
             )
-        if isinstance(q, MixtureParams) and self.improper:
-            q = q.point()
-        if not isinstance(q, MixtureParams):
-            mean, covariance = q.components.mean, q.components.covariance
-            return MixtureDensity(q.weights.mean, mean, covariance, None)
-        weight, student = q.weights.mean, q.components.predictive()
-        if q.weights.rest is not None:
-            unseen = self._unseen(q.components).predictive()
-            weight = jnp.append(weight, q.weights.rest)
+        known = q_of(q)
+        if isinstance(known, MixtureParams) and self.improper:
+            known = known.point()
+        weight, components = known.weights.mean, known.components
+        if not isinstance(known, MixtureParams):
+            return MixtureDensity(weight, components.mean, components.covariance, None)
+        student, rest = components.predictive(), known.weights.rest
+        if rest is not None:
+            unseen = self._unseen(components).predictive()
+            weight = jnp.append(weight, rest)
             student = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), student, unseen)
         location = student.origin + student.shift
         return MixtureDensity(weight / jnp.sum(weight), location, student.scale, student.dof)
@@ -192,6 +193,7 @@ def _covariances(components: Emission, value: MeanPrecision) -> Float[Array, "..
     """Covariance matrices (*s, k, d, d) of values that `components.sample` drew."""
     d = value.mean.shape[-1]
     eye = jnp.eye(d, dtype=value.mean.dtype)
+    eye = eye.reshape(*[1] * (value.mean.ndim - 1), d, d)
     if isinstance(components, DiagonalNormalGamma):
         return eye / value.precision[..., None]
     if isinstance(components, SphericalNormalGamma):
@@ -262,4 +264,4 @@ class StudentTMixture(Mixture):
         cls, base: GaussianMixture, num_components: int, k_max: int | None, dof: ArrayLike | None
     ) -> StudentTMixture:
         components = prior.student_t(base.components, num_components, dof=dof, k_max=k_max)
-        return cls(base.weights, components, base.switch, improper=base.improper)
+        return cls(base.weights, components, base.switch, improper=base.improper, names=base.names)

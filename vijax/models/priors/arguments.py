@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...data.batch import Batch
+from ...data.batch import Batch, check_entries
 from ...data.host import check_integer, namespace
 from ...data.types import AnyArray, Data
 from ...families.column_scale import check_matrix
@@ -31,6 +31,7 @@ def as_matrix(x: Data) -> Batch:
     """Read rows and columns, (n, d); raise ValueError for anything else."""
     batch = Batch.of(x)
     check_matrix(batch)
+    check_entries(batch)
     return batch
 
 

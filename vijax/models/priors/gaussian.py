@@ -36,6 +36,7 @@ COVARIANCES = ("full", "tied", "diag", "spherical")
 _KAPPA = 0.01  # most rows that the prior mean counts for
 _PRIOR_ROWS = 4.0  # rows that the prior covariance counts for
 _NARROWEST = 0.25  # variance of a column, relative to the prior variance of its means
+_ASYMMETRY = 1e-4  # of correlations, at most
 _START_DOF = 10.0  # degrees of freedom to start from: neither normal nor very heavy tails
 
 
@@ -233,14 +234,26 @@ def _check_positive_definite(name: str, value: AnyArray) -> None:
     if not is_concrete(value):
         return
     host = np.asarray(value, np.float64)
-    size = np.abs(host).max((-2, -1), keepdims=True)
     if not np.isfinite(host).all():
         raise ValueError(f"{name}: must be finite")
-    if (np.abs(host - np.swapaxes(host, -2, -1)) > 1e-4 * size).any():
+    variance = np.diagonal(host, axis1=-2, axis2=-1)
+    # in units of each column's standard deviation, so that no column decides for another
+    sd = np.sqrt(np.where(variance > 0, variance, 1.0))
+    scaled = host / sd[..., :, None] / sd[..., None, :]
+    if (np.abs(scaled - np.swapaxes(scaled, -2, -1)) > _ASYMMETRY).any():
         raise ValueError(f"{name}: must be symmetric")
-    lowest = np.linalg.eigvalsh(host).min()
-    if not lowest > 0:
-        raise ValueError(f"{name}: must be positive definite, smallest eigenvalue {lowest:g}")
+    if not (variance > 0).all():
+        lowest, column = np.linalg.eigvalsh(host).min(), np.argmin(variance) % host.shape[-1]
+        raise ValueError(
+            f"{name}: must be positive definite, smallest eigenvalue {lowest:g}, variance "
+            f"{variance.min():g} in column {column}"
+        )
+    lowest = np.linalg.eigvalsh(scaled).min()
+    if not lowest > host.shape[-1] * np.finfo(value.dtype).eps:
+        raise ValueError(
+            f"{name}: must be positive definite, smallest eigenvalue {lowest:g} with all columns "
+            "in units of their standard deviation"
+        )
 
 
 # -- defaults from the data -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...data.batch import Batch
+from ...data.reader import by_text
 from ...data.types import Data
 from ...families.compound.columns import Columns
 from ...families.emission import Emission
@@ -30,26 +31,30 @@ KINDS: dict[str, Callable[..., Emission]] = {
 def from_data(
     x: Data,
     num_components: int,
-    kinds: Mapping[str, str],
+    kinds: Mapping[Any, str],
     *,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Mapping[Any, Mapping[str, Any]] | None = None,
     k_max: int | None = None,
 ) -> Columns:
     """Build components with the default prior of every column.
 
     Arguments are those of `MixedMixture.from_data`. Raises ValueError for unknown kinds, and for
-    columns without one.
+    columns without one. Names are text, as those of a Batch are.
     """
-    batch = Batch.of(x).by_name()
+    batch, kinds = Batch.of(x).by_name(), by_text("kinds", kinds)
+    options = by_text("options", options or {})
     if not isinstance(batch.x, dict) or set(batch.x) != set(kinds):
         given = ", ".join(batch.x) if isinstance(batch.x, dict) else "an array"
         raise ValueError(f"kinds: give one for each column; x has {given}, kinds {[*kinds]}")
+    unknown = sorted(set(options) - set(kinds))
+    if unknown:
+        raise ValueError(f"options: {unknown[0]!r} is no column; expected some of {[*kinds]}")
     parts = {}
     for name, kind in kinds.items():
         if kind not in KINDS:
             known = ", ".join(KINDS)
             raise ValueError(f"kinds: {name!r} is {kind!r}; expected one of {known}")
-        extra = (options or {}).get(name, {})
+        extra = options.get(name, {})
         parts[name] = KINDS[kind](batch.column(name), num_components, k_max=k_max, **extra)
         if parts[name].num_background:
             raise ValueError(f"options: noise in {name!r}: not for one column of a table")
