@@ -9,8 +9,8 @@ import vijax as vx
 from vijax import Status
 from vijax.infer.many import _models
 from vijax.infer.run.devices import deal
-from vijax.infer.run.padding import stack_by_size
 from vijax.infer.run.restarts import choose_layout
+from vijax.infer.run.stacks import stack_by_size
 
 from .data import clusters
 from .programs import programs

@@ -158,8 +158,6 @@ def test_columns_are_checked(fitted):
         form.conditional([0], [0.0, 1.0])
     with pytest.raises(ValueError, match="x: has 3 columns"):
         form.log_prob(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="noise: the predictive density takes none"):
-        model.log_predictive(q, vx.Batch.of(np.ones((2, 2)), noise=np.ones((2, 2))))
 
 
 # -- what else is in the density ------------------------------------------------------------------
@@ -254,8 +252,6 @@ def test_points_have_no_predictive_density(fitted):
         model.log_predictive(q.point(), x)
     with pytest.raises(TypeError, match="q: expected a posterior"):
         model.sample(q.point(), jax.random.key(0), 3)
-    with pytest.raises(ValueError, match="noise: the predictive density takes none; leave it out"):
-        model.log_predictive(q, vx.Batch.of(x, noise=np.ones_like(x)))
 
 
 def test_learned_concentration_is_drawn_beside_the_weights(rng):
@@ -266,3 +262,53 @@ def test_learned_concentration_is_drawn_beside_the_weights(rng):
     assert draws["weights"].shape == (5, 3)
     assert draws["concentration"].shape == (5,)
     assert draws["covariances"].shape == (5, 3, 2, 2)
+
+
+# -- rows with measurement noise ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", ["full", "tied"])
+def test_noise_is_convolved_with_the_density(fitted, structure):
+    """The density without noise, summed over a fine grid of what the row may have been."""
+    model, q, x = fitted(structure)
+    noise = np.array([[0.5, 0.1], [0.1, 0.3]])
+    rows = np.array([x[0], x[1] + 3.0, x.mean(0) + 20.0])
+    side, step = np.linspace(-6, 6, 401, retstep=True)
+    moves = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    chance = stats.multivariate_normal(np.zeros(2), noise).pdf(moves) * step**2
+    right = [
+        np.log(chance @ np.exp(np.asarray(model.log_predictive(q, row - moves)))) for row in rows
+    ]
+    batch = vx.Batch.of(rows, noise=np.broadcast_to(noise, (3, 2, 2)))
+    np.testing.assert_allclose(model.log_predictive(q, batch), right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied"])
+def test_limits_of_noise(fitted, structure):
+    """None is as without, and endless noise of a column is as if it were missing."""
+    model, q, x = fitted(structure)
+    none = vx.Batch.of(x, noise=np.zeros_like(x))
+    np.testing.assert_allclose(model.log_predictive(q, none), model.log_predictive(q, x), rtol=1e-6)
+    holes = np.where([False, True], np.nan, x)
+    errors = np.array([0.3, 1.0]) * np.ones_like(x)
+    missing = vx.Batch.of(holes, missing=True, noise=errors)
+    large = vx.Batch.of(np.nan_to_num(holes), noise=np.where(np.isnan(holes), 1e10, errors))
+    found = model.log_predictive(q, large) + 0.5 * np.log(2 * np.pi * 1e10)
+    np.testing.assert_allclose(model.log_predictive(q, missing), found, rtol=1e-5)
+
+
+def test_noisy_density_with_the_noise_component_and_in_the_infinite_model(rng):
+    """As many draws of rows and of their errors say."""
+    x = clusters(rng, n=40, d=1, k=2)[0]
+    weights = vx.StickBreaking.dirichlet_process(1.0, 2)
+    model = vx.GaussianMixture.from_data(x, 2, weights=weights)
+    q = vx.fit(model, x, init=np.arange(40) % 2).q
+    draws = np.asarray(model.sample(q, jax.random.key(0), 200_000)[0])
+    draws = draws + 0.7 * rng.normal(size=draws.shape)
+    at = np.array([[x.min()], [x.mean()], [x.max()]])
+    batch = vx.Batch.of(at, noise=np.full_like(at, 0.49))
+    density = np.exp(model.log_predictive(q, batch))
+    for row, value in zip(at[:, 0], density, strict=True):
+        share = np.mean(np.abs(draws - row) < 0.1)
+        error = 5.0 * (share / len(draws)) ** 0.5
+        assert abs(share - 0.2 * value) < error + 0.02 * share

@@ -9,9 +9,9 @@ NAMES = """
 Accelerated Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI CategoricalMixture
 Chunks Columns ConditionalModel Conjugate DiagonalNormalGamma Dirichlet DirichletCategorical
 DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments ExponentialFamily
-ExponentialMixture FactorisedGaussian FitError FullPassMethod Gamma GammaExponential GammaPoisson
-GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized Method
-MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
+ExponentialMixture FactorisedGaussian FitError Fits FullPassMethod Gamma GammaExponential
+GammaPoisson GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized
+Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
 NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter RestartWarning
 Result RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking
 Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo

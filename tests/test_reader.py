@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import vijax as vx
-from vijax.infer.run.padding import stack_by_size
+from vijax.infer.run.stacks import stack_by_size
 
 X = np.array([[1.0, 2.0], [3.0, 4.5], [0.0, -1.0]])
 EPOCH = 1_700_000_000 + np.arange(0, 3600, 60)

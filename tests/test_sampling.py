@@ -76,18 +76,18 @@ def test_mixtures_draw_counts_of_any_size(key, size):
     """Every family of counts: Poisson, geometric and multinomial, by their mean and spread."""
     n = 2000
     poisson = vx.PoissonMixture.with_prior(1, shape=np.array([1e4]), rate=1e4 / size, conc=1.0)
-    x = np.asarray(poisson.sample(key, poisson.prior, n)[0], float)
+    x = np.asarray(poisson.sample(poisson.prior, key, n)[0], float)
     exact = stats.nbinom(1e4, 1e4 / (1e4 + size))
     assert abs(x.mean() - exact.mean()) < 4.5 * exact.std() / n**0.5
     assert abs(x.std() / exact.std() - 1.0) < 0.1
     a = 1e6
     geometric = vx.GeometricMixture.with_prior(1, a=np.array([a]), b=a * size, conc=1.0)
-    x = np.asarray(geometric.sample(key, geometric.prior, n)[0], float)
+    x = np.asarray(geometric.sample(geometric.prior, key, n)[0], float)
     mean = a * size / (a - 1.0)
     assert abs(x.mean() / mean - 1.0) < 4.5 * (1.0 + 1.0 / size) ** 0.5 / n**0.5
     conc = np.array([[2e6, 5e6, 3e6]])
     counts = vx.MultinomialMixture.with_prior(1, category_conc=conc, conc=1.0)
-    x = np.asarray(counts.sample(key, counts.prior, n, total=size)[0], float)
+    x = np.asarray(counts.sample(counts.prior, key, n, total=size)[0], float)
     p = conc[0] / conc.sum()
     variance = size * p * (1.0 - p) * (size + conc.sum()) / (1.0 + conc.sum())
     assert (abs(x.mean(0) - size * p) < 4.5 * (variance / n) ** 0.5).all()

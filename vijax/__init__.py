@@ -40,6 +40,7 @@ from .infer.fit import elbo as elbo
 from .infer.fit import elbo_terms as elbo_terms
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
+from .infer.fits import Fits as Fits
 from .infer.labels import align as align
 from .infer.labels import prune as prune
 from .infer.labels import relabel as relabel

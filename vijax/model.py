@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -271,5 +271,35 @@ class ComponentParams(Product):
         """The number of components, such as noise, that must stay at the end."""
 
     @abc.abstractmethod
+    def table(self, names: list[str] | None = None, *, point: bool = False) -> dict[str, Any]:
+        """Weights and parameters (k,) of the components, by label.
+
+        With `point` they are those of `point()`. `names` are those of the columns of the data.
+        """
+
+    @abc.abstractmethod
     def take(self, order: Int[Array, "m"]) -> ComponentParams:
         """The components of these indices, in this order, with their weights."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A model that answers questions about rows, each by itself, from a q.
+
+    Results have the rows on the leading axis; `q` may be a Result.
+    """
+
+    def responsibilities(self, q: Q, x: Data) -> Any:
+        """Posterior probability of each component, (n, k)."""
+
+    def predict(self, q: Q, x: Data) -> Any:
+        """The most probable component, (n,)."""
+
+    def log_likelihood(self, q: Q, x: Data) -> Any:
+        """log p(x_n | theta) in nats at the posterior means, (n,)."""
+
+    def log_predictive(self, q: Q, x: Data) -> Any:
+        """log E_q[p(x_n | theta)] in nats, (n,)."""
+
+    def impute(self, q: Q, x: Data) -> Any:
+        """Means and standard deviations of missing entries, in the form of x."""

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ._pytree import pytree, static
+from ._pytree import pytree, replace, static
 from ._text import columns
 from .data.batch import Batch
 from .data.host import check_integer, to_device
+from .data.padding import compiled, pad
 from .data.types import Data
 from .infer.fit import fit
 from .infer.method import Method
@@ -123,7 +124,7 @@ def select_num_components(
     k_max = max(sizes)
     make, prior = (build, prior) if build is not None else _default(batch, method, prior)
     models = [make(batch, k, k_max=k_max, **prior) for k in sizes]
-    batch = models[0].as_batch(batch)
+    batch, _ = pad(replace(models[0].as_batch(batch), names=None, as_given=None))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(key, len(sizes))
 
@@ -131,8 +132,13 @@ def select_num_components(
         return fit(model, batch, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
     results = jax.vmap(fit_one)(stacked, keys)
-    rank = _by_likelihood if method.point else _by_evidence
-    return Selection(results, *rank(stacked, results, sizes, batch), num_components=sizes)
+    if method.point:
+        sizes_of = to_device(sizes, results.elbo.dtype)
+        scores = compiled(_by_likelihood)(stacked, results, sizes_of, batch)
+    else:
+        unknown = to_device(np.full(len(sizes), np.nan), results.elbo.dtype)
+        scores = compiled(_by_evidence)(stacked, results, batch), unknown, unknown, unknown
+    return Selection(results, *scores, num_components=sizes)
 
 
 def _default(
@@ -161,15 +167,13 @@ def _entropy(model: Mixture, q: MixtureParams, batch: Batch) -> Float[Array, ""]
     return -jnp.sum(batch.weight[:, None] * special.xlogy(resp, log_resp))
 
 
-def _by_evidence(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
-    """ELBO + log relabellings, and NaN for the criteria of maximum likelihood."""
+def _by_evidence(models: Mixture, results: Result, batch: Batch) -> Float[Array, "m"]:
+    """ELBO + log relabellings of every number of components, in nats."""
     relabellings = jax.vmap(lambda model, q: model.log_relabellings(q, batch))(models, results.q)
-    score = results.elbo + relabellings
-    nan = to_device(np.full(score.shape, np.nan), score.dtype)
-    return score, nan, nan, nan
+    return results.elbo + relabellings
 
 
-def _by_likelihood(models: Mixture, results: Result, sizes: tuple[int, ...], batch: Batch) -> Any:
+def _by_likelihood(models: Mixture, results: Result, k: Array, batch: Batch) -> Any:
     """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000).
 
     They take the log-likelihood at the estimate; the objective may have a prior density in it.
@@ -177,7 +181,6 @@ def _by_likelihood(models: Mixture, results: Result, sizes: tuple[int, ...], bat
     log_prior = jax.vmap(lambda model, q: model.log_prior(q.point()))(models, results.q)
     log_lik = results.elbo - log_prior
     own, shared = jax.tree.map(lambda a: a[0], models).components.num_parameters()
-    k = jnp.asarray(sizes, results.elbo.dtype)
     free = k * own + shared + k - 1.0
     bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * log_lik
     entropy = jax.vmap(lambda m, q: _entropy(m, q, batch))(models, results.q)

@@ -59,6 +59,8 @@ class Batch:
     - `patterns` and `group`: the distinct rows of `mask`, padded to a power of two, and the index
       of each row's; only where that saves work. Other missing entries may change their shape, and
       then compile another program.
+    - `as_given`: the same rows as they came, for reading, if some have weight 0; in `x` a present
+      row is in place of each of those.
     - `names`: names of columns, which drivers remove before anything is compiled.
     - `sharding`: how rows are spread over devices.
     - `platform`: where they are ("cpu", "gpu", ...; None is JAX's default), which decides on chunk
@@ -72,6 +74,7 @@ class Batch:
     label: Int[_Rows, "*b n"] | None = None
     group: Int[_Rows, "*b n"] | None = None
     patterns: Bool[_Rows, "*b p d"] | None = None
+    as_given: Batch | None = None
     names: tuple[str, ...] | None = static(default=None)
     sharding: NamedSharding | None = static(default=None)
     platform: str | None = static(default=None)
@@ -125,7 +128,8 @@ class Batch:
                 sharding, platform = sharding_of_rows(given), platform_of(given)
             _check_weight(given["weight"], _num_rows(given["x"]), given["mask"] is None)
             parts = _checked(sharding, **given, names=data.names)
-            return cls(**parts, names=data.names, sharding=sharding, platform=platform)
+            place = {"names": data.names, "sharding": sharding, "platform": platform}
+            return cls(**parts, as_given=data.as_given, **place)
         data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
@@ -146,7 +150,11 @@ class Batch:
         if seen is not None:
             w = without_empty_rows(w, seen)
         parts = _checked(sharding, x, w, seen, noise, label, names=names)
-        return cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
+        batch = cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
+        if weight is None or (is_concrete(weight) and bool((fetched(weight) > 0).all())):
+            return batch
+        given = _placed(sharding, _without_holes(x, w, seen), noise)
+        return replace(batch, as_given=replace(batch, x=given[0], noise=given[1]))
 
     def column(self, name: str) -> Batch:
         """One column of a dict as a Batch of its own, with x (n, d)."""
@@ -170,7 +178,8 @@ class Batch:
         index = {name: (slice(None), j) for j, name in enumerate(self.names)}
         x = {name: self.x[i] for name, i in index.items()}
         mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
-        return Batch(x, self.weight, mask, **self._place)
+        given = None if self.as_given is None else self.as_given.by_name()
+        return Batch(x, self.weight, mask, as_given=given, **self._place)
 
     def in_order(self, names: tuple[str, ...] | None) -> Batch:
         """The columns in the order of these names, if both have names.
@@ -191,7 +200,9 @@ class Batch:
         mask = None if mask is None else mask[:, index]
         noise = None if noise is None else noise[:, index][:, :, index]
         patterns = None if self.patterns is None else self.patterns[:, index]
-        return replace(self, x=x, mask=mask, noise=noise, patterns=patterns, names=names)
+        given = None if self.as_given is None else self.as_given.in_order(names)
+        parts = {"mask": mask, "noise": noise, "patterns": patterns, "as_given": given}
+        return replace(self, x=x, names=names, **parts)
 
     @property
     def _place(self) -> dict[str, Any]:
@@ -217,7 +228,9 @@ class Batch:
         """The batch with `select` applied to every array that has one entry per row."""
 
         def leaf(field: Any, value: Any) -> Any:
-            return value if field.name == "patterns" else jax.tree.map(select, value)
+            if field.name == "patterns" or value is None:
+                return value
+            return value._rows(select) if isinstance(value, Batch) else jax.tree.map(select, value)
 
         return replace(map_fields(self, leaf), sharding=None)
 
@@ -240,23 +253,34 @@ def _checked(
     w = weight
     named = x if isinstance(x, dict) else {"": x}
     masks = mask if isinstance(x, dict) and mask is not None else {"": mask}
-    filled = {}
     for name, column in named.items():
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             _check_finite(shown, column, w, seen, names)
-        filled[name] = place_for_jit(fill_absent(fill_missing(column, w, seen), w), sharding)
+    filled = jax.tree.map(lambda a: fill_absent(a, w), (_without_holes(x, w, mask), noise))
+    x, noise = _placed(sharding, *filled)
     if group is None:
         group, patterns = patterns_of(mask, noise)
     return {
-        "x": filled if isinstance(x, dict) else filled[""],
+        "x": x,
         "weight": place_for_jit(w, sharding),
         "mask": None if mask is None else jax.tree.map(lambda a: place_for_jit(a, sharding), mask),
-        "noise": None if noise is None else place_for_jit(fill_absent(noise, w), sharding),
+        "noise": noise,
         "label": None if label is None else place_for_jit(label, sharding, jnp.int32),
         "group": None if group is None else place_for_jit(group, sharding, jnp.int32),
         "patterns": patterns,
     }
+
+
+def _without_holes(x: Any, weight: Any, mask: Any) -> Any:
+    """The rows with a number in place of each missing entry."""
+    if mask is None:
+        return x
+    return jax.tree.map(lambda a, seen: fill_missing(a, weight, seen), x, mask)
+
+
+def _placed(sharding: NamedSharding | None, *tree: Any) -> Any:
+    return jax.tree.map(lambda a: place_for_jit(a, sharding), tree)
 
 
 def check_entries(batch: Batch) -> None:

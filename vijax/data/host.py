@@ -46,6 +46,13 @@ def fetched(value: Any) -> Any:
     return np.asarray(jax.device_get(value))
 
 
+def can_fetch(value: Any) -> bool:
+    """Whether a concrete array is here, or small enough to be copied here."""
+    return not isinstance(value, jax.Array) or (
+        _addressable(value) and value.size <= _LARGEST_FETCH
+    )
+
+
 def namespace(*arrays: Any) -> Any:
     """`jax.numpy` if any of the arrays is a JAX array, else `numpy`."""
     for array in arrays:
@@ -66,7 +73,7 @@ def as_floats(name: str, value: Any, *, missing: bool = False, dtype: Any = None
     if isinstance(value, jax.Array):
         check_device_kind(name, value.dtype)
         wanted = np.dtype(dtype or _float_dtype(value.dtype))
-        if not (is_concrete(value) and _addressable(value)) or value.size > _LARGEST_FETCH:
+        if not (is_concrete(value) and can_fetch(value)):
             _warn_if_coarse(name, value, wanted)
             return value if value.dtype == wanted else value.astype(wanted)
         return _cast(name, jax.device_get(value), wanted)

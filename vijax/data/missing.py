@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import weighted_means as averages
-from .host import fetched, is_concrete, namespace, to_device
+from .host import can_fetch, fetched, is_concrete, namespace, to_device
 from .reader import by_text, columns_of, read_booleans
 
 _ROWS_PER_PATTERN = 2  # with fewer, grouping rows by their missing entries saves nothing
@@ -94,18 +94,24 @@ def patterns_of(mask: Any, noise: Any) -> tuple[Any, Any]:
 
 def fill_missing(x: Any, weight: Any, seen: Any) -> Any:
     """The rows with the column's mean in place of missing entries."""
-    if seen is None:
-        return x
-    return (_fill_missing_in_jax if namespace(x, weight, seen) is jnp else _fill_missing)(
-        x, weight, seen
-    )
+    return x if seen is None else _filled(_fill_missing, x, weight, seen)
 
 
 def fill_absent(x: Any, weight: Any) -> Any:
     """The rows with a present one in place of every row of weight 0."""
     if is_concrete(weight) and bool((fetched(weight) > 0).all()):
         return x
-    return (_fill_absent_in_jax if namespace(x, weight) is jnp else _fill_absent)(x, weight)
+    return _filled(_fill_absent, x, weight)
+
+
+def _filled(fill: Callable[..., Any], x: Any, *args: Any) -> Any:
+    """`fill(x, *args)`, on the host if it can be, where no length is compiled for."""
+    if not is_concrete(x, *args) or not can_fetch(x):
+        return fill(x, *args)
+    host = fill(fetched(x), *(fetched(a) for a in args))
+    if not isinstance(x, jax.Array):
+        return host
+    return jax.device_put(host, x.sharding if x.committed else None)
 
 
 def _fill_absent(x: Any, weight: Any) -> Any:
@@ -119,8 +125,3 @@ def _fill_absent(x: Any, weight: Any) -> Any:
 def ones(shape: tuple[Any, ...], dtype: Any) -> Any:
     """Ones on the host; in JAX if the number of rows is a symbol, as for `jax.export`."""
     return (np if all(isinstance(n, int) for n in shape) else jnp).ones(shape, dtype)
-
-
-# each is one program, whose constants are no transfers
-_fill_missing_in_jax = jax.jit(_fill_missing)
-_fill_absent_in_jax = jax.jit(_fill_absent)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 from .._pytree import replace
 from ..data.batch import Batch, check_entries
 from ..data.host import check_bound, check_integer, strong
+from ..data.padding import pad
 from ..data.types import Data
 from ..model import Model, SplitMergeModel
 from .initialise import Init, Job, Start, parse_init
@@ -28,12 +29,19 @@ def prepare_job(
     method: Method[Any],
     stop: Stop,
     num_restarts: int = 1,
-) -> tuple[Job, tuple[str, ...] | None]:
-    """Check the arguments of a fit; returns the fit, and the names of the columns."""
+) -> tuple[Job, tuple[str, ...] | None, Any]:
+    """Check the arguments of a fit; returns it, the names of the columns, and the number of rows.
+
+    The rows of the fit are padded, so that data of other lengths run the same programs.
+    """
     model, batch, method, stop, names = prepare(model, data, method, stop)
     start = parse_init(model, batch, init)
     check_start(model, key, start, num_restarts, method)
-    return Job(model, batch, key, start, method, stop), names
+    num_rows = batch.weight.shape[0]
+    batch, by_row = pad(batch, start.value if start.of_rows else None)
+    if start.of_rows:
+        start = replace(start, value=by_row)
+    return Job(model, batch, key, start, method, stop), names, num_rows
 
 
 def prepare(
@@ -50,7 +58,8 @@ def prepare(
     dtype, names = batch.weight.dtype, batch.names or model.names
     model, method = strong(unnamed(model), dtype), strong(method, dtype)
     model.check(batch, method.point)
-    return model, replace(batch, names=None), method, strong(stop, dtype), names
+    batch = replace(batch, names=None, as_given=None)
+    return model, batch, method, strong(stop, dtype), names
 
 
 def unnamed(model: Model) -> Model:

@@ -15,6 +15,7 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunks import Chunks
 from ..data.host import check_bound, check_integer
+from ..data.padding import pad
 from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
@@ -97,14 +98,14 @@ def fit(
     for name, path in paths.items():
         if path is not None:
             raise ValueError(f"{name}: only a fit to Chunks can stop in between; Chunks.of(data)")
-    job, names = prepare_job(model, data, key, init, method, stop, num_restarts)
+    job, names, rows = prepare_job(model, data, key, init, method, stop, num_restarts)
     moves = checked_moves(job.model, moves, key, job.batch.weight.dtype)
     halving = checked_halving(halving, moves)
 
     def run(reporter: Reporter | None) -> Result:
         return _fit(job, moves, halving, reporter, num_restarts=num_restarts)
 
-    result = with_reporter(run, listener_of(progress, callback, job.batch.weight.shape[0]))
+    result = with_reporter(run, listener_of(progress, callback, rows))
     return result if names is None else replace(result, names=names)
 
 
@@ -135,7 +136,7 @@ def trajectory(
     """
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
-    job, _ = prepare_job(model, data, key, init, method, Stop())
+    job, _, _ = prepare_job(model, data, key, init, method, Stop())
     return _trajectory(job, num_iters=num_iters)
 
 
@@ -159,7 +160,7 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
     model, batch, method, _, _ = prepare(model, data, method, Stop())
     if not isinstance(q, ExponentialFamily | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    return _evaluate(model, batch, parse_init(model, batch, q).value, method)
+    return _evaluate(model, pad(batch)[0], parse_init(model, batch, q).value, method)
 
 
 @on_auto_mesh
@@ -179,7 +180,7 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """
     model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
     need_conditional(method, model)
-    return _terms(model, parse_init(model, batch, q).value, batch)
+    return _terms(model, parse_init(model, batch, q).value, pad(batch)[0])
 
 
 @partial(jax.jit, static_argnames="num_restarts")

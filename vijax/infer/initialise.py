@@ -40,6 +40,11 @@ class Start:
     value: Any = None
     annealed: Annealed | None = None
 
+    @property
+    def of_rows(self) -> bool:
+        """Whether `value` has an entry for each row."""
+        return self.kind in ("labels", "responsibilities")
+
     def drawn(self, model: Model) -> bool:
         """Whether the start is random and so needs a key."""
         return self.kind == "random" or (self.kind == "seeds" and model.draws)

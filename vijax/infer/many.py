@@ -21,6 +21,7 @@ from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
 from .annealed import Annealed
 from .arguments import check_kinds, check_layout, check_start, checked_halving, unnamed
+from .fits import Fits, with_models
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.cavi import CAVI
@@ -28,10 +29,10 @@ from .result import Result, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
 from .run.lanes import Problem, Settings, take
-from .run.padding import Names, Stack, in_order, stack_by_size
 from .run.passes import constant_of, has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
 from .run.restarts import Problems, choose_layout, run_restarts
+from .run.stacks import Names, Part, Stack, in_order, is_identity, join, pick, stack_by_size
 
 _LAYOUTS = ("auto", "map", "vmap", "slots")
 
@@ -50,14 +51,6 @@ class Program(NamedTuple):
     names: Names
 
 
-class Part(NamedTuple):
-    """Members of a whole: `tree[slots[j]]` is number `number[j]` in the order of the user."""
-
-    number: np.ndarray
-    slots: np.ndarray
-    tree: Any
-
-
 def fit_many(
     models: Model | Sequence[Model] | Callable[[Batch], Model],
     datasets: Data | Sequence[Data],
@@ -72,7 +65,7 @@ def fit_many(
     devices: Sequence[Any] | None = None,
     progress: bool = False,
     callback: Callable[[Report], Any] | None = None,
-) -> Result:
+) -> Fits:
     """Fit many data sets and return one Result with a leading axis m, in the order given.
 
     Member i is `fit(model_i, data_i, key=fold_in(key, i), ...)`, up to rounding. A fit that fails
@@ -98,6 +91,7 @@ def fit_many(
         build = lambda batch: vx.GaussianMixture.from_data(batch, 5)
         results = vx.fit_many(build, [x[:300], x[300:]], key=jax.random.key(0))
         print(results.elbo, results.status)
+        labels = results.predict([x[:300], x[300:]])
     """
     datasets, names = in_order(datasets, _names_of(models))
     stacks, m = stack_by_size(datasets)
@@ -124,8 +118,8 @@ def fit_many(
             platform = platform_of(stack.parts) or known_platform
         result = _fit_many(
             Program(num_restarts, shared, layout, mesh, platform, unknown),
-            stacked if shared else _pick(stacked, number),
-            _pick(stack.parts, dealt.members),
+            stacked if shared else pick(stacked, number),
+            pick(stack.parts, dealt.members),
             number.astype(np.int32),
             dealt.live,
             _start_of(start, stack, dealt.members),
@@ -138,11 +132,12 @@ def fit_many(
     listener = listener_of(progress, callback, 0)
     parts = with_reporter(lambda reporter: [fit_stack(s, reporter) for s in stacks], listener)
     first = parts[0]
-    if traced or (len(parts) == 1 and _is_identity(first.slots, first.tree.status.shape[0])):
+    if traced or (len(parts) == 1 and is_identity(first.slots, first.tree.status.shape[0])):
         result = first.tree
     else:
-        result = _in_order(parts, m)
-    return result if names is None else replace(result, names=names)
+        result = join(parts, m)
+    result = result if names is None else replace(result, names=names)
+    return with_models(result, None if traced else stacked, shared and not traced)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -248,10 +243,10 @@ def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int, nam
 
     def build(stack: Stack) -> Part:
         dealt = deal(len(stack.number), 1)
-        parts = _pick(stack.parts, dealt.members)
+        parts = pick(stack.parts, dealt.members)
         return Part(stack.number, dealt.slots, _build(make, names, parts))
 
-    return _in_order([build(stack) for stack in stacks], m)
+    return join([build(stack) for stack in stacks], m)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -353,35 +348,6 @@ def _start_of(start: Start, stack: Stack, members: np.ndarray) -> Start:
     if start.value is None:
         return start
     if start.kind == "q":
-        return Start("q", _pick(start.value, stack.number[members]))
+        return Start("q", pick(start.value, stack.number[members]))
     value = start.value if stack.rows is None else np.asarray(start.value)[stack.rows]
-    return Start(start.kind, _pick(value, members))
-
-
-# -- members of stacks ----------------------------------------------------------------------------
-
-
-def _pick(tree: Any, index: np.ndarray) -> Any:
-    """Members `index` of the leading axis, taken on the host, where nothing is compiled."""
-
-    def pick(leaf: Any) -> Any:
-        return leaf if _is_identity(index, leaf.shape[0]) else np.asarray(leaf)[index]
-
-    return jax.tree.map(pick, tree)
-
-
-def _is_identity(index: np.ndarray, size: int) -> bool:
-    return len(index) == size and bool((index == np.arange(size)).all())
-
-
-def _in_order(parts: list[Part], m: int) -> Any:
-    """One stack of all parts, in the order of the user."""
-
-    def join(*leaves: Any) -> Any:
-        first = np.asarray(leaves[0])
-        out = np.empty((m, *first.shape[1:]), first.dtype)
-        for part, leaf in zip(parts, leaves, strict=True):
-            out[part.number] = np.asarray(leaf)[part.slots]
-        return out
-
-    return jax.device_put(jax.tree.map(join, *(part.tree for part in parts)))
+    return Start(start.kind, pick(value, members))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from .._pytree import pytree, replace
 from ..data.batch import Batch
 from ..data.host import as_floats, to_device
+from ..data.padding import read_rows
 from ..families.column_scale import check_matrix
 from ..families.gaussian.predictive import Student
 from ..numerics import linalg, special
@@ -36,10 +37,11 @@ class MixtureDensity:
 
     def log_prob(self, x: Any) -> Float[Array, "n"]:
         """Log density in nats of the observed entries of rows (n, d), array-like or a Batch."""
-        batch = Batch.of(x)
+        batch = x if isinstance(x, Batch) else Batch.for_jit(x)
         check_matrix(batch, self.location.shape[1])
-        batch = replace(batch, x=batch.x.astype(self.location.dtype))
-        return jax.nn.logsumexp(self._log_weight + self._by_component(batch), -1)
+        batch = batch if batch.as_given is None else batch.as_given
+        batch = replace(batch, x=batch.x.astype(self.location.dtype), names=None)
+        return read_rows(_log_prob, batch, self)
 
     @property
     def _log_weight(self) -> Float[Array, "k"]:
@@ -124,6 +126,10 @@ class MixtureDensity:
         dof = self.dof + float(len(fixed))
         factor = (self.dof + jnp.sum(white**2, -1)) / dof
         return MixtureDensity(weight, location, factor[:, None, None] * scale, dof)
+
+
+def _log_prob(density: MixtureDensity, batch: Batch) -> Float[Array, "n"]:
+    return jax.nn.logsumexp(density._log_weight[None] + density._by_component(batch), -1)
 
 
 def _columns(name: str, columns: Any, d: int) -> Int[np.ndarray, "m"]:

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
-from ..data.types import Data
+from ..data.padding import compiled, pad
+from ..data.types import AnyArray, Data
 from ..exponential_family import natural_step
 from ..families.emission import Emission, log_joint, weighted
 from ..families.weights.base import Weights
@@ -347,7 +348,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         return replace(self, components=self.components.fix(which, q.components), frozen=which)
 
     def elbo(
-        self, q: MixtureParams | Fitted, data: Any, resp: Float[Array, "n k"]
+        self, q: MixtureParams | Fitted, data: Data, resp: Float[AnyArray, "n k"]
     ) -> Float[Array, ""]:
         """The exact bound in nats at any q(theta) and any responsibilities r, optimal or not.
 
@@ -359,11 +360,16 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
             data: Rows, array-like (n, d) or a Batch.
             resp: Responsibilities (n, k).
         """
-        posterior, batch = q_of(q), self.as_batch(data)
-        joint = self.log_joint(posterior.moments(), batch)
-        log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
-        rows = jnp.sum(special.xlogy(resp, joint - log_resp), -1)
-        return jnp.sum(batch.weight * rows) - self.kl(posterior)
+        batch = self.as_batch(data if isinstance(data, Batch) else Batch.for_jit(data))
+        batch, resp = pad(replace(batch, names=None, as_given=None), resp)
+        return compiled(_elbo)(replace(self, names=None), q_of(q), batch, resp)
+
+
+def _elbo(model: Mixture, q: MixtureParams, batch: Batch, resp: Array) -> Float[Array, ""]:
+    joint = model.log_joint(q.moments(), batch)
+    log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
+    rows = jnp.sum(special.xlogy(resp, joint - log_resp), -1)
+    return jnp.sum(batch.weight * rows) - model.kl(q)
 
 
 def _check_parts(model: Mixture) -> None:

@@ -20,6 +20,10 @@ class MixtureMoments:
     weights: Any
     components: Any
 
+    def table(self, names: list[str] | None = None) -> dict[str, Any]:
+        """Weights and parameters (k,) of the components, by label."""
+        return {"weight": self.weights.mean, **self.components.describe(names)}
+
     def summary(self, min_weight: float = 0.01, names: list[str] | None = None) -> str:
         """The table of `MixtureParams.summary` for a point, without standard deviations."""
         weight = np.asarray(self.weights.mean)
@@ -37,6 +41,12 @@ class MixtureParams(ComponentParams):
     @property
     def num_background(self) -> int:
         return self.components.num_background
+
+    def table(self, names: list[str] | None = None, *, point: bool = False) -> dict[str, Any]:
+        if point:
+            return self.point().table(names)
+        weights = {"weight": self.weights.mean, "weight sd": self.weights.sd}
+        return weights | self.components.describe(names)
 
     def take(self, order: ArrayLike) -> MixtureParams:
         order = jnp.asarray(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import replace
 from ..data.batch import Batch
-from ..data.host import fetched, is_concrete, namespace
+from ..data.host import check_bound, check_integer, fetched, is_concrete, namespace, to_device
+from ..data.padding import compiled, first_rows, longer, padded_size, read_rows
 from ..numerics import special
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 
@@ -38,15 +40,15 @@ class Prediction:
 
         `q` is a posterior, or a point such as `q.point()`, the estimate of EM.
         """
-        return _responsibilities(*self._read(q, x))
+        return self._by_row(_responsibilities, q, x)
 
     def predict(self, q: Known | Fitted, x: Any) -> Int[Array, "n"]:
         """The most probable component of each row; `q` may be a point."""
-        return _predict(*self._read(q, x))
+        return self._by_row(_predict, q, x)
 
     def log_likelihood(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
-        return _log_likelihood(*self._read(q, x))
+        return self._by_row(_log_likelihood, q, x)
 
     def log_predictive(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log E_q[p(x_n | theta)] in nats: a proper density of the observed entries of each row.
@@ -58,10 +60,10 @@ class Prediction:
         posterior = _posterior(q)
         if self.improper:
             return self.log_likelihood(posterior, x)
-        return _log_predictive(*self._read(posterior, x))
+        return self._by_row(_log_predictive, posterior, x)
 
     def sample(
-        self, q: MixtureParams | Fitted, key: Key[Array, ""], n: int, **options: Any
+        self: Any, q: Known | Fitted, key: Key[Array, ""], n: int, **options: Any
     ) -> tuple[Any, Int[Array, "n"]]:
         """n independent rows from the predictive density, and the component of each row.
 
@@ -70,29 +72,19 @@ class Prediction:
         `total` of a multinomial. Raises TypeError for a point.
         """
         posterior = _posterior(q)
-        k_label, k_rows, k_new = jax.random.split(key, 3)
-        weight, rest, components = (
-            posterior.weights.mean,
-            posterior.weights.rest,
-            posterior.components,
-        )
-        k = weight.shape[0]
-        weight = weight if rest is None else jnp.append(weight, rest)
-        label = jax.random.categorical(k_label, jnp.log(weight), shape=(n,))
-        if self.improper:  # a posterior with so many more rows has no spread around its point
-            components = components.map(lambda a: a / jnp.finfo(a.dtype).eps)
-        rows = components.draw(k_rows, jnp.minimum(label, k - 1), **options)
-        if rest is None:
-            return rows, label
-        new = self._unseen(components).draw(k_new, jnp.zeros_like(label), **options)
-
-        def pick(old: Array, new: Array) -> Array:
-            return jnp.where((label < k).reshape(-1, *[1] * (old.ndim - 1)), old, new)
-
-        return jax.tree.map(pick, rows, new), label
+        model = self if self.names is None else replace(self, names=None)
+        check_integer("n", n)
+        check_bound("n", n, least=0.0)
+        draw = compiled(_sample)
+        if not is_concrete(*jax.tree.leaves((model, posterior, key, options))):
+            return draw(model, posterior, key, options, jnp.zeros(n))
+        size = padded_size(n)
+        options = {name: longer(a, size) if np.ndim(a) else a for name, a in options.items()}
+        drawn = draw(model, posterior, key, options, to_device(np.zeros(size, np.float32)))
+        return first_rows(drawn, n)
 
     def sample_parameters(
-        self, q: MixtureParams | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
+        self, q: Known | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
     ) -> dict[str, Any]:
         """Draws of "weights" (k,) and "components" from q, with leading axes `shape`.
 
@@ -112,7 +104,7 @@ class Prediction:
         are, with standard deviation 0. Components are taken at their point. A category is imputed
         as the mean of its codes.
         """
-        return _impute(*self._read(q, x))
+        return self._by_row(_impute, q, x)
 
     def _unseen(self, components: Any) -> Any:
         """The predictive component for rows of none of these, in their dtype."""
@@ -120,41 +112,40 @@ class Prediction:
         prior = jax.tree.map(lambda a: a.astype(dtype), self.components)
         return components.unseen(prior)
 
-    def _read(self: Any, q: Known | Fitted, x: Any) -> tuple[Any, Any, Batch]:
-        """The model, q and rows in the dtype of q, as the programs below take them.
+    def _by_row(self: Any, program: Callable[..., Any], q: Known | Fitted, x: Any) -> Any:
+        """What the program gives for every row, whatever its weight.
 
-        They have no column names, so that other names compile nothing.
+        Model and rows have no column names, so that other names compile nothing.
         """
-        known, batch = q_of(q), self.as_batch(x)
+        known = q_of(q)
+        batch = self.as_batch(x if isinstance(x, Batch) else Batch.for_jit(x))
         self.components.check(batch)
         check_labels(batch, self.active)
+        batch = batch if batch.as_given is None else batch.as_given
         dtype = jax.tree.leaves(known)[0].dtype
         cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
         batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
-        return (self if self.names is None else replace(self, names=None)), known, batch
+        model = self if self.names is None else replace(self, names=None)
+        return read_rows(program, batch, model, known)
 
 
-# each is jitted, so that it is compiled as one program and not operation by operation
+# each is compiled as one program, and not operation by operation
 
 
-@jax.jit
 def _responsibilities(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n k"]:
     return special.probabilities(model.log_odds(_moments(model, q), batch))
 
 
-@jax.jit
 def _predict(model: Prediction, q: Known, batch: Batch) -> Int[Array, "n"]:
     return jnp.argmax(model.log_odds(_moments(model, q), batch), -1)
 
 
-@jax.jit
 def _log_likelihood(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments = q.point() if isinstance(q, MixtureParams) else q
     log_lik = moments.components.log_density(batch)
     return jax.nn.logsumexp(moments.weights.log_p[None] + log_lik, -1)
 
 
-@jax.jit
 def _log_predictive(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:
     weight, log_pred = q.weights.mean, q.components.log_predictive(batch)
     if q.weights.rest is not None:
@@ -165,7 +156,6 @@ def _log_predictive(model: Prediction, q: Known, batch: Batch) -> Float[Array, "
     return jax.nn.logsumexp(jnp.where(weight > 0, log_p, -jnp.inf)[None] + log_pred, -1)
 
 
-@jax.jit
 def _impute(model: Prediction, q: Known, batch: Batch) -> tuple[Any, Any]:
     moments = q.point() if isinstance(q, MixtureParams) else q
     resp = special.probabilities(model.log_odds(moments, batch))
@@ -178,6 +168,31 @@ def _impute(model: Prediction, q: Known, batch: Batch) -> tuple[Any, Any]:
         pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
         means[name], sds[name] = (part.reshape(x.shape) for part in pair)
     return means, sds
+
+
+def _sample(
+    model: Prediction,
+    q: MixtureParams,
+    key: Key[Array, ""],
+    options: dict[str, Any],
+    like: Float[Array, "n"],
+) -> tuple[Any, Int[Array, "n"]]:
+    k_label, k_rows, k_new = jax.random.split(key, 3)
+    weight, rest, components = q.weights.mean, q.weights.rest, q.components
+    k = weight.shape[0]
+    weight = weight if rest is None else jnp.append(weight, rest)
+    label = jax.random.categorical(k_label, jnp.log(weight), shape=like.shape)
+    if model.improper:  # a posterior with so many more rows has no spread around its point
+        components = components.map(lambda a: a / jnp.finfo(a.dtype).eps)
+    rows = components.draw(k_rows, jnp.minimum(label, k - 1), **options)
+    if rest is None:
+        return rows, label
+    new = model._unseen(components).draw(k_new, jnp.zeros_like(label), **options)
+
+    def pick(old: Array, new: Array) -> Array:
+        return jnp.where((label < k).reshape(-1, *[1] * (old.ndim - 1)), old, new)
+
+    return jax.tree.map(pick, rows, new), label
 
 
 def _moments(model: Prediction, q: Known) -> MixtureMoments:

@@ -8,8 +8,36 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from . import special
+
 DEEP = 40.0  # nats below its peak from where on a density is neglected
 _COARSE, _FINE = 48, 128  # intervals of the two grids
+
+
+def log_mean_over_precision(
+    log_density: Callable[[Array], Array],
+    half: Float[Array, "*#b"],
+    shape: Float[Array, "*#b"],
+    peak: Float[Array, "*b"],
+) -> Float[Array, "*b"]:
+    """log E[exp(log_density(log u))] in nats, for u of the distribution Gamma(half, half).
+
+    With the density, log u peaks between 0 and `peak`, or up to log(shape / half) if that is more.
+    """
+    low = jnp.minimum(peak, 0.0) - _reach(shape)
+    high = jnp.log(shape / half) + jnp.log1p(_reach(shape))
+    high = jnp.broadcast_to(jnp.maximum(high, jnp.log1p(_reach(half))), low.shape)
+    log_norm = special.stirling_error(half) - 0.5 * jnp.log(half) + 0.5 * special.LOG_2PI
+
+    def with_prior(log_u: Array) -> Array:
+        return log_density(log_u) - half * (jnp.expm1(log_u) - log_u) - log_norm
+
+    return log_integral(with_prior, low, high)
+
+
+def _reach(shape: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Distance below the peak at which a Gamma(shape, .) density of log u has lost DEEP nats."""
+    return jnp.sqrt(2.0 * DEEP / shape) + DEEP / shape
 
 
 def log_integral(

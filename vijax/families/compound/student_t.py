@@ -210,16 +210,11 @@ class StudentT(Lifted, Emission):
         # at 0 a priori; with theta integrated out it peaks in between
         distance = special.log1p_square(parts.square, 2.0 * half, log_factor)
         peak = jnp.log(shape / half) - distance
-        low = jnp.minimum(peak, 0.0) - _reach(shape)
-        high = jnp.log(shape / half) + jnp.log1p(_reach(shape))
-        high = jnp.broadcast_to(jnp.maximum(high, jnp.log1p(_reach(half))), low.shape)
-        log_gamma = special.stirling_error(half) - 0.5 * jnp.log(half) + 0.5 * special.LOG_2PI
 
         def log_density(log_u: Float[Array, "n k"]) -> Float[Array, "n k"]:
-            prior = -half * (jnp.expm1(log_u) - log_u) - log_gamma
-            return prior + self.gaussian.log_predictive(rows, log_u)
+            return self.gaussian.log_predictive(rows, log_u)
 
-        return quadrature.log_integral(log_density, low, high)
+        return quadrature.log_mean_over_precision(log_density, half, shape, peak)
 
     def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Any:
         k_scale, k_row = jax.random.split(key)
@@ -273,8 +268,3 @@ def student_t(gaussian: Gaussian, dof: Float[Array, "k"], learn: bool) -> Studen
 def _like(gaussian: Gaussian, gap: Float[Array, "k"]) -> Float[Array, "..."]:
     """One number per component, or their sum if the Gaussian components share parameters."""
     return gap if gaussian.separable else jnp.sum(gap)
-
-
-def _reach(shape: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Distance below the peak at which a Gamma(shape, .) density of log u has lost DEEP nats."""
-    return jnp.sqrt(2.0 * quadrature.DEEP / shape) + quadrature.DEEP / shape

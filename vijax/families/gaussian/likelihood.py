@@ -185,12 +185,13 @@ def complete(
     rows: Batch,
     origin: Float[Array, "k d"],
     shift: Float[Array, "k d"],
-    covariance: Float[Array, "k d d"],
+    covariance: Float[Array, "*n k d d"],
     factor: Factor = None,
 ) -> Completed:
     """Condition N(origin + shift, covariance) of every component on the observed part of each row.
 
-    Distances of what was observed from the means are multiplied by `factor`.
+    Distances of what was observed from the means are multiplied by `factor`. Rows with noise may
+    have a covariance each.
 
     For C the columns of the covariance that were observed and L L^T = V_oo + noise:
     E[y] = mean + C L^-T L^-1 (x_o - mean_o) and Cov[y] = covariance - C L^-T L^-1 C^T.
@@ -200,7 +201,7 @@ def complete(
     table, group = _patterns(rows)
     seen = table.astype(dtype)
     eye = jnp.eye(d, dtype=dtype)
-    covariance = covariance[None]
+    covariance = covariance if covariance.ndim == 4 else covariance[None]
     total = covariance if rows.noise is None else covariance + rows.noise[:, None]
     block = seen[:, None, :, None] * seen[:, None, None, :]
     missing = (1.0 - seen[:, None, :, None]) * eye[None, None]

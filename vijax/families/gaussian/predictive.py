@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from ..._pytree import pytree
+from ..._pytree import pytree, replace
 from ...data.batch import Batch
-from ...numerics import linalg, special
-from ..column_scale import refuse_noise
+from ...numerics import linalg, quadrature, special
 from .likelihood import complete, log_distance
 
 
@@ -25,8 +24,12 @@ class Student:
     def log_prob(
         self, rows: Batch, log_inflate: Float[Array, "n k"] | float = 0.0
     ) -> Float[Array, "n k"]:
-        """log density in nats of the observed entries; `scale` is multiplied by a factor."""
-        refuse_noise(rows, "the predictive density", "leave it out of the rows")
+        """log density in nats of the observed entries; `scale` is multiplied by a factor.
+
+        Measurement noise is added to the row, by quadrature if the density is no normal.
+        """
+        if rows.noise is not None and self.dof is not None:
+            return self._with_noise(rows, self.dof)
         log_inflate = jnp.asarray(log_inflate, self.scale.dtype)
         if self.dof is None:
             completed = complete(rows, self.origin, self.shift, self.scale)
@@ -42,6 +45,20 @@ class Student:
         log_factor = log_factor + 0.5 * log_inflate
         observed = completed.observed
         return special.log_student(completed.square, log_det, self.dof[None], observed, log_factor)
+
+    def _with_noise(self, rows: Batch, dof: Float[Array, "k"]) -> Float[Array, "n k"]:
+        """log int Gamma(u | dof / 2, dof / 2) N(x | mean, scale / u + noise) du, over log u."""
+        half = 0.5 * dof[None]
+        exact = complete(replace(rows, noise=None), self.origin, self.shift, self.scale)
+        shape = half + 0.5 * exact.observed
+        # without noise log u peaks here; noise explains a part of the distance
+        peak = jnp.log(shape / half) - jnp.log1p(exact.square / (2.0 * half))
+
+        def log_density(log_u: Float[Array, "n k"]) -> Float[Array, "n k"]:
+            scale = self.scale[None] * jnp.exp(-log_u)[:, :, None, None]
+            return complete(rows, self.origin, self.shift, scale).log_density
+
+        return quadrature.log_mean_over_precision(log_density, half, shape, peak)
 
     def sample(
         self, key: Key[Array, ""], index: Int[Array, "n"], inflate: Float[Array, "n"] | float = 1.0

@@ -21,6 +21,7 @@ from ...numerics import linalg
 from ..density import MixtureDensity
 from ..mixture import Mixture
 from ..mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
+from ..prediction import Known
 from ..priors import gaussian as prior
 from . import assemble
 
@@ -151,7 +152,7 @@ class GaussianMixture(Mixture):
         return assemble.flat(cls, components, num_components, k_max)
 
     def sample_parameters(
-        self, q: MixtureParams | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
+        self, q: Known | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
     ) -> dict[str, Any]:
         """Draw "weights" (k,), "means" (k, d) and "covariances" (k, d, d) from q, in data units.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..._pytree import replace
 from ...data.batch import Batch, check_entries
 from ...data.host import as_floats, column_names, common_dtype, is_concrete
 from ...data.reader import by_text, read_numbers
@@ -22,13 +23,22 @@ class Stack(NamedTuple):
     """Data sets of equal size, stacked on a leading axis m.
 
     `parts` are the fields of their Batch, and `number` (m,) their numbers in the order of the user.
-    `rows` (m, n) is the index of each padded row among all rows of all data sets; None for data
-    that the user gave as one stack.
+    `rows` (m, n) is the index of each padded row among all rows of all data sets, and `size` (m,)
+    the number of rows that are not padding; both are None for data that the user gave as one stack.
     """
 
     parts: dict[str, Any]
     number: np.ndarray
     rows: np.ndarray | None
+    size: np.ndarray | None = None
+
+
+class Part(NamedTuple):
+    """Members of a whole: `tree[slots[j]]` is number `number[j]` in the order of the user."""
+
+    number: np.ndarray
+    slots: np.ndarray
+    tree: Any
 
 
 def in_order(datasets: Any, names: Names) -> tuple[Any, Names]:
@@ -55,13 +65,14 @@ def in_order(datasets: Any, names: Names) -> tuple[Any, Names]:
     return ordered, names
 
 
-def stack_by_size(datasets: Any) -> tuple[list[Stack], int]:
+def stack_by_size(datasets: Any, *, fitted: bool = True) -> tuple[list[Stack], int]:
     """The data sets in stacks of equal size, and their number.
 
-    Raises TypeError and ValueError as `Batch.of`, but does not look at values.
+    Raises TypeError and ValueError as `Batch.of`, but does not look at values. Those to be `fitted`
+    need an observed entry each.
     """
     if isinstance(datasets, list | tuple):
-        return _ragged(list(datasets)), len(datasets)
+        return _ragged(list(datasets), fitted), len(datasets)
     parts = _stacked(datasets)
     m = parts["weight"].shape[0]
     return [Stack(parts, np.arange(m), None)], m
@@ -98,7 +109,8 @@ def _stacked(datasets: Any) -> dict[str, Any]:
 
 
 def _fields(batch: Batch) -> dict[str, Any]:
-    """The arrays of a Batch, by field."""
+    """The arrays of a Batch that a fit takes, by field."""
+    batch = replace(batch, as_given=None)
     arrays = [f.name for f in dataclasses.fields(batch) if not f.metadata.get("static")]
     values = {name: getattr(batch, name) for name in arrays}
     return {name: value for name, value in values.items() if value is not None}
@@ -111,12 +123,12 @@ def _floats(name: str, value: Any) -> Any:
     return as_floats(name, flat).reshape(value.shape)
 
 
-def _ragged(items: list[Any]) -> list[Stack]:
+def _ragged(items: list[Any], fitted: bool) -> list[Stack]:
     if not items:
         raise ValueError("datasets: an empty list")
     if not is_concrete(*jax.tree.leaves(items)):
         raise TypeError("datasets: under jit or vmap, give stacked arrays, not a list")
-    flat, sizes = _all_rows(items)
+    flat, sizes = _all_rows(items, fitted)
     first = np.cumsum(sizes) - sizes
     padded = np.maximum(_LEAST_ROWS, 1 << np.ceil(np.log2(sizes)).astype(int))
     if (sizes == sizes[0]).all():
@@ -130,7 +142,7 @@ def _ragged(items: list[Any]) -> list[Stack]:
         rows = first[number][:, None] + np.where(present, index, 0)
         parts = jax.tree.map(lambda a, rows=rows: a[rows], flat)
         parts["weight"] = np.where(present, parts["weight"], 0).astype(parts["weight"].dtype)
-        stacks.append(Stack(parts, number, rows))
+        stacks.append(Stack(parts, number, rows, sizes[number]))
     return stacks
 
 
@@ -142,9 +154,10 @@ def _named(number: int, read: Callable[..., Any], *args: Any) -> Any:
         raise type(error)(f"datasets[{number}]: {error}") from None
 
 
-def _checked_fields(item: Any) -> dict[str, Any]:
+def _checked_fields(item: Any, fitted: bool) -> dict[str, Any]:
     batch = item if isinstance(item, Batch) else Batch.of(item)
-    check_entries(batch)
+    if fitted:
+        check_entries(batch)
     return _fields(batch)
 
 
@@ -157,10 +170,10 @@ def _numbers(number: int, name: str, value: Any) -> np.ndarray:
     return _named(number, read_numbers, name, value)
 
 
-def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
+def _all_rows(items: list[Any], fitted: bool) -> tuple[dict[str, Any], np.ndarray]:
     """The fields of one Batch of the rows of all items, and the number of rows of each."""
     if any(isinstance(item, Batch) for item in items):
-        batches = [_named(i, _checked_fields, item) for i, item in enumerate(items)]
+        batches = [_named(i, _checked_fields, item, fitted) for i, item in enumerate(items)]
         for batch in batches:  # patterns of missing entries are those of one data set
             batch.pop("group", None)
             batch.pop("patterns", None)
@@ -198,3 +211,33 @@ def _all_rows(items: list[Any]) -> tuple[dict[str, Any], np.ndarray]:
     sizes, dtype = np.array([len(a) for a in arrays]), common_dtype(*jax.tree.leaves(x))
     x = jax.tree.map(lambda a: a.astype(dtype, copy=False), x)
     return {"x": x, "weight": np.ones(sizes.sum(), dtype)}, sizes
+
+
+# -- members of stacks ----------------------------------------------------------------------------
+
+
+def pick(tree: Any, index: np.ndarray) -> Any:
+    """Members `index` of the leading axis, taken on the host, where nothing is compiled."""
+
+    def pick(leaf: Any) -> Any:
+        return leaf if is_identity(index, leaf.shape[0]) else np.asarray(leaf)[index]
+
+    return jax.tree.map(pick, tree)
+
+
+def is_identity(index: np.ndarray, size: int) -> bool:
+    """Whether the indices are those of all members, in order."""
+    return len(index) == size and bool((index == np.arange(size)).all())
+
+
+def join(parts: list[Part], m: int) -> Any:
+    """One stack of all parts, in the order of the user."""
+
+    def merged(*leaves: Any) -> Any:
+        first = np.asarray(leaves[0])
+        out = np.empty((m, *first.shape[1:]), first.dtype)
+        for part, leaf in zip(parts, leaves, strict=True):
+            out[part.number] = np.asarray(leaf)[part.slots]
+        return out
+
+    return jax.device_put(jax.tree.map(merged, *(part.tree for part in parts)))
