@@ -1,5 +1,7 @@
 """`fit_many` is a loop of fits: every layout, ragged data, bad data, several devices."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,9 @@ def model(rows):
 
 
 def many(models, data, **options):
-    return vx.fit_many(models, data, **{"key": KEY, "stop": STOP, "num_restarts": 2, **options})
+    """Without the models, which a loop does not keep."""
+    fits = vx.fit_many(models, data, **{"key": KEY, "stop": STOP, "num_restarts": 2, **options})
+    return dataclasses.replace(fits, models=None)
 
 
 def stacked(results):
@@ -149,14 +153,10 @@ def test_halving_returns_a_fit_that_is_run_to_its_end(rows, model, looped):
     assert looped.runs is not None
     traces = [np.asarray(f.runs.elbo_trace)[every, winner] for f in (fits, looped)]
     np.testing.assert_allclose(*traces, rtol=1e-9)
-    alone = vx.fit(
-        model,
-        rows[0],
-        key=jax.random.fold_in(KEY, 0),
-        num_restarts=2,
-        stop=STOP,
-        halving=vx.Halving(2),
-    )
+    options = {"num_restarts": 2, "stop": STOP, "halving": vx.Halving(2)}
+    own_key = jax.random.fold_in(KEY, 0)
+    # without padding, whose rounding may decide between equal restarts
+    alone = jax.jit(lambda x: vx.fit(model, x, key=own_key, **options))(rows[0])
     leaves_close(alone, jax.tree.map(lambda a: a[0], fits), rtol=1e-9, atol=1e-9)
 
 

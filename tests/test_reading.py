@@ -289,7 +289,7 @@ def test_a_result_shows_how_it_ended(rng):
     assert "<pre>CONVERGED, ELBO" in fit._repr_html_()
     assert "&gt;=" in fit._repr_html_()
     many = vx.fit_many(model, [x, x], init=[z, z])
-    assert repr(many) == "Result(2 fits: 2 CONVERGED)"
+    assert repr(many) == "Fits(2 fits: 2 CONVERGED)"
     seen = []
     jax.jit(lambda fit: seen.append(repr(fit)))(fit)
     assert seen == ["Result(traced)"]

@@ -66,7 +66,7 @@ def test_vmap_over_data_sets_and_restarts_is_the_loop(rng, method):
 
 def test_new_values_trace_nothing(rng):
     """New data, keys, priors, tolerances, limits and weights; and any container of the same."""
-    sets = many(rng, n=61)  # a shape of its own
+    sets = many(rng, n=641)  # a shape of its own, 768 rows
     with programs("_fit") as made:
         for method in (vx.CAVI(), vx.EM()):
             fit_one(sets[0], jax.random.key(0), method)
@@ -81,7 +81,7 @@ def test_new_values_trace_nothing(rng):
                 model = vx.GaussianMixture.with_prior(
                     3, conc=i, mean=0, kappa=0.1 * i, df=[4, 5, 6], scatter=np.eye(2) * i
                 )
-                batch = vx.Batch.of(sets[i], rng.random(61))
+                batch = vx.Batch.of(sets[i], rng.random(641))
                 vx.fit(model, batch, key=key, method=method, num_restarts=NUM_RESTARTS)
     assert not made
 

@@ -65,6 +65,7 @@ from .infer.result import best as best
 from .infer.run.devices import over_devices as over_devices
 from .infer.run.devices import shard_rows as shard_rows
 from .infer.run.halving import Halving as Halving
+from .infer.run.interrupt import STOP as STOP
 from .infer.run.loop import iterate as iterate
 from .infer.run.progress import Report as Report
 from .infer.run.progress import Reporter as Reporter

@@ -59,8 +59,8 @@ class Batch:
     - `patterns` and `group`: the distinct rows of `mask`, padded to a power of two, and the index
       of each row's; only where that saves work. Other missing entries may change their shape, and
       then compile another program.
-    - `as_given`: the same rows as they came, for reading, if some have weight 0; in `x` a present
-      row is in place of each of those.
+    - `as_given`: the same rows as they came, for reading, if weights were given; in `x` a present
+      row is in place of each row of weight 0.
     - `names`: names of columns, which drivers remove before anything is compiled.
     - `sharding`: how rows are spread over devices.
     - `platform`: where they are ("cpu", "gpu", ...; None is JAX's default), which decides on chunk
@@ -107,7 +107,7 @@ class Batch:
         covariance. Warns when integers or float64 data lose their resolution in float32.
         """
         batch = cls._read(data, weight, missing, mask, noise, label)
-        return batch if isinstance(data, Batch) else jax.tree.map(to_device, batch)
+        return batch if isinstance(data, Batch) else batch._on_device()
 
     @classmethod
     def for_jit(cls, data: Any) -> Batch:
@@ -151,10 +151,22 @@ class Batch:
             w = without_empty_rows(w, seen)
         parts = _checked(sharding, x, w, seen, noise, label, names=names)
         batch = cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
-        if weight is None or (is_concrete(weight) and bool((fetched(weight) > 0).all())):
+        if weight is None:
             return batch
+        if is_concrete(w) and bool((fetched(w) > 0).all()):
+            return replace(batch, as_given=batch)
         given = _placed(sharding, _without_holes(x, w, seen), noise)
         return replace(batch, as_given=replace(batch, x=given[0], noise=given[1]))
+
+    def _on_device(self) -> Batch:
+        """The batch with its arrays in JAX, those that it shares with `as_given` once."""
+        given = self.as_given
+        placed = jax.tree.map(to_device, replace(self, as_given=None))
+        if given is None:
+            return placed
+        x = placed.x if given.x is self.x else jax.tree.map(to_device, given.x)
+        noise = placed.noise if given.noise is self.noise else jax.tree.map(to_device, given.noise)
+        return replace(placed, as_given=replace(placed, x=x, noise=noise))
 
     def column(self, name: str) -> Batch:
         """One column of a dict as a Batch of its own, with x (n, d)."""

@@ -226,7 +226,7 @@ class Chunks:
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {first + n - 1}: {error}") from None
         # patterns of missing entries differ between chunks, and each would compile a new program
-        return replace(batch, group=None, patterns=None, names=self.names)
+        return replace(batch, group=None, patterns=None, as_given=None, names=self.names)
 
 
 def _floats() -> int:

@@ -137,7 +137,7 @@ def _cut(batch: Batch, first: int, size: int) -> Batch:
 
 
 def _placed(host: np.ndarray, like: Any) -> Any:
-    """The array where `like` is; on the host if nobody said where that has to be."""
-    if isinstance(like, jax.Array) and (like.committed or guarded()):
-        return jax.device_put(host, like.sharding)
-    return host
+    """The array on the device of `like`; on the host if that is there."""
+    if not isinstance(like, jax.Array):
+        return host
+    return jax.device_put(host, like.sharding if like.committed or guarded() else None)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, Key
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunks import Chunks
-from ..data.host import check_bound, check_integer
+from ..data.host import check_bound, check_integer, is_concrete
 from ..data.padding import pad
 from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
@@ -28,6 +28,7 @@ from .moves import Moves, search
 from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
 from .run.halving import Halving
+from .run.interrupt import iterations_between_looks
 from .run.lanes import Settings
 from .run.loop import iterate
 from .run.passes import has_fast_kernels
@@ -79,8 +80,9 @@ def fit(
             writes to it if there is no other `checkpoint`.
         progress: Whether to show how far the fit is, by tqdm if it is installed.
         callback: A function of a `Report` on all restarts and surrounding vmaps, called every ten
-            iterations (every pass over Chunks) and at the end. If it raises, the fit goes on and
-            ends with a RuntimeWarning.
+            iterations (every pass over Chunks) and at the end. If it returns `vx.STOP` or raises,
+            or on Ctrl-C, the fit ends there with the best q so far, as INTERRUPTED. Without it,
+            and without `progress`, Ctrl-C raises KeyboardInterrupt when the iteration is done.
 
     Example:
         x, _ = vx.datasets.three_clusters()
@@ -105,7 +107,9 @@ def fit(
     def run(reporter: Reporter | None) -> Result:
         return _fit(job, moves, halving, reporter, num_restarts=num_restarts)
 
-    result = with_reporter(run, listener_of(progress, callback, rows))
+    listener = listener_of(progress, callback, rows)
+    every = None if listener is not None else _iterations_between_looks(job, moves, num_restarts)
+    result = with_reporter(run, listener, every)
     return result if names is None else replace(result, names=names)
 
 
@@ -183,6 +187,17 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     return _terms(model, parse_init(model, batch, q).value, pad(batch)[0])
 
 
+def _iterations_between_looks(job: Job, moves: Moves | None, num_restarts: int) -> int | None:
+    """How often a fit should look for Ctrl-C; None if it cannot or need not."""
+    batch, iterations = job.batch, job.stop.max_iter
+    if batch.sharding is not None or not is_concrete(*jax.tree.leaves((job, moves))):
+        return None
+    if moves is not None:
+        iterations = iterations + moves.max_trials * moves.sweeps
+    floats = num_restarts * batch.weight.shape[0] * job.model.row_size(batch)
+    return iterations_between_looks(floats, iterations)
+
+
 @partial(jax.jit, static_argnames="num_restarts")
 def _fit(
     job: Job,
@@ -211,7 +226,7 @@ def _fit(
         floats = batch.weight.shape[0] * model.row_size(batch)
         alone = has_fast_kernels(model, batch)
         layout = choose_layout(num_restarts, floats, batch.platform, alone=alone)
-        if reporter is not None and not alone:
+        if reporter is not None and not reporter.quiet and not alone:
             layout = "vmap"  # restarts step together, so that one report is of them all
         live = jnp.asarray(1, jnp.int32)
         problems = Problems(

@@ -18,7 +18,7 @@ from ..data.batch import Batch
 from ..data.host import is_concrete, to_device
 from ..data.shards import platform_of
 from ..data.types import Data
-from ..model import ComponentParams, Predictor, Q
+from ..model import ComponentParams, Model, Predictor, Q
 from .result import Result
 from .run.devices import deal
 from .run.stacks import Names, Stack, in_order, pick, stack_by_size
@@ -39,6 +39,8 @@ class Fits(Result):
     """
 
     models: Any = None
+
+    __repr__ = Result.__repr__  # a dataclass would write its own
 
     def __getitem__(self: _F, index: Any) -> _F:
         picked = super().__getitem__(index)
@@ -156,7 +158,7 @@ def _floats(q: Q, n: int) -> int:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _read_stack(
-    read: Callable[..., Any], names: Names, lanes: int, models: Any, q: Q, parts: dict[str, Any]
+    read: Callable[..., Any], names: Names, lanes: int, models: Model, q: Q, parts: dict[str, Any]
 ) -> Any:
     """`read(model, q, batch)` of every member, `lanes` of them together."""
     platform = platform_of(parts)

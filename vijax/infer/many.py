@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from .._pytree import replace
+from ..data.absent import absent_like
 from ..data.batch import Batch
 from ..data.host import is_concrete, strong
 from ..data.shards import platform_of
@@ -25,9 +26,10 @@ from .fits import Fits, with_models
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.cavi import CAVI
-from .result import Result, Stop, best
+from .result import Result, Status, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
+from .run.interrupt import iterations_between_looks
 from .run.lanes import Problem, Settings, take
 from .run.passes import constant_of, has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
@@ -130,7 +132,24 @@ def fit_many(
 
     # no number of rows, and so no rows per second: it differs from fit to fit
     listener = listener_of(progress, callback, 0)
-    parts = with_reporter(lambda reporter: [fit_stack(s, reporter) for s in stacks], listener)
+    every = None
+    # with several devices on a CPU, a program that asks may wait for the thread of another
+    alone = len(jax.local_devices() if devices is None else devices) == 1
+    if listener is None and alone and not traced:
+        size = sum(np.size(a) for a in jax.tree.leaves(stacked)) // (1 if shared else m)
+        floats = max(s.parts["weight"].shape[1] for s in stacks) * size
+        every = iterations_between_looks(floats, stop.max_iter * (m * num_restarts))
+
+    def fit_all(reporter: Reporter | None) -> list[Part]:
+        parts: list[Part] = []
+        for stack in stacks:
+            if parts and reporter is not None and reporter.stopped:
+                parts.append(_not_begun(parts[0].tree, stack.number, stacked, shared))
+            else:
+                parts.append(fit_stack(stack, reporter))
+        return parts
+
+    parts = with_reporter(fit_all, listener, every)
     first = parts[0]
     if traced or (len(parts) == 1 and is_identity(first.slots, first.tree.status.shape[0])):
         result = first.tree
@@ -138,6 +157,26 @@ def fit_many(
         result = join(parts, m)
     result = result if names is None else replace(result, names=names)
     return with_models(result, None if traced else stacked, shared and not traced)
+
+
+def _not_begun(like: Result, number: np.ndarray, models: Model, shared: bool) -> Part:
+    """Fits that were interrupted before they began, in the form of those of another stack."""
+    m = len(number)
+    template = (models if shared else pick(models, number)).template
+    if shared:
+        template = jax.tree.map(lambda a: np.broadcast_to(a, (m, *a.shape)), template)
+
+    def blank(tree: Any) -> Any:
+        lost = {"elbo": np.nan, "status": int(Status.INTERRUPTED), "n_iter": 0}
+        fields = {name: _full(m, getattr(tree, name), value) for name, value in lost.items()}
+        return replace(tree, _elbo_trace=absent_like(_full(m, tree._elbo_trace, 0.0)), **fields)
+
+    assert like.runs is not None  # `best` keeps them
+    return Part(number, np.arange(m), replace(blank(like), q=template, runs=blank(like.runs)))
+
+
+def _full(m: int, like: Array, value: float) -> np.ndarray:
+    return np.full((m, *like.shape[1:]), value, like.dtype)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -72,11 +72,12 @@ def search(
     running = jnp.asarray(int(Status.RUNNING), jnp.int32)
     lowest = jnp.asarray(-jnp.inf, dtype)
     trace = absent((stop.trace,), dtype)
+    inner = None if reporter is None else replace(reporter, quiet=True)
     unfitted = Result(q, lowest, running, jnp.asarray(0, jnp.int32), trace, point=method.point)
 
     def body(carry: Any) -> Any:
         best, trial, fails, done = carry
-        report(reporter, best.elbo, ~done, best.n_iter, step=trial)
+        stopped = report(reporter, best.elbo, ~done, best.n_iter, step=trial)
         first = trial == 0
         last = ~first & ((fails >= moves.patience) | (trial > moves.max_trials))
         proposal = propose(method, model, batch, points, best.q, jax.random.fold_in(k_moves, trial))
@@ -84,7 +85,10 @@ def search(
             lambda a, b, c: jnp.where(first, a, jnp.where(last, b, c)), q, best.q, proposal
         )
         limit = jnp.where(first | last, stop.max_iter, moves.sweeps)
-        run = iterate(method, model, batch, begin, replace(stop, max_iter=limit), k_iterate)
+        now = replace(stop, max_iter=limit)
+        run = iterate(method, model, batch, begin, now, k_iterate, inner)
+        ended = run.status == Status.INTERRUPTED
+        ended = ended if stopped is None else ended | stopped
         margin = moves.min_improvement + 4.0 * jnp.finfo(dtype).eps * jnp.abs(best.elbo)
         better = run.usable & (run.elbo > best.elbo + margin)
         accepted = first | better | (last & run.usable)
@@ -93,10 +97,11 @@ def search(
         kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), run, best)
         end = jnp.where(first, stop.trace, jnp.sum(~is_absent(trace)))
         trace = trace.at[end].set(kept.elbo, mode="drop")
-        best = replace(kept, n_iter=n_iter, _elbo_trace=trace)
+        status = jnp.where(ended, jnp.asarray(int(Status.INTERRUPTED), jnp.int32), kept.status)
+        best = replace(kept, n_iter=n_iter, _elbo_trace=trace, status=status)
         fails = jnp.where(better, 0, fails + 1)
         # after a first fit that failed there is nothing to improve
-        return best, trial + 1, fails, last | (first & ~run.usable)
+        return best, trial + 1, fails, last | ended | (first & ~run.usable)
 
     zero = jnp.asarray(0, jnp.int32)
     start = (unfitted, zero, zero, jnp.asarray(False))

@@ -27,7 +27,8 @@ from .result import Result, Stop, best
 from .run import checkpoint as checkpoints
 from .run import passes
 from .run.checkpoint import Checkpoint
-from .run.loop import Run, accept, begin, finish
+from .run.interrupt import CtrlC
+from .run.loop import Run, accept, begin, finish, interrupted
 from .run.progress import Listener, report_from_host
 
 _NO_WEIGHT = "source: no row of positive weight has an observed entry"
@@ -100,15 +101,23 @@ def _run_passes(
     model, method, platform = now.model, now.method, default_platform()
     total = to_device(now.total, chunks.dtype)
     # this is where the host waits for the end of a pass
-    while np.asarray(now.run.running).any():
-        moments = _moments(method, now.run, platform=platform)
-        sums = _sum(model, method, moments, chunks.batches(now.num_rows, check=False))
-        run = _accept(method, model, now.run, sums, total, stop, platform)
-        now = replace(now, run=run)
-        if path is not None:
-            now.write(path)
-        report_from_host(listener, run.state.elbo, run.running, run.n_iter)
-    return now.run
+    stopped = False
+    with CtrlC(lambda: None) as ctrl_c:
+        while np.asarray(now.run.running).any() and not stopped:
+            try:
+                moments = _moments(method, now.run, platform=platform)
+                batches = ctrl_c.unless_heard(chunks.batches(now.num_rows, check=False))
+                sums = _sum(model, method, moments, batches)
+                run = _accept(method, model, now.run, sums, total, stop, platform)
+                now = replace(now, run=run)
+                if path is not None:
+                    now.write(path)
+                stopped = report_from_host(listener, run.state.elbo, run.running, run.n_iter)
+            except KeyboardInterrupt:
+                if listener is None:
+                    raise
+                stopped = True
+    return interrupted(now.run) if stopped else now.run
 
 
 def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:

@@ -34,6 +34,7 @@ class Status(enum.IntEnum):
     NON_FINITE = 4
     COLLAPSED = 5
     DROPPED = 6
+    INTERRUPTED = 7
 
 
 REMEDIES = {
@@ -51,6 +52,9 @@ REMEDIES = {
     Status.COLLAPSED: (
         "a component shrank onto a single point or lost all its rows, where the likelihood has "
         "no maximum: use more restarts, fewer components, or a proper prior"
+    ),
+    Status.INTERRUPTED: (
+        "Ctrl-C or the callback ended it early: take the best so far, or continue with init=result"
     ),
     Status.DROPPED: "a restart that Halving left early; the fit that is returned never is one",
 }
@@ -218,9 +222,9 @@ class Result:
         if not (
             is_concrete(*numbers) and all(isinstance(a, jax.Array | np.ndarray) for a in numbers)
         ):
-            return "Result(traced)"
+            return f"{type(self).__name__}(traced)"
         ended = _summary_of_many(self).splitlines()[0] if jnp.ndim(self.status) else self._ended()
-        return f"Result({ended})"
+        return f"{type(self).__name__}({ended})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.summary())}</pre>"

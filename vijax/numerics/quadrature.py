@@ -16,10 +16,10 @@ _COARSE, _FINE = 48, 128  # intervals of the two grids
 
 def log_mean_over_precision(
     log_density: Callable[[Array], Array],
-    half: Float[Array, "*#b"],
-    shape: Float[Array, "*#b"],
-    peak: Float[Array, "*b"],
-) -> Float[Array, "*b"]:
+    half: Float[Array, "..."],
+    shape: Float[Array, "..."],
+    peak: Float[Array, "..."],
+) -> Float[Array, "..."]:
     """log E[exp(log_density(log u))] in nats, for u of the distribution Gamma(half, half).
 
     With the density, log u peaks between 0 and `peak`, or up to log(shape / half) if that is more.
@@ -35,7 +35,7 @@ def log_mean_over_precision(
     return log_integral(with_prior, low, high)
 
 
-def _reach(shape: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def _reach(shape: Float[Array, "..."]) -> Float[Array, "..."]:
     """Distance below the peak at which a Gamma(shape, .) density of log u has lost DEEP nats."""
     return jnp.sqrt(2.0 * DEEP / shape) + DEEP / shape
 

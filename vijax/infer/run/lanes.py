@@ -17,7 +17,7 @@ from ...model import Model, Q
 from ..method import Method
 from ..result import Stop
 from .halving import Halving
-from .loop import Run, advance, update_status
+from .loop import Run, advance, interrupted, unless, update_status
 from .passes import zeros_like_result
 from .progress import Reporter, report
 
@@ -82,8 +82,8 @@ def drive(
         model, batch, key, _ = queue.problem(queue.fetch(i))
 
         def body(run: Run) -> Run:
-            report(reporter, run.state.elbo, run.running, run.n_iter)
-            return advance(method, model, batch, run, stop, key)
+            stopped = report(reporter, run.state.elbo, run.running, run.n_iter)
+            return unless(stopped, lambda run: advance(method, model, batch, run, stop, key), run)
 
         run = lax.while_loop(lambda run: run.running & (run.n_iter < limit), body, run)
         report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
@@ -129,9 +129,9 @@ def _in_lanes(
             table = table.at[row].set(jnp.where(record, elbo, table[row]))
         return lanes._replace(run=_where(on, new, lanes.run)), clock + 1, table
 
-    def report_lane(busy: Array, run: Run, clock: Array) -> None:
+    def report_lane(busy: Array, run: Run, clock: Array) -> Array | None:
         elbo = jnp.where(busy, run.state.elbo, jnp.nan)
-        report(reporter, elbo, running(busy, run), run.n_iter, step=clock)
+        return report(reporter, elbo, running(busy, run), run.n_iter, step=clock)
 
     def refill(carry: Any) -> Any:
         """Write out the run of one lane that has ended, and load the next run into the lane."""
@@ -160,9 +160,14 @@ def _in_lanes(
 
     def body(carry: Any) -> Any:
         lanes, clock, table, following, runs = carry
-        jax.vmap(report_lane, (0, 0, None))(lanes.busy, lanes.run, clock)
+        stopped = jax.vmap(report_lane, (0, 0, None), None)(lanes.busy, lanes.run, clock)
+        steps = _STRIDE
+        if stopped is not None:
+            steps = jnp.where(stopped, 0, _STRIDE)
+            runs_now = _where(stopped & lanes.busy, interrupted(lanes.run), lanes.run)
+            lanes = lanes._replace(run=runs_now)
         # a loop, so that the program has one copy of the step
-        lanes, clock, table = lax.fori_loop(0, _STRIDE, step_lanes, (lanes, clock, table))
+        lanes, clock, table = lax.fori_loop(0, steps, step_lanes, (lanes, clock, table))
         carry = lanes, clock, table, following, runs
         return lax.while_loop(lambda carry: jnp.any(ended(carry[0])), refill, carry)
 

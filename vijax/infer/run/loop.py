@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -123,6 +124,18 @@ def advance(
     return accept(run, new, jnp.sum(batch.weight), stop, method.monotone)
 
 
+def unless(stopped: Bool[Array, ""] | None, step: Callable[[Run], Run], run: Run) -> Run:
+    """The run after `step`, or INTERRUPTED if it is stopped, without the step."""
+    if stopped is None:
+        return step(run)
+    return lax.cond(stopped, interrupted, step, run)
+
+
+def interrupted(run: Run) -> Run:
+    """The run with status INTERRUPTED if it has not ended."""
+    return replace(run, status=jnp.where(run.running, _code(Status.INTERRUPTED), run.status))
+
+
 def finish(run: Run, point: bool) -> Result:
     """The Result of a run."""
     elbo = run.state.elbo
@@ -141,8 +154,8 @@ def iterate(
 ) -> Result:
     """Run one fit from `q` to its end, without checks, jit or vmap of its own.
 
-    Its status is CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE or COLLAPSED; it never raises for
-    values.
+    Its status is CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE, COLLAPSED, or INTERRUPTED by the
+    reporter; it never raises for values.
 
     Args:
         method: The algorithm, such as `CAVI()`.
@@ -161,8 +174,8 @@ def iterate(
     """
 
     def body(run: Run) -> Run:
-        report(reporter, run.state.elbo, run.running, run.n_iter)
-        return advance(method, model, batch, run, stop, key)
+        stopped = report(reporter, run.state.elbo, run.running, run.n_iter)
+        return unless(stopped, lambda run: advance(method, model, batch, run, stop, key), run)
 
     run = lax.while_loop(lambda run: run.running, body, begin(method.init(model, q, batch), stop))
     report(reporter, run.state.elbo, run.running, run.n_iter, last=True)
