@@ -300,11 +300,29 @@ def test_frames_and_lists_go_in():
         vx.Batch.of(Frame([[1.0, 2.0], ["x", "y"]]))
 
 
+def stop_with(**values):
+    """A Stop of values that the type checker of these tests would refuse."""
+    stop = vx.Stop()
+    for name, value in values.items():
+        object.__setattr__(stop, name, value)
+    return stop
+
+
 BAD_CALLS = {
     "tol": ({"stop": vx.Stop(tol=np.nan)}, ValueError, "stop: tol: must be finite and >= 0"),
     "negative tol": ({"stop": vx.Stop(tol=-1.0)}, ValueError, "stop: tol: must be finite and >= 0"),
     "patience": ({"stop": vx.Stop(patience=0)}, ValueError, "stop: patience: .* >= 1, got 0"),
     "max_iter": ({"stop": vx.Stop(max_iter=0)}, ValueError, "stop: max_iter: .* >= 1, got 0"),
+    "half an iteration": (
+        {"stop": stop_with(max_iter=1.5)},
+        TypeError,
+        "stop: max_iter: expected an integer, got 1.5",
+    ),
+    "an array": (
+        {"stop": stop_with(patience=np.float32(2.0))},
+        TypeError,
+        "stop: patience: expected an integer, got float32",
+    ),
     "slack": ({"stop": vx.Stop(slack=-1.0)}, ValueError, "stop: slack: .* >= 0, got -1"),
     "trace": ({"stop": vx.Stop(trace=0)}, ValueError, "stop: trace: .* >= 1, got 0"),
     "a number for stop": ({"stop": 1e-4}, TypeError, "stop"),
@@ -319,6 +337,22 @@ def test_options(name, unchecked):
     options, error, match = BAD_CALLS[name]
     with pytest.raises(error, match=match):
         vx.fit(model(), GOOD, key=KEY, **options)
+
+
+def test_arguments_in_each_others_place_are_told_in_a_line(unchecked):
+    calls = [
+        lambda: vx.fit(GOOD, model(), key=KEY),
+        lambda: vx.trajectory(GOOD, model(), num_iters=2, key=KEY),
+        lambda: vx.elbo(GOOD, model().prior, model()),
+        lambda: vx.fit_many([GOOD, GOOD], model(), key=KEY),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="model, data: the model comes first"):
+            call()
+    for bad in (GOOD, jnp.asarray(GOOD), [GOOD], vx.GaussianMixture, None, 3):
+        with pytest.raises(TypeError, match="model: expected a model such as") as caught:
+            vx.fit(bad, GOOD, key=KEY)
+        assert len(str(caught.value)) < 150
 
 
 def test_other_arguments(unchecked):

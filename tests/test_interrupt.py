@@ -57,7 +57,7 @@ def test_a_callback_ends_the_fit(rng, path):
         result.check()
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["fit", "chunks"])
 def test_a_callback_that_raises_ends_the_fit(rng, path):
     def callback(report):
         raise LookupError("gone")
@@ -117,7 +117,7 @@ def test_only_long_programs_look_for_ctrl_c(monkeypatch):
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [*((path, "quiet") for path in PATHS), *((path, "told") for path in ("fit", "many", "chunks"))],
+    [*((path, "quiet") for path in ("fit", "many", "chunks", "moves")), ("fit", "told")],
 )
 def test_ctrl_c(path, told):
     """With a callback it is a partial result, without one KeyboardInterrupt; nothing goes on."""

@@ -55,8 +55,15 @@ def test_sizes_are_few_and_not_much_larger():
 # -- fits -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("init", ["seeds", "random", "labels"])
+@pytest.mark.parametrize(
+    ("kind", "init"),
+    [
+        *((kind, "labels") for kind in KINDS),
+        ("full", "seeds"),
+        ("mixed", "seeds"),
+        ("full", "random"),
+    ],
+)
 def test_a_padded_fit_is_the_fit(rng, kind, init):
     model, x, z = tables(rng)[kind]
     start = {"seeds": {"key": KEY}, "random": {"key": KEY, "init": "random"}, "labels": {"init": z}}
@@ -220,8 +227,9 @@ def test_rows_of_weight_zero_are_read_as_what_they_hold(rng, kind):
         right = read(q, x)
         close(read(q, held_out(x, weight)), right, 1e-6)
         close(read(q, vx.Batch.of(held_out(x, weight))), right, 1e-6)
-        inside = jax.jit(lambda x, w, read=read: read(q, vx.Batch.of(x, weight=w)))
-        close(inside(jax.tree.map(jnp.asarray, x), jnp.asarray(weight)), right, 1e-5)
+        if name == "responsibilities":
+            inside = jax.jit(lambda x, w, read=read: read(q, vx.Batch.of(x, weight=w)))
+            close(inside(jax.tree.map(jnp.asarray, x), jnp.asarray(weight)), right, 1e-5)
 
 
 def test_also_in_frames_of_other_order_beside_holes_and_noise(rng):

@@ -13,10 +13,10 @@ ExponentialMixture FactorisedGaussian FitError Fits FullPassMethod Gamma GammaEx
 GammaPoisson GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized
 Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
 NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter RestartWarning
-Result RobbinsMonro SVI Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking
-Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best datasets elbo
-elbo_terms fit fit_many gauge iterate load over_devices presets prune pytree relabel save search
-select_num_components shard_rows static trajectory
+Result RobbinsMonro STOP SVI Selection SphericalNormalGamma SplitMergeModel State Status
+StickBreaking Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best
+datasets elbo elbo_terms fit fit_many gauge iterate load over_devices presets prune pytree relabel
+save search select_num_components shard_rows static trajectory
 """
 
 

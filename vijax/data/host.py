@@ -195,6 +195,23 @@ def check_integer(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Raise TypeError naming the argument unless it is an integer, of an array too."""
+    if not isinstance(value, int) and not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"{name}: expected an integer, got {described(value)}")
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words: a number, or the type and the shape of an array."""
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    shape = getattr(value, "shape", None)
+    size = f" of shape {shape}" if isinstance(shape, tuple) and shape else ""
+    return f"{type(value).__name__}{size}"
+
+
 def check_bound(
     name: str,
     value: Any,

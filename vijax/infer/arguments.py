@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 
 from .._pytree import replace
 from ..data.batch import Batch, check_entries
-from ..data.host import check_bound, check_integer, strong
+from ..data.host import check_bound, check_integer, check_whole, described, strong
 from ..data.padding import pad
 from ..data.types import Data
 from ..model import Model, SplitMergeModel
@@ -52,6 +52,7 @@ def prepare(
     They then have one dtype and strong types, so that only their shapes decide on compilation, and
     the batch has no names, so that other names compile nothing.
     """
+    check_order(model, data)
     check_kinds(model, method, stop)
     batch = model.as_batch(Batch.for_jit(data))
     check_entries(batch)
@@ -68,24 +69,33 @@ def unnamed(model: Model) -> Model:
     return model if model.names is None else replace(known, names=None)
 
 
+def check_order(model: object, data: object) -> None:
+    """Raise TypeError if model and data are in each other's place."""
+    if isinstance(data, Model) and not isinstance(model, Model):
+        raise TypeError("model, data: the model comes first, such as fit(model, data)")
+
+
 def check_kinds(model: Model, method: Method[Any], stop: Stop) -> None:
     """Raise TypeError unless they are a Model, a Method and a Stop; ValueError for bad settings."""
     if not isinstance(model, Model):
         raise TypeError(
-            f"model: expected a model such as GaussianMixture, a subclass of Model, got {model!r}"
+            "model: expected a model such as GaussianMixture, a subclass of Model, got "
+            f"{described(model)}"
         )
     if not isinstance(method, Method):
         raise TypeError(
-            f"method: expected a method such as CAVI() or EM(), a subclass of Method, got "
-            f"{method!r}"
+            "method: expected a method such as CAVI() or EM(), a subclass of Method, got "
+            f"{described(method)}"
         )
     if not isinstance(stop, Stop):
-        raise TypeError(f"stop: expected Stop(...), got {stop!r}")
+        raise TypeError(f"stop: expected Stop(...), got {described(stop)}")
     method.check(model)
     for name, value in {"method: chunk": method.chunk, "stop: trace": stop.trace}.items():
         if value is not None:
             check_integer(name, value)
             check_bound(name, value, least=1.0)
+    for name in ("patience", "max_iter"):
+        check_whole(f"stop: {name}", vars(stop)[name])
     for name, least in {"slack": 0.0, "tol": 0.0, "patience": 1.0, "max_iter": 1.0}.items():
         check_bound(f"stop: {name}", vars(stop)[name], least=least)
 
@@ -121,7 +131,7 @@ def checked_moves(model: Model, moves: Any, key: Any, dtype: Any) -> Moves | Non
     if moves is None:
         return None
     if not isinstance(moves, Moves):
-        raise TypeError(f"moves: expected Moves(...), got {moves!r}")
+        raise TypeError(f"moves: expected Moves(...), got {described(moves)}")
     if not isinstance(model, SplitMergeModel):
         raise ValueError(f"moves: {type(model).__name__} has no components to move")
     if key is None:
@@ -136,7 +146,7 @@ def checked_halving(halving: Any, moves: Moves | None = None) -> Halving | None:
     if halving is None:
         return None
     if not isinstance(halving, Halving):
-        raise TypeError(f"halving: expected Halving(...), got {halving!r}")
+        raise TypeError(f"halving: expected Halving(...), got {described(halving)}")
     if moves is not None:
         raise ValueError("halving: every start that moves is a search of its own; give one of them")
     check_bound("halving: sweeps", halving.sweeps, least=1.0)

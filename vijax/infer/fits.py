@@ -202,7 +202,7 @@ def _impute(model: Predictor, q: Q, x: Data) -> Any:
     return model.impute(q, x)
 
 
-def with_models(result: Result, models: Any, shared: bool) -> Fits:
+def with_models(result: Result, models: Model | None, shared: bool) -> Fits:
     """The result as Fits; a model that all share is repeated without taking memory."""
     m = result.elbo.shape[0]
     if shared:

@@ -21,7 +21,7 @@ from ..data.types import Data
 from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
 from .annealed import Annealed
-from .arguments import check_kinds, check_layout, check_start, checked_halving, unnamed
+from .arguments import check_kinds, check_layout, check_order, check_start, checked_halving, unnamed
 from .fits import Fits, with_models
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
@@ -95,6 +95,7 @@ def fit_many(
         print(results.elbo, results.status)
         labels = results.predict([x[:300], x[300:]])
     """
+    check_order(models, datasets)
     datasets, names = in_order(datasets, _names_of(models))
     stacks, m = stack_by_size(datasets)
     dtype = stacks[0].parts["weight"].dtype
