@@ -42,6 +42,8 @@ def fetched(value: Any) -> Any:
     """
     if value is None or not _addressable(value):
         return value
+    if not isinstance(value, jax.Array):
+        return np.asarray(value)
     # explicit, so that `jax.transfer_guard("disallow")` lets it pass
     return np.asarray(jax.device_get(value))
 
