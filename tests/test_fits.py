@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import digamma, softmax
 
 import vijax as vx
 
@@ -114,9 +115,12 @@ def test_rows_of_weight_zero_have_answers_too(rng):
     close(fits.responsibilities(held_out), fits.responsibilities(sets))
     empty = [np.full((2, 2), np.nan), sets[1]]
     holes = [vx.Batch.of(x, missing=True) for x in empty]
-    weight = fits[0].q.weights.mean
-    assert fits.responsibilities(holes)[0].shape == (2, 2)
-    np.testing.assert_allclose(np.sum(weight), 1.0, rtol=1e-6)
+    # a row without any entry: E[log weight], and (E[log|Lambda|] - log|E[Lambda]| - d / kappa) / 2
+    q, d = fits[0].q, 2
+    df, kappa = np.asarray(q.components.df), np.asarray(q.components.kappa)
+    known = digamma(0.5 * df) + digamma(0.5 * (df - 1.0)) - d * np.log(0.5 * df) - d / kappa
+    odds = softmax(digamma(np.asarray(q.weights.conc)) + 0.5 * known)
+    np.testing.assert_allclose(fits.responsibilities(holes)[0], [odds, odds], rtol=1e-6)
 
 
 def test_members_are_fits_of_their_own(rng):

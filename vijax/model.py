@@ -80,6 +80,12 @@ class Model(abc.ABC):
         return
 
 
+def unnamed(model: Model) -> Any:
+    """The model without the names of its columns, so that other names compile nothing."""
+    known: Any = model  # a pytree, as it has fields
+    return model if model.names is None else replace(known, names=None)
+
+
 class ConditionalModel(Model):
     """A model with a prior, an exact E-step and an exact update: what CAVI and EM need."""
 

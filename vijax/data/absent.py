@@ -23,11 +23,6 @@ def absent(shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
     return jnp.full(shape, _LOWEST, dtype)
 
 
-def absent_like(a: np.ndarray) -> np.ndarray:
-    """A NumPy array of the same form with numbers that are not there."""
-    return np.full_like(a, _LOWEST)
-
-
 def is_absent(a: Any) -> Bool[Any, "..."]:
     """True for the entries of a NumPy or JAX array that were never computed."""
     return a == np.asarray(_LOWEST, a.dtype)

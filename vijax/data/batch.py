@@ -168,6 +168,11 @@ class Batch:
         noise = placed.noise if given.noise is self.noise else jax.tree.map(to_device, given.noise)
         return replace(placed, as_given=replace(placed, x=x, noise=noise))
 
+    @property
+    def unfilled(self) -> Batch:
+        """The rows as they came, for reading: what is in `as_given`, if there is any."""
+        return self if self.as_given is None else self.as_given
+
     def column(self, name: str) -> Batch:
         """One column of a dict as a Batch of its own, with x (n, d)."""
         mask = None if self.mask is None else self.mask[name]
@@ -223,11 +228,11 @@ class Batch:
 
     def cut(self, first: Any, size: int) -> Batch:
         """`size` rows from row `first` on, which may be traced."""
-        return self._rows(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size))
+        return self.map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size))
 
     def take(self, rows: Int[Array, "m"]) -> Batch:
         """The rows of these indices."""
-        return self._rows(lambda a: a[rows])
+        return self.map_rows(lambda a: a[rows])
 
     def labelled(self, k: int) -> Bool[Array, "k"]:
         """Which of k components have a row of known label and positive weight."""
@@ -236,13 +241,15 @@ class Batch:
         label = jnp.where(self.weight > 0, self.label, -1)
         return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype)[None], 0)
 
-    def _rows(self, select: Callable[[Any], Any]) -> Batch:
+    def map_rows(self, select: Callable[[Any], Any]) -> Batch:
         """The batch with `select` applied to every array that has one entry per row."""
 
         def leaf(field: Any, value: Any) -> Any:
             if field.name == "patterns" or value is None:
                 return value
-            return value._rows(select) if isinstance(value, Batch) else jax.tree.map(select, value)
+            if isinstance(value, Batch):
+                return value.map_rows(select)
+            return jax.tree.map(select, value)
 
         return replace(map_fields(self, leaf), sharding=None)
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._pytree import map_fields, replace
+from .._pytree import replace
 from .batch import Batch
 from .host import fetched, guarded, is_concrete
 from .shards import on_cpu, platform_of
@@ -111,29 +111,16 @@ def _padded(batch: Batch, size: int) -> Batch:
     n = batch.weight.shape[0]
     if size == n:
         return batch
-
-    def leaf(field: Any, value: Any) -> Any:
-        if field.name == "patterns":
-            return value
-        if field.name == "weight":
-            host = np.zeros(size, value.dtype)
-            host[:n] = fetched(value)
-            return _placed(host, value)
-        return jax.tree.map(lambda a: longer(a, size), value)
-
-    return map_fields(batch, leaf)
+    weight = np.zeros(size, batch.weight.dtype)
+    weight[:n] = fetched(batch.weight)
+    more = batch.map_rows(lambda a: longer(a, size))
+    return replace(more, weight=_placed(weight, batch.weight))
 
 
 def _cut(batch: Batch, first: int, size: int) -> Batch:
     if size == batch.weight.shape[0]:
         return batch
-
-    def leaf(field: Any, value: Any) -> Any:
-        if field.name == "patterns":
-            return value
-        return jax.tree.map(lambda a: _placed(fetched(a)[first : first + size], a), value)
-
-    return replace(map_fields(batch, leaf), sharding=None)
+    return batch.map_rows(lambda a: _placed(fetched(a)[first : first + size], a))
 
 
 def _placed(host: np.ndarray, like: Any) -> Any:

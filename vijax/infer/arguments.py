@@ -13,7 +13,7 @@ from ..data.batch import Batch, check_entries
 from ..data.host import check_bound, check_integer, check_whole, described, strong
 from ..data.padding import pad
 from ..data.types import Data
-from ..model import Model, SplitMergeModel
+from ..model import Model, SplitMergeModel, unnamed
 from .initialise import Init, Job, Start, parse_init
 from .method import Method
 from .moves import Moves
@@ -61,12 +61,6 @@ def prepare(
     model.check(batch, method.point)
     batch = replace(batch, names=None, as_given=None)
     return model, batch, method, strong(stop, dtype), names
-
-
-def unnamed(model: Model) -> Model:
-    """The model without the names of its columns, so that other names compile nothing."""
-    known: Any = model  # a pytree, as it has fields
-    return model if model.names is None else replace(known, names=None)
 
 
 def check_order(model: object, data: object) -> None:

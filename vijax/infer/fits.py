@@ -140,9 +140,7 @@ def _as_given(datasets: Any) -> Any:
     """The data sets, with rows of weight 0 as the user gave them."""
     if isinstance(datasets, list | tuple):
         return [_as_given(item) if isinstance(item, Batch) else item for item in datasets]
-    if isinstance(datasets, Batch) and datasets.as_given is not None:
-        return datasets.as_given
-    return datasets
+    return datasets.unfilled if isinstance(datasets, Batch) else datasets
 
 
 def _present(parts: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from .._pytree import replace
-from ..data.absent import absent_like
+from ..data.absent import absent
 from ..data.batch import Batch
-from ..data.host import is_concrete, strong
+from ..data.host import is_concrete, strong, to_device
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
-from ..model import ConditionalModel, Model
+from ..model import ConditionalModel, Model, unnamed
 from .annealed import Annealed
-from .arguments import check_kinds, check_layout, check_order, check_start, checked_halving, unnamed
+from .arguments import check_kinds, check_layout, check_order, check_start, checked_halving
 from .fits import Fits, with_models
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
@@ -170,14 +170,18 @@ def _not_begun(like: Result, number: np.ndarray, models: Model, shared: bool) ->
     def blank(tree: Any) -> Any:
         lost = {"elbo": np.nan, "status": int(Status.INTERRUPTED), "n_iter": 0}
         fields = {name: _full(m, getattr(tree, name), value) for name, value in lost.items()}
-        return replace(tree, _elbo_trace=absent_like(_full(m, tree._elbo_trace, 0.0)), **fields)
+        return replace(
+            tree,
+            _elbo_trace=absent((m, *tree._elbo_trace.shape[1:]), tree._elbo_trace.dtype),
+            **fields,
+        )
 
     assert like.runs is not None  # `best` keeps them
     return Part(number, np.arange(m), replace(blank(like), q=template, runs=blank(like.runs)))
 
 
-def _full(m: int, like: Array, value: float) -> np.ndarray:
-    return np.full((m, *like.shape[1:]), value, like.dtype)
+def _full(m: int, like: Array, value: float | int) -> Array:
+    return to_device(np.full((m, *like.shape[1:]), value, like.dtype))
 
 
 @partial(jax.jit, static_argnums=0)

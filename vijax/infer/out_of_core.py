@@ -117,6 +117,8 @@ def _run_passes(
                 if listener is None:
                     raise
                 stopped = True
+    if ctrl_c.heard and listener is None:  # during the last pass
+        raise KeyboardInterrupt
     return interrupted(now.run) if stopped else now.run
 
 

@@ -39,7 +39,7 @@ class MixtureDensity:
         """Log density in nats of the observed entries of rows (n, d), array-like or a Batch."""
         batch = x if isinstance(x, Batch) else Batch.for_jit(x)
         check_matrix(batch, self.location.shape[1])
-        batch = batch if batch.as_given is None else batch.as_given
+        batch = batch.unfilled
         batch = replace(batch, x=batch.x.astype(self.location.dtype), names=None)
         return read_rows(_log_prob, batch, self)
 

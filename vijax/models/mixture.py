@@ -19,7 +19,7 @@ from ..exponential_family import natural_step
 from ..families.emission import Emission, log_joint, weighted
 from ..families.weights.base import Weights
 from ..kernel import Kernel
-from ..model import Conjugate, EStep, SplitMergeModel
+from ..model import Conjugate, EStep, SplitMergeModel, unnamed
 from ..numerics import seeding, special
 from ..numerics.kl_terms import KLTerms
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
@@ -362,7 +362,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         """
         batch = self.as_batch(data if isinstance(data, Batch) else Batch.for_jit(data))
         batch, resp = pad(replace(batch, names=None, as_given=None), resp)
-        return compiled(_elbo)(replace(self, names=None), q_of(q), batch, resp)
+        return compiled(_elbo)(unnamed(self), q_of(q), batch, resp)
 
 
 def _elbo(model: Mixture, q: MixtureParams, batch: Batch, resp: Array) -> Float[Array, ""]:

@@ -14,6 +14,7 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, fetched, is_concrete, namespace, to_device
 from ..data.padding import compiled, first_rows, longer, padded_size, read_rows
+from ..model import unnamed
 from ..numerics import special
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 
@@ -72,7 +73,7 @@ class Prediction:
         `total` of a multinomial. Raises TypeError for a point.
         """
         posterior = _posterior(q)
-        model = self if self.names is None else replace(self, names=None)
+        model = unnamed(self)
         check_integer("n", n)
         check_bound("n", n, least=0.0)
         draw = compiled(_sample)
@@ -121,11 +122,11 @@ class Prediction:
         batch = self.as_batch(x if isinstance(x, Batch) else Batch.for_jit(x))
         self.components.check(batch)
         check_labels(batch, self.active)
-        batch = batch if batch.as_given is None else batch.as_given
+        batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
         cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
         batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
-        model = self if self.names is None else replace(self, names=None)
+        model = unnamed(self)
         return read_rows(program, batch, model, known)
 
 

@@ -18,7 +18,8 @@ _T = TypeVar("_T")
 
 _SHORTEST, _LONGEST = 1e-4, 1e-2  # seconds between two looks at whether a program has ended
 _SHORT = 2e8  # floats that E-steps pass through in well under a second, on one core
-_BETWEEN = 1e7  # floats between two looks at whether to stop; a look costs about 50 us
+_BETWEEN = 1e7  # floats between two looks at whether to stop
+_LEAST = 1e4  # floats that an iteration counts for, however few it has
 
 
 class Answer(enum.Enum):
@@ -40,6 +41,7 @@ def iterations_between_looks(floats: int, iterations: Any) -> int | None:
     on disk, by `jax_compilation_cache_dir`, cannot look, nor can those of other threads than the
     main one be interrupted.
     """
+    floats = max(floats, int(_LEAST))
     if not is_concrete(iterations) or floats * int(iterations) <= _SHORT:
         return None
     kept = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
