@@ -9,10 +9,12 @@ import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 HERE = Path(__file__).parent
 
@@ -26,7 +28,11 @@ def execute(source: Path) -> str:
         "display_name": "Python 3",
         "language": "python",
     }
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(HERE))
+    with TemporaryDirectory() as folder:
+        # sockets that are files: two kernels that start at once can pick the same TCP port
+        sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", config=sockets)
+        client.execute(cwd=str(HERE))
     for number, cell in enumerate(notebook.cells):  # equal input, equal file
         cell["id"] = f"cell-{number}"
         cell.metadata.pop("execution", None)
