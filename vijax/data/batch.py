@@ -12,16 +12,14 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import map_fields, pytree, replace, static
+from .checks import check_finite, check_weight, column_of, label_of, num_rows
 from .host import (
     as_floats,
     as_weights,
-    check_normal,
-    check_total,
     column_names,
     common_dtype,
     fetched,
     is_concrete,
-    namespace,
     to_device,
 )
 from .missing import (
@@ -35,8 +33,7 @@ from .missing import (
     without_empty_rows,
 )
 from .noise import noise_of
-from .reader import by_text, read_labels
-from .reader import label as column_label
+from .reader import by_text
 from .shards import on_auto_mesh, place_for_jit, platform_of, sharding_of_rows, to_auto
 
 if TYPE_CHECKING:
@@ -126,7 +123,7 @@ class Batch:
             sharding, platform = data.sharding, data.platform
             if is_concrete(*jax.tree.leaves(given)):
                 sharding, platform = sharding_of_rows(given), platform_of(given)
-            _check_weight(given["weight"], _num_rows(given["x"]), given["mask"] is None)
+            check_weight(given["weight"], num_rows(given["x"]), given["mask"] is None)
             parts = _checked(sharding, **given, names=data.names)
             place = {"names": data.names, "sharding": sharding, "platform": platform}
             return cls(**parts, as_given=data.as_given, **place)
@@ -134,19 +131,21 @@ class Batch:
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
         if isinstance(data, Mapping):
-            x = {name: _column(name, value, missing) for name, value in by_text("x", data).items()}
+            x = {
+                name: column_of(name, value, missing) for name, value in by_text("x", data).items()
+            }
             mask, names = masks_of_table(mask, x), None
         else:
             x = as_floats("x", data, missing=missing)
             if names is not None and isinstance(mask, Mapping):
                 mask = mask_of_frame(mask, names)
-        n = _num_rows(x)
+        n = num_rows(x)
         dtype = common_dtype(*jax.tree.leaves(x))
         x = jax.tree.map(lambda a: a.astype(dtype), x)
         w = ones((n,), dtype) if weight is None else as_weights("weight", weight, dtype)
-        _check_weight(w, n)
+        check_weight(w, n)
         seen = mask_of("mask", x, mask, missing)
-        noise, label = noise_of(noise, x, dtype, w, seen), _label_of(label, n)
+        noise, label = noise_of(noise, x, dtype, w, seen), label_of(label, n)
         if seen is not None:
             w = without_empty_rows(w, seen)
         parts = _checked(sharding, x, w, seen, noise, label, names=names)
@@ -275,7 +274,7 @@ def _checked(
     for name, column in named.items():
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
-            _check_finite(shown, column, w, seen, names)
+            check_finite(shown, column, w, seen, names)
     filled = jax.tree.map(lambda a: fill_absent(a, w), (_without_holes(x, w, mask), noise))
     x, noise = _placed(sharding, *filled)
     if group is None:
@@ -309,85 +308,3 @@ def check_entries(batch: Batch) -> None:
     raise ValueError(
         "x: no row of positive weight has an observed entry; a fit, or a prior from data, needs one"
     )
-
-
-def _check_weight(w: Any, n: Any, positive: bool = True) -> None:
-    """Raise ValueError unless there is a weight for each of n rows, of which one is positive.
-
-    With `positive=False` all may be 0, as those of rows without entries are.
-    """
-    if w.shape != (n,):
-        raise ValueError(f"weight: expected one per row, shape ({n},), got {w.shape}")
-    if not is_concrete(w):
-        return
-    known = fetched(w)
-    xp = namespace(known)
-    for good, rule in ((xp.isfinite(known), "be finite"), (known >= 0, "be >= 0")):
-        if not bool(good.all()):
-            row = int(good.argmin())
-            raise ValueError(f"weight: must {rule}, got {float(known[row]):g} in row {row}")
-    check_normal("weight", known, known)
-    if positive and not float(known.max()) > 0:
-        raise ValueError("weight: must be >= 0, and positive for at least one row")
-    total = float(known.sum(dtype=np.float64)) if xp is np else float(known.sum())
-    check_total("weight", total, known.dtype)
-
-
-def _column(name: str, value: Any, missing: bool) -> Any:
-    shown = f"x[{name!r}]"
-    x = as_floats(shown, value, missing=missing)
-    if x.ndim not in (1, 2):
-        raise ValueError(f"{shown}: expected one or two axes, (n,) or (n, d), got shape {x.shape}")
-    return x
-
-
-def _num_rows(x: Any) -> Any:
-    columns = x if isinstance(x, dict) else {"": x}
-    if not columns:
-        raise ValueError("x: a dict without columns")
-    sizes = {}
-    for name, a in columns.items():
-        if a.ndim == 0 or a.size == 0:
-            label = f"x[{name!r}]" if name else "x"
-            raise ValueError(f"{label}: need at least one row and one column, got shape {a.shape}")
-        sizes[name] = a.shape[0]
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"x: columns of different length: {sizes}")
-    return next(iter(sizes.values()))
-
-
-def _label_of(label: Any, n: Any) -> Any:
-    if label is None:
-        return None
-    array = read_labels("label", label)
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"label: expected one integer per row, shape ({n},), -1 where unknown, got "
-            f"{array.dtype} of shape {array.shape}"
-        )
-    if is_concrete(array):
-        for value in (int(fetched(array.min())), int(fetched(array.max()))):
-            if not -1 <= value <= np.iinfo(np.int32).max:
-                raise ValueError(f"label: must be a component, or -1 where unknown, got {value}")
-    return array
-
-
-def _check_finite(name: str, x: Any, weight: Any, seen: Any, names: tuple[str, ...] | None) -> None:
-    if bool(fetched(namespace(x).isfinite(x).all())):
-        return
-    values = fetched(x).reshape(x.shape[0], -1)
-    xp = namespace(values)
-    bad = ~xp.isfinite(values) & (fetched(weight) > 0)[:, None]
-    if seen is not None:
-        bad &= fetched(seen).reshape(values.shape)
-    if bool(bad.any()):
-        row = int(bad.any(1).argmax())
-        hint = "" if seen is not None else ", or declare NaN missing with Batch.of(x, missing=True)"
-        large = int((xp.isinf(values) & bad).sum())
-        if large and values.dtype == np.float32:
-            hint += "; to float32, what is above 3.4e38 is infinite"
-        where = column_label(int(bad[row].argmax()), names)
-        raise ValueError(
-            f"{name}: {int((xp.isnan(values) & bad).sum())} NaN and {large} infinite entries, the "
-            f"first in row {row}, {where}; remove these rows or give them weight 0{hint}"
-        )
