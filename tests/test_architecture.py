@@ -36,7 +36,7 @@ ROOMS = [
     ["methods"],
     ["annealed", "labels", "moves", "split_merge"],
     ["initialise"],
-    ["arguments"],
+    ["arguments", "stacked_models"],
     ["fit", "fits", "many", "out_of_core", "streaming"],
 ]
 ROOM = {name: rank for rank, names in enumerate(ROOMS) for name in names}

@@ -210,6 +210,8 @@ def _build(
     missing, size = options.missing or bool(options.na), options.num_components
     if kinds:
         rows = Batch.of(table.columns, missing=missing)
+        levels = [(name, (tuple(own),)) for name, own in sorted(table.levels.items())]
+        rows = replace(rows, levels=tuple(levels) or None)
         every = {name: kinds.get(name, "gaussian") for name in table.columns}
         return MixedMixture.from_data(rows, size, every), rows
     rows = Batch.of(np.column_stack(list(table.columns.values())), missing=missing)

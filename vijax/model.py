@@ -68,9 +68,14 @@ class Model(abc.ABC):
     def row_size(self, batch: Batch) -> int:
         """The number of floats that an E-step holds per row; chunk sizes follow from it."""
 
+    @property
+    def coded(self) -> bool:
+        """Whether `as_batch` changes entries of rows, as it does for levels of categories."""
+        return False
+
     def as_batch(self, data: Data) -> Batch:
-        """Rows in the form that this model takes."""
-        return Batch.of(data)
+        """Rows in the form that this model takes; TypeError for text, by default."""
+        return Batch.of(data).numeric()
 
     def check(self, batch: Batch, point: bool) -> None:
         """Raise ValueError if the rows, or the method, do not suit the model.
@@ -309,3 +314,6 @@ class Predictor(Protocol):
 
     def impute(self, q: Q, x: Data) -> Any:
         """Means and standard deviations of missing entries, in the form of x."""
+
+    def decode(self, x: Any) -> Any:
+        """Rows with the levels of categories in place of their codes."""

@@ -12,11 +12,13 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import map_fields, pytree, replace, static
+from . import levels as coding
 from .checks import check_finite, check_weight, column_of, label_of, num_rows
 from .host import (
     as_floats,
     as_weights,
     column_names,
+    columns_as_floats,
     common_dtype,
     fetched,
     is_concrete,
@@ -59,6 +61,7 @@ class Batch:
     - `as_given`: the same rows as they came, for reading, if weights were given; in `x` a present
       row is in place of each row of weight 0.
     - `names`: names of columns, which drivers remove before anything is compiled.
+    - `levels`: what the codes of text columns stand for, see `data/levels.py`; drivers remove it.
     - `sharding`: how rows are spread over devices.
     - `platform`: where they are ("cpu", "gpu", ...; None is JAX's default), which decides on chunk
       sizes and layouts.
@@ -73,6 +76,7 @@ class Batch:
     patterns: Bool[_Rows, "*b p d"] | None = None
     as_given: Batch | None = None
     names: tuple[str, ...] | None = static(default=None)
+    levels: coding.BatchLevels = static(default=None)
     sharding: NamedSharding | None = static(default=None)
     platform: str | None = static(default=None)
 
@@ -125,18 +129,18 @@ class Batch:
                 sharding, platform = sharding_of_rows(given), platform_of(given)
             check_weight(given["weight"], num_rows(given["x"]), given["mask"] is None)
             parts = _checked(sharding, **given, names=data.names)
-            place = {"names": data.names, "sharding": sharding, "platform": platform}
-            return cls(**parts, as_given=data.as_given, **place)
+            place = {"sharding": sharding, "platform": platform, "levels": data.levels}
+            return cls(**parts, as_given=data.as_given, names=data.names, **place)
         data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
         sharding = sharding_of_rows((data, weight, mask, noise, label))
         names = column_names(data)
+        data, levels = coding.coded(by_text("x", data) if isinstance(data, Mapping) else data)
         if isinstance(data, Mapping):
-            x = {
-                name: column_of(name, value, missing) for name, value in by_text("x", data).items()
-            }
+            x = {name: column_of(name, value, missing) for name, value in data.items()}
             mask, names = masks_of_table(mask, x), None
         else:
-            x = as_floats("x", data, missing=missing)
+            read = as_floats if levels is None else columns_as_floats
+            x = read("x", data, missing=missing)
             if names is not None and isinstance(mask, Mapping):
                 mask = mask_of_frame(mask, names)
         n = num_rows(x)
@@ -149,7 +153,8 @@ class Batch:
         if seen is not None:
             w = without_empty_rows(w, seen)
         parts = _checked(sharding, x, w, seen, noise, label, names=names)
-        batch = cls(**parts, names=names, sharding=sharding, platform=platform_of(parts))
+        place = {"names": names, "levels": levels, "sharding": sharding}
+        batch = cls(**parts, **place, platform=platform_of(parts))
         if weight is None:
             return batch
         if is_concrete(w) and bool((fetched(w) > 0).all()):
@@ -178,7 +183,47 @@ class Batch:
         x = self.x[name]
         if x.ndim == 1:
             x, mask = x[:, None], None if mask is None else mask[:, None]
-        return Batch(x, self.weight, mask, **self._place)
+        own = coding.of_column(self.levels, name)
+        return Batch(x, self.weight, mask, levels=own, **self._place)
+
+    def with_column(self, name: str, column: Batch) -> Batch:
+        """The table with the rows of this column, which has the form of `column(name)`."""
+        levels = dict(self.levels or ())
+        levels.pop(name, None)
+        if column.levels is not None:
+            levels[name] = column.levels
+        x = {**self.x, name: column.x.reshape(self.x[name].shape)}
+        return replace(self, x=x, levels=tuple(sorted(levels.items())) or None)
+
+    def coded(self, levels: coding.ArrayLevels) -> Batch:
+        """Rows (n, d) as codes of these levels, one tuple for each column, None for numbers.
+
+        Raises ValueError naming a level that is not among them.
+        """
+        if self.levels == levels:
+            return self
+        own, given = self.levels, self.as_given
+        x = coding.recoded(self.x, self.weight > 0, self.mask, own, levels, self.names)
+        given = None if given is None else given.coded(levels)
+        return replace(self, x=x, levels=levels, as_given=given)
+
+    def columns_coded(self, levels: dict[str, coding.ArrayLevels]) -> Batch:
+        """The table with the codes of these levels in the columns that are named."""
+        rows = self
+        for name, own in levels.items():
+            column = self.column(name)
+            column = replace(column, names=(name,) * column.x.shape[1])
+            rows = rows.with_column(name, column.coded(own))
+        given = None if self.as_given is None else self.as_given.columns_coded(levels)
+        return replace(rows, as_given=given)
+
+    def numeric(self) -> Batch:
+        """The rows without levels; TypeError naming the column that holds text."""
+        if self.levels is None or isinstance(self.x, dict):
+            return self
+        coding.refuse_text(self.levels, self.names)
+        given = None if self.as_given is None else self.as_given.numeric()
+        return replace(self, x=coding.decoded(self.x, self.levels), levels=None, as_given=given)
 
     def by_name(self) -> Batch:
         """The columns of a data frame as a dict by name; any other batch as it is.
@@ -195,7 +240,8 @@ class Batch:
         x = {name: self.x[i] for name, i in index.items()}
         mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
         given = None if self.as_given is None else self.as_given.by_name()
-        return Batch(x, self.weight, mask, as_given=given, **self._place)
+        levels = coding.by_name(self.levels, self.names)
+        return Batch(x, self.weight, mask, as_given=given, levels=levels, **self._place)
 
     def in_order(self, names: tuple[str, ...] | None) -> Batch:
         """The columns in the order of these names, if both have names.
@@ -218,7 +264,8 @@ class Batch:
         patterns = None if self.patterns is None else self.patterns[:, index]
         given = None if self.as_given is None else self.as_given.in_order(names)
         parts = {"mask": mask, "noise": noise, "patterns": patterns, "as_given": given}
-        return replace(self, x=x, names=names, **parts)
+        levels = None if self.levels is None else tuple(self.levels[j] for j in index)
+        return replace(self, x=x, names=names, levels=levels, **parts)
 
     @property
     def _place(self) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from .host import (
     common_dtype,
     to_device,
 )
+from .levels import BatchLevels
 from .reader import label
 from .shards import on_cpu
-from .sources import Part, Source, as_numbers, length, open_source
+from .sources import Part, Source, as_numbers, length, levels_of_blocks, open_source
 
 _CPU_FLOATS = 2**20  # in a chunk; two chunks are on the device at a time
 _DEVICE_FLOATS = 2**24
@@ -45,7 +46,8 @@ class Chunks:
 
     Build it with `Chunks.of`. `rows` is the number of rows in a chunk; two chunks are in memory at
     a time, and the last is filled up with rows of weight 0, so that one program serves all. `dtype`
-    is that of the floats, and `names` are the names of the columns, if they have any.
+    is that of the floats, `names` are the names of the columns, if they have any, and `levels`
+    what the codes of text columns stand for.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class Chunks:
     dtype: Any
     missing: bool = False
     names: tuple[str, ...] | None = None
+    levels: BatchLevels = None
 
     @classmethod
     def of(
@@ -78,7 +81,8 @@ class Chunks:
         `weight` is an array (n,), the path of one, or the name of an array or column in the same
         file. `chunk` is the number of rows in a chunk; by default a chunk has 2^20 numbers (2^24 on
         an accelerator). With `missing=True`, NaN is a missing entry. The first block fixes the
-        dtype and the form of all blocks.
+        dtype and the form of all blocks. If a frame or a dict has text columns, all rows are read
+        once for their levels.
 
         Raises TypeError and ValueError that name the argument, OSError for files that cannot be
         read, ImportError for parquet without pyarrow.
@@ -87,7 +91,8 @@ class Chunks:
             check_integer("chunk", chunk)
             check_bound("chunk", chunk, least=1.0)
         opened = open_source(source, weight, columns)
-        first = next(_numeric(opened.blocks(_LEAST_ROWS), missing), None)
+        levels = levels_of_blocks(opened.blocks(_LEAST_ROWS))
+        first = next(_numeric(opened.blocks(_LEAST_ROWS), missing, levels=levels), None)
         if first is None:
             raise ValueError("source: there are no rows")
         size = sum(a.size // a.shape[0] for a in jax.tree.leaves(first["x"]))
@@ -103,7 +108,7 @@ class Chunks:
         if opened.num_rows is not None or total <= rows:
             rows = -(-total // -(-total // rows))  # the same number of chunks, about equal in size
         dtype = common_dtype(*jax.tree.leaves(first["x"]))
-        return cls(opened, rows, dtype, missing, opened.names)
+        return cls(opened, rows, dtype, missing, opened.names, levels)
 
     def batches(self, num_rows: int | None = None, *, check: bool = True) -> Iterator[Batch]:
         """All rows in order, as Batches of `rows` rows, without chunks of total weight 0.
@@ -118,7 +123,8 @@ class Chunks:
                 break
             if not check and set(part) == {"x"} and not self.missing and seen - first == self.rows:
                 ones = to_device(np.ones(self.rows, self.dtype)) if ones is None else ones
-                yield Batch(jax.tree.map(to_device, part["x"]), ones, names=self.names)
+                place = {"names": self.names, "levels": self.levels}
+                yield Batch(jax.tree.map(to_device, part["x"]), ones, **place)
             elif (batch := self._batch(part, first, self.rows)) is not None:
                 yield batch
         if seen == 0:
@@ -144,7 +150,10 @@ class Chunks:
             n = length(part)
             batch = self._batch(part, seen, self.rows)
             if batch is not None:
-                look(batch)
+                try:
+                    look(batch)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"rows {seen} to {seen + n - 1}: {error}") from None
             weight = self._weight(part)
             total += float(np.sum(weight, dtype=np.float64))
             floats = sum(a.size // n for a in jax.tree.leaves(part["x"]))
@@ -178,7 +187,8 @@ class Chunks:
         """Blocks cut and joined to `rows` rows each, the last one shorter; floats of one dtype."""
         held: list[Part] = []
         count, structure = 0, None
-        for part in _numeric(self.source.blocks(self.rows), self.missing, self.dtype):
+        blocks = self.source.blocks(self.rows)
+        for part in _numeric(blocks, self.missing, self.dtype, self.levels):
             shapes = jax.tree.map(lambda a: a.shape[1:], part)
             if structure is not None and shapes != structure:
                 raise ValueError(f"source: blocks of different form: {structure} and {shapes}")
@@ -226,14 +236,17 @@ class Chunks:
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {first + n - 1}: {error}") from None
         # patterns of missing entries differ between chunks, and each would compile a new program
-        return replace(batch, group=None, patterns=None, as_given=None, names=self.names)
+        place = {"names": self.names, "levels": self.levels}
+        return replace(batch, group=None, patterns=None, as_given=None, **place)
 
 
 def _floats() -> int:
     return _CPU_FLOATS if on_cpu(None) else _DEVICE_FLOATS
 
 
-def _numeric(blocks: Iterator[Part], missing: bool, dtype: Any = None) -> Iterator[Part]:
+def _numeric(
+    blocks: Iterator[Part], missing: bool, dtype: Any = None, levels: BatchLevels = None
+) -> Iterator[Part]:
     """Blocks with at least one row, their values as NumPy floats."""
     last = 0
     for part in blocks:
@@ -243,7 +256,7 @@ def _numeric(blocks: Iterator[Part], missing: bool, dtype: Any = None) -> Iterat
         x, own = part["x"], {}
         try:
             if not all(_is_plain(a, dtype) for a in jax.tree.leaves(x)):
-                x = as_numbers(x, missing, dtype)
+                x = as_numbers(x, missing, dtype, levels)
             wanted = dtype or common_dtype(*jax.tree.leaves(x))
             if "weight" in part:
                 own["weight"] = np.asarray(as_weights("weight", part["weight"], wanted))

@@ -258,6 +258,11 @@ def _marks() -> tuple[type, ...]:
     return (type(None),) if pandas is None else (type(None), type(pandas.NA))
 
 
+def is_mark(value: Any) -> bool:
+    """Whether a value marks a missing entry: None, or NA of pandas."""
+    return isinstance(value, _marks())
+
+
 def by_text(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
     """A table whose names are text, as those of a frame are; ValueError if two become one."""
     named = {str(own): value for own, value in table.items()}

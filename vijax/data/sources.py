@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from . import levels as coding
 from .batch import Batch
 from .host import as_floats, column_names, columns_as_floats
 from .reader import by_text
@@ -110,6 +111,10 @@ def _of_blocks(make: Any) -> Source:
 
 def _part_of(block: Any) -> Part:
     if isinstance(block, Batch):
+        if block.levels is not None:
+            raise ValueError(
+                "source: a Batch with text columns; yield the frame or the dict that it is made of"
+            )
         part = {"x": block.x} | {name: getattr(block, name) for name in _OPTIONAL}
         return {name: jax.tree.map(np.asarray, v) for name, v in part.items() if v is not None}
     if isinstance(block, Mapping):
@@ -133,12 +138,52 @@ def length(part: Part) -> int:
     return (next(iter(x.values())) if isinstance(x, dict) else x).shape[0]
 
 
-def as_numbers(x: Any, missing: bool, dtype: Any = None) -> Any:
-    """The rows of a block as floats in NumPy, of this dtype if it is given."""
+def as_numbers(x: Any, missing: bool, dtype: Any = None, known: coding.BatchLevels = None) -> Any:
+    """The rows of a block as floats in NumPy, of this dtype if it is given.
+
+    Texts become codes of the levels that are `known`; they are an error without.
+    """
     options = {"missing": missing, "dtype": dtype}
+    names, found = column_names(x), None
+    if known is not None:
+        x, found = coding.coded(x)
     if isinstance(x, dict):
-        return {n: np.asarray(as_floats(f"x[{n!r}]", v, **options)) for n, v in x.items()}
-    return np.asarray(as_floats("x", x, **options))
+        out = {n: np.asarray(as_floats(f"x[{n!r}]", v, **options)) for n, v in x.items()}
+        for name, want in known or ():
+            column = out[name].reshape(len(out[name]), 1)
+            have = coding.of_column(found, name)
+            out[name] = _recoded(column, have, want, (name,)).reshape(out[name].shape)
+        return out
+    if found is None:
+        return np.asarray(as_floats("x", x, **options))
+    return _recoded(columns_as_floats("x", x, **options), found, known, names)
+
+
+def _recoded(x: np.ndarray, have: Any, want: Any, names: tuple[str, ...] | None) -> np.ndarray:
+    """Codes of the levels that are known, NaN where an entry is missing."""
+    seen = ~np.isnan(x)
+    codes = coding.recoded(x, np.ones(len(x), bool), seen, have, want, names)
+    return np.where(seen, codes, np.nan).astype(x.dtype)
+
+
+def levels_of_blocks(blocks: Iterator[Part]) -> coding.BatchLevels:
+    """The levels of the text columns of all blocks; None, after the first, if it has none."""
+    first = True
+    array: coding.ArrayLevels | None = None
+    table: dict[str, coding.ArrayLevels] = {}
+    for part in blocks:
+        found = coding.coded(part["x"])[1]
+        if first and found is None:
+            return None
+        first = False
+        if isinstance(part["x"], Mapping):
+            for name, own in found or ():
+                every = coding.common([table.get(name), own])
+                assert every is not None
+                table[name] = every
+        else:
+            array = coding.common([array, found])
+    return array or tuple(sorted(table.items()))
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -73,9 +73,18 @@ class Emission(ExponentialFamily):
     separable: ClassVar[bool] = True
     num_background: ClassVar[int] = 0
 
+    @property
+    def coded(self) -> bool:
+        """Whether `as_batch` changes entries, so that their levels must be known before."""
+        return False
+
     def as_batch(self, rows: Batch) -> Batch:
-        """Rows in the form that this family takes."""
-        return rows
+        """Rows in the form that this family takes; TypeError for text, by default."""
+        return rows.numeric()
+
+    def decode(self, x: Any) -> Any:
+        """Rows of this family, such as drawn ones, with levels in place of codes."""
+        return x
 
     @abc.abstractmethod
     def check(self, rows: Batch) -> None:

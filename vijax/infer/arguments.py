@@ -59,7 +59,7 @@ def prepare(
     dtype, names = batch.weight.dtype, batch.names or model.names
     model, method = strong(unnamed(model), dtype), strong(method, dtype)
     model.check(batch, method.point)
-    batch = replace(batch, names=None, as_given=None)
+    batch = replace(batch, names=None, levels=None, as_given=None)
     return model, batch, method, strong(stop, dtype), names
 
 

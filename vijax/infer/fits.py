@@ -21,7 +21,7 @@ from ..data.types import Data
 from ..model import ComponentParams, Model, Predictor, Q
 from .result import Result
 from .run.devices import deal
-from .run.stacks import Names, Stack, in_order, pick, stack_by_size
+from .run.stacks import Header, Names, Stack, in_order, pick, stack_by_size
 
 _F = TypeVar("_F", bound="Fits")
 
@@ -73,7 +73,12 @@ class Fits(Result):
 
         For stacked data it is one pair of stacked arrays.
         """
-        return self._read(_impute, datasets)
+        answer = self._read(_impute, datasets)
+        if not jnp.ndim(self.elbo):
+            return answer
+        if isinstance(answer, list):
+            return [(self.models.decode(value), spread) for value, spread in answer]
+        return self.models.decode(answer[0]), answer[1]
 
     def summary(self, index: int | None = None, **options: Any) -> str:
         """How the fits ended, as text; with `index` the summary of one fit."""
@@ -89,7 +94,8 @@ class Fits(Result):
             raise TypeError(f"to_frame: a {type(self.q).__name__} has no components")
         names = None if self.names is None else list(self.names)
         table = _tables(names and tuple(names), self.point, self.q)
-        columns = {label: np.asarray(values) for label, values in table.items()}
+        heads = sorted(table, key=lambda label: not label.startswith("weight"))
+        columns = {label: np.asarray(table[label]) for label in heads}
         m, k = next(iter(columns.values())).shape
         long = {"data_set": np.repeat(np.arange(m), k), "component": np.tile(np.arange(k), m)}
         long |= {label: values.reshape(-1) for label, values in columns.items()}
@@ -105,30 +111,34 @@ class Fits(Result):
             raise TypeError(f"fits: of a {type(self.models).__name__}, which reads no rows")
         if not jnp.ndim(self.elbo):
             return read(self.models, self.q, datasets)
-        datasets, names = in_order(_as_given(datasets), self.names)
+        datasets, header = in_order(_as_given(datasets), self.names, self._reader())
         stacks, m = stack_by_size(datasets, fitted=False)
         stacks = [stack._replace(parts=_present(stack.parts)) for stack in stacks]
         if m != self.elbo.shape[0]:
             raise ValueError(f"datasets: {m} of them for {self.elbo.shape[0]} fits")
         traced = not is_concrete(*jax.tree.leaves((self.models, self.q, stacks[0].parts)))
         if traced or stacks[0].size is None:
-            return _read_stack(read, names, m, self.models, self.q, stacks[0].parts)
+            return _read_stack(read, header, m, self.models, self.q, stacks[0].parts)
         members: list[Any] = [None] * m
         for stack in stacks:
             for number, answer in zip(
-                stack.number, self._of_stack(read, stack, names), strict=True
+                stack.number, self._of_stack(read, stack, header), strict=True
             ):
                 members[number] = answer
         return members
 
-    def _of_stack(self, read: Callable[..., Any], stack: Stack, names: Names) -> list[Any]:
+    def _reader(self) -> Model | None:
+        """One of the models, if rows must be read by it before they are stacked."""
+        return self.model(0) if isinstance(self.models, Model) and self.models.coded else None
+
+    def _of_stack(self, read: Callable[..., Any], stack: Stack, header: Header) -> list[Any]:
         """What is read of every data set of a stack, without the rows that pad it."""
         dealt = deal(len(stack.number), 1)
         own = pick((self.models, self.q), stack.number[dealt.members])
         parts = pick(stack.parts, dealt.members)
         lanes = max(1, _FLOATS // _floats(self.q, stack.parts["weight"].shape[1]))
         lanes = min(1 << lanes.bit_length() - 1, len(dealt.members))  # powers of two, as is m
-        out = jax.tree.map(np.asarray, _read_stack(read, names, lanes, *own, parts))
+        out = jax.tree.map(np.asarray, _read_stack(read, header, lanes, *own, parts))
         assert stack.size is not None  # a list
         return [
             jax.tree.map(lambda a, slot=slot, n=n: a[slot, :n], out)
@@ -156,14 +166,14 @@ def _floats(q: Q, n: int) -> int:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _read_stack(
-    read: Callable[..., Any], names: Names, lanes: int, models: Model, q: Q, parts: dict[str, Any]
+    read: Callable[..., Any], header: Header, lanes: int, models: Model, q: Q, parts: dict[str, Any]
 ) -> Any:
     """`read(model, q, batch)` of every member, `lanes` of them together."""
     platform = platform_of(parts)
 
     def of_member(member: Any) -> Any:
         model, q, rows = member
-        return read(model, q, Batch(**rows, names=names, platform=platform))
+        return read(model, q, Batch(**rows, **header._asdict(), platform=platform))
 
     members = (models, q, parts)
     m = parts["weight"].shape[0]

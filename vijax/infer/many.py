@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from ..data.host import is_concrete, strong, to_device
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
-from ..model import ConditionalModel, Model, unnamed
+from ..model import Model
 from .annealed import Annealed
 from .arguments import check_kinds, check_layout, check_order, check_start, checked_halving
 from .fits import Fits, with_models
@@ -34,7 +34,17 @@ from .run.lanes import Problem, Settings, take
 from .run.passes import constant_of, has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
 from .run.restarts import Problems, choose_layout, run_restarts
-from .run.stacks import Names, Part, Stack, in_order, is_identity, join, pick, stack_by_size
+from .run.stacks import (
+    Header,
+    Part,
+    Stack,
+    in_order,
+    is_identity,
+    join,
+    pick,
+    stack_by_size,
+)
+from .stacked_models import names_of, stacked_models
 
 _LAYOUTS = ("auto", "map", "vmap", "slots")
 
@@ -42,7 +52,7 @@ _LAYOUTS = ("auto", "map", "vmap", "slots")
 class Program(NamedTuple):
     """The static arguments of a program; `shared` says that all data sets have one model.
 
-    `names` are those of the columns, for models that do not know them.
+    The `header` has names only for models that do not know them.
     """
 
     num_restarts: int
@@ -50,7 +60,7 @@ class Program(NamedTuple):
     layout: str | int
     mesh: Mesh | None
     platform: str | None
-    names: Names
+    header: Header
 
 
 def fit_many(
@@ -96,11 +106,15 @@ def fit_many(
         labels = results.predict([x[:300], x[300:]])
     """
     check_order(models, datasets)
-    datasets, names = in_order(datasets, _names_of(models))
+    first = models[0] if isinstance(models, list | tuple) and models else models
+    datasets, header = in_order(
+        datasets, names_of(models), first if isinstance(first, Model) else None
+    )
     stacks, m = stack_by_size(datasets)
     dtype = stacks[0].parts["weight"].dtype
-    unknown = names if _names_of(models) is None else None
-    stacked, shared = _models(models, stacks, m, dtype, unknown)
+    names = header.names
+    header = header if names_of(models) is None else header._replace(names=None)
+    stacked, shared = stacked_models(models, stacks, m, dtype, header)
     check_kinds(stacked, method, stop)
     method, stop = strong(method, dtype), strong(stop, dtype)
     halving = checked_halving(halving)
@@ -120,7 +134,7 @@ def fit_many(
         else:
             platform = platform_of(stack.parts) or known_platform
         result = _fit_many(
-            Program(num_restarts, shared, layout, mesh, platform, unknown),
+            Program(num_restarts, shared, layout, mesh, platform, header),
             stacked if shared else pick(stacked, number),
             pick(stack.parts, dealt.members),
             number.astype(np.int32),
@@ -202,8 +216,8 @@ def _fit_share(
     settings: Settings,
 ) -> Result:
     """The best runs of the first `live[0]` of these data sets; the others are padding."""
-    num_restarts, shared, layout, _, platform, names = program
-    batches = Batch(**parts, names=names, platform=platform)
+    num_restarts, shared, layout, _, platform, header = program
+    batches = Batch(**parts, **header._asdict(), platform=platform)
     batches = _as_batches(models, batches, shared, settings.method.point)
 
     def load(i: Array) -> Any:
@@ -230,7 +244,7 @@ def _as_batches(models: Model, batches: Batch, shared: bool, point: bool) -> Bat
     def as_batch(model: Model, batch: Batch) -> Batch:
         batch = model.as_batch(batch)
         model.check(batch, point)
-        return replace(batch, names=None)
+        return replace(batch, names=None, levels=None)
 
     return jax.vmap(as_batch, in_axes=(None if shared else 0, 0))(models, batches)
 
@@ -240,94 +254,6 @@ def _row_size_and_kernels(shared: bool, models: Model, batches: Batch) -> tuple[
     model = models if shared else jax.tree.map(lambda a: a[0], models)
     batch = jax.tree.map(lambda a: a[0], batches)
     return model.row_size(batch), has_fast_kernels(model, batch)
-
-
-# -- models ---------------------------------------------------------------------------------------
-
-
-def _names_of(
-    models: Model | Sequence[Model] | Callable[[Batch], Model],
-) -> Names:
-    """The names of the columns that the models were made for."""
-    first: Any = models[0] if isinstance(models, list | tuple) and models else models
-    return first.names if isinstance(first, Model) else None
-
-
-def _models(
-    models: Model | Sequence[Model] | Callable[[Batch], Model],
-    stacks: list[Stack],
-    m: int,
-    dtype: Any,
-    names: Names = None,
-) -> tuple[Any, bool]:
-    """One model, or a stack of m, with strong types; and whether it is one."""
-    if isinstance(models, list | tuple):
-        if len(models) != m:
-            raise ValueError(f"models: {len(models)} of them for {m} data sets")
-        models = [unnamed(model) if isinstance(model, Model) else model for model in models]
-        if len({jax.tree.structure(model) for model in models}) > 1:
-            raise TypeError("models: all need the same structure")
-        try:
-            stacked = jax.tree.map(lambda *a: np.stack([np.asarray(v) for v in a]), *models)
-        except ValueError as error:
-            raise ValueError(f"models: arrays of different shape: {error}") from None
-        return strong(stacked, dtype), False
-    if callable(models) and not isinstance(models, Model):
-        return strong(_build_models(models, stacks, m, names), dtype), False
-    models = strong(unnamed(models) if isinstance(models, Model) else models, dtype)
-    leaves = jax.tree.leaves(models)
-    if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
-        return models, True
-    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacks[0].parts)
-    return models, _is_single_model(_form(models), _form(example), names)
-
-
-def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int, names: Names) -> Any:
-    """The models that a function makes, stacked in the order of the data sets."""
-
-    def build(stack: Stack) -> Part:
-        dealt = deal(len(stack.number), 1)
-        parts = pick(stack.parts, dealt.members)
-        return Part(stack.number, dealt.slots, _build(make, names, parts))
-
-    return join([build(stack) for stack in stacks], m)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _build(make: Callable[[Batch], Any], names: Names, parts: dict[str, Any]) -> Any:
-    def build(batch: Batch) -> Any:
-        model = make(batch)
-        return unnamed(model) if isinstance(model, Model) else model
-
-    return jax.vmap(build)(Batch(**parts, names=names))
-
-
-def _form(tree: Any) -> Any:
-    """The structure, shapes and dtypes of a pytree, hashable."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((tuple(a.shape), np.dtype(a.dtype)) for a in leaves)
-
-
-@lru_cache(maxsize=256)
-def _is_single_model(model_form: Any, parts_form: Any, names: Names) -> bool:
-    """Whether arrays of this form are a model for such rows, found by tracing a step of it."""
-
-    def abstract(form: Any) -> Any:
-        structure, leaves = form
-        return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
-
-    def step(model: ConditionalModel, parts: dict[str, Any]) -> Any:
-        batch = model.as_batch(Batch(**parts, names=names))
-        q = model.template
-        e = model.local(q.moments(), batch)
-        return q, model.update(q, e.stats), e.log_z, batch.weight
-
-    try:
-        q, new, log_z, weight = jax.eval_shape(step, abstract(model_form), abstract(parts_form))
-    except Exception:  # a model may raise anything for arrays of the wrong rank
-        return False
-    same = jax.tree.map(lambda a, b: a.shape == b.shape, q, new)
-    return all(jax.tree.leaves(same)) and log_z.shape == weight.shape
 
 
 # -- starts ---------------------------------------------------------------------------------------

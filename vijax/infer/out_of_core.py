@@ -124,15 +124,16 @@ def _run_passes(
 
 def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:
     """`model.as_batch`, jitted, if it changes the form of a Batch; values were checked before."""
-    without_names = partial(replace, names=None)
+    without_names = partial(replace, names=None, levels=None)
     form = jax.tree.structure(jax.eval_shape(_as_batch, model, batch))
     same = form == jax.tree.structure(without_names(batch)) and model.names in (None, batch.names)
+    same = same and not model.coded
     return without_names if same else partial(_as_batch, model)
 
 
 @jax.jit
 def _as_batch(model: ConditionalModel, batch: Batch) -> Batch:
-    return replace(model.as_batch(batch), names=None, platform=batch.platform)
+    return replace(model.as_batch(batch), names=None, levels=None, platform=batch.platform)
 
 
 def _sum(

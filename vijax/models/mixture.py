@@ -66,6 +66,10 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def active(self) -> Bool[Array, "*b k"]:
         return self.weights.on if self.switch is None else self.switch
 
+    @property
+    def coded(self) -> bool:
+        return self.components.coded
+
     # -- E-step and update ------------------------------------------------------------------------
 
     def as_batch(self, data: Data) -> Batch:
@@ -382,7 +386,7 @@ def _check_parts(model: Mixture) -> None:
         )
     leaves, structure = jax.tree.flatten(model.components)
     k = _members(structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves))
-    if k and k[0] != model.num_components:
+    if k and k[0] != model.num_components and jnp.ndim(model.active) == 1:  # 2 of a stack
         raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")
 
 

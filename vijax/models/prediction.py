@@ -82,7 +82,15 @@ class Prediction:
         size = padded_size(n)
         options = {name: longer(a, size) if np.ndim(a) else a for name, a in options.items()}
         drawn = draw(model, posterior, key, options, to_device(np.zeros(size, np.float32)))
-        return first_rows(drawn, n)
+        rows, label = first_rows(drawn, n)
+        return self.decode(rows), label
+
+    def decode(self, x: Any) -> Any:
+        """Rows with the levels of text columns in place of their codes, as objects of NumPy.
+
+        Inside of jit there is no text, and codes stay codes.
+        """
+        return self.components.decode(x)
 
     def sample_parameters(
         self, q: Known | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
@@ -102,10 +110,15 @@ class Prediction:
         """Conditional means and standard deviations of missing entries, given the observed ones.
 
         Both have the form of `x`, a Batch with missing entries. Observed entries come back as they
-        are, with standard deviation 0. Components are taken at their point. A category is imputed
-        as the mean of its codes.
+        are, with standard deviation 0. Components are taken at their point.
+
+        Of a category they are the most probable level and the probability of each level, on one
+        more axis, in the order of `components.levels`; an observed level has probability 1.
         """
-        return self._by_row(_impute, q, x)
+        value, spread = self._by_row(_impute, q, x)
+        # rows that come as codes into a jit go back as codes
+        codes = isinstance(x, Batch) and x.levels is not None and not is_concrete(x.weight)
+        return value if codes else self.decode(value), spread
 
     def _unseen(self, components: Any) -> Any:
         """The predictive component for rows of none of these, in their dtype."""
@@ -125,7 +138,7 @@ class Prediction:
         batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
         cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
-        batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None)
+        batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None, levels=None)
         model = unnamed(self)
         return read_rows(program, batch, model, known)
 
@@ -167,7 +180,7 @@ def _impute(model: Prediction, q: Known, batch: Batch) -> tuple[Any, Any]:
     for name, x in batch.x.items():
         column = batch.column(name)
         pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
-        means[name], sds[name] = (part.reshape(x.shape) for part in pair)
+        means[name], sds[name] = (part.reshape(*x.shape, *part.shape[2:]) for part in pair)
     return means, sds
 
 
@@ -203,9 +216,21 @@ def _moments(model: Prediction, q: Known) -> MixtureMoments:
 
 
 def _imputed(
-    resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array
+    resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array | None
 ) -> tuple[Array, Array]:
-    """Mean and sd of the mixture of the components' conditionals; observed entries as they are."""
+    """Mean and sd of the mixture of the components' conditionals; observed entries as they are.
+
+    Without a variance `mean` has the probabilities of codes (n, k, d, c), and the result is the
+    most probable code and the probabilities (n, d, c).
+    """
+    if variance is None:
+        p = jnp.sum(resp[:, :, None, None] * mean, 1)
+        code = jnp.arange(p.shape[-1], dtype=x.dtype)
+        seen = (x[:, :, None] == code[None, None]).astype(p.dtype)
+        if mask is None:
+            return x, seen
+        value = jnp.where(mask, x, jnp.argmax(p, -1).astype(x.dtype))
+        return value, jnp.where(mask[:, :, None], seen, p)
     if mask is None:
         return x, jnp.zeros_like(x)
     centre = jnp.sum(resp[:, :, None] * mean, 1)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..._pytree import pytree
+from ..._pytree import pytree, replace
 from ...data.batch import Batch
 from ...exponential_family import Compound
 from ...kernel import Kernel
@@ -40,7 +40,7 @@ class ColumnsMoments(EmissionMoments):
         return _sum(part.log_density(rows.column(name), factor) for name, part in parts)
 
     def impute(self, rows: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Mean and variance (n, k, d) of every entry, by column."""
+        """Mean and variance (n, k, d) of every entry, or of codes probabilities, by column."""
         each = {name: part.impute(rows.column(name)) for name, part in self.parts.items()}
         return {n: mean for n, (mean, _) in each.items()}, {n: v for n, (_, v) in each.items()}
 
@@ -106,9 +106,27 @@ class Columns(Compound, Emission):
 
     # -- as components --------------------------------------------------------------------------
 
+    @property
+    def coded(self) -> bool:
+        """Whether a part is."""
+        return any(part.coded for part in self.parts.values())
+
     def as_batch(self, rows: Batch) -> Batch:
-        """The rows, with a data frame as a dict of columns."""
-        return rows.by_name()
+        """The rows, with a data frame as a dict of columns, and texts as codes."""
+        rows = rows.by_name()
+        if not isinstance(rows.x, dict):
+            return rows
+        known = dict(rows.levels or ())
+        for name, part in self.parts.items():
+            if name in rows.x and (part.coded or name in known):
+                own = rows.column(name)
+                named = replace(own, names=(name,) * own.x.shape[1])
+                rows = rows.with_column(name, part.as_batch(named))
+        return replace(rows, as_given=rows.as_given and self.as_batch(rows.as_given))
+
+    def decode(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Columns with levels in place of codes."""
+        return {name: _decode(part, x[name]) for name, part in self.parts.items()}
 
     def check(self, rows: Batch) -> None:
         """Raise ValueError unless rows are a dict with these columns and their kinds of values."""
@@ -223,6 +241,10 @@ class Columns(Compound, Emission):
 
     def merge_gain(self, prior: Columns) -> Float[Array, "k k"]:
         return _sum(part.merge_gain(prior.parts[name]) for name, part in self.parts.items())
+
+
+def _decode(part: Emission, x: Any) -> Any:
+    return part.decode(x) if x.ndim > 1 else part.decode(x[:, None])[:, 0]
 
 
 def _sum(terms: Any) -> Any:

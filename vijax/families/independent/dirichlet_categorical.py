@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, Int, Key
 
 from ..._pytree import pytree, replace, static
 from ...data.batch import Batch
-from ...data.host import as_floats, fetched, is_concrete, namespace, to_device
+from ...data.host import as_floats, fetched, is_concrete, to_device
+from ...data.levels import ArrayLevels, Levels, decoded, is_plain, plain
 from ...numerics import linalg
 from ..dirichlet import CategoricalMoments, Dirichlet
 from ..emission import EmissionMoments
-from .base import Independent, impute, share_seen, whole
+from .base import Independent, share_seen, whole
 
 _C = TypeVar("_C", bound="Categories")
 
@@ -103,7 +104,7 @@ class CategoricalRowsMoments(CategoriesMoments):
     """E[log p] of every category of every column, or log p at a point."""
 
     each: CategoricalMoments
-    sizes: tuple[int, ...] = static()
+    levels: tuple[Levels, ...] = static()
 
     def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
         """1 for the category of each entry; 0 for the others, and where it is missing."""
@@ -111,26 +112,23 @@ class CategoricalRowsMoments(CategoriesMoments):
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """The probability of every category of every column."""
-        return _describe(self.p, self.sizes, names)
+        return _describe(self.p, self.levels, names)
 
-    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance of the code, which mean something if categories are ordered."""
-        code = jnp.arange(self.p.shape[-1], dtype=self.p.dtype)
-        mean = linalg.matmul(self.p, code[:, None])[..., 0]
-        apart = code.reshape(*[1] * mean.ndim, -1) - mean[..., None]
-        return impute(rows, mean, jnp.sum(self.p * apart**2, -1))
+    def impute(self, rows: Batch) -> tuple[Float[Array, "n k d c"], None]:
+        """The probability of each level; codes have no mean."""
+        return jnp.broadcast_to(self.p, (rows.x.shape[0], *self.p.shape)), None
 
 
 @pytree
 class DirichletCategorical(Categories):
     """x_nd ~ Categorical(p_kd) with p_kd ~ Dirichlet(conc): codes 0, 1, ... as floats.
 
-    `sizes` are the numbers of categories of the columns; conc is 0 beyond them. T and h are those
-    of Dirichlet.
+    `levels` are what the codes of each column stand for, 0, 1, ... themselves by default; conc is 0
+    beyond their number. T and h are those of Dirichlet.
     """
 
     each: Dirichlet
-    sizes: tuple[int, ...] = static()
+    levels: tuple[Levels, ...] = static()
     takes = "codes 0, 1, ..., below its number of categories"
 
     @classmethod
@@ -142,20 +140,56 @@ class DirichletCategorical(Categories):
         each = Dirichlet.from_standard(conc)
         d, c = each.conc.shape[-2:]
         if not is_concrete(conc):
-            return cls(each, (c,) * d)
-        on = np.asarray(each.conc).reshape(-1, d, c) > 0
+            return cls(each, plain((c,) * d))
+        # of the argument: inside of jit, what was moved to the device is traced
+        on = np.asarray(fetched(conc)).reshape(-1, d, c) > 0
         sizes = on[0].sum(-1)
         if (on != (np.arange(c) < sizes[:, None])).any() or (sizes == 0).any():
             raise ValueError(
                 "conc: must be > 0 for the first categories of a column and 0 for those beyond "
                 "its number, the same in every component"
             )
-        return cls(each, tuple(int(size) for size in sizes))
+        return cls(each, plain(int(size) for size in sizes))
 
     @classmethod
     def flat(cls, k: int, sizes: tuple[int, ...], dtype: Any) -> DirichletCategorical:
         """A flat prior (conc = 0) for columns of these numbers of categories."""
-        return cls(Dirichlet(to_device(np.zeros((k, len(sizes), max(sizes))), dtype)), sizes)
+        return cls(Dirichlet(to_device(np.zeros((k, len(sizes), max(sizes))), dtype)), plain(sizes))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of categories of each column."""
+        return tuple(len(own) for own in self.levels)
+
+    def with_levels(self, levels: ArrayLevels | None) -> DirichletCategorical:
+        """The same prior, whose codes stand for these levels; None leaves those of a column.
+
+        Raises ValueError if a column has another number of categories.
+        """
+        if levels is None:
+            return self
+        every = tuple(own or known for own, known in zip(levels, self.levels, strict=True))
+        for own, known in zip(every, self.levels, strict=True):
+            if len(own) != len(known):
+                raise ValueError(
+                    f"category_conc: of {len(known)} categories for a column of {len(own)}"
+                )
+        return replace(self, levels=every)
+
+    @property
+    def coded(self) -> bool:
+        """Whether some levels are not their own codes."""
+        return not all(is_plain(own) for own in self.levels)
+
+    def as_batch(self, rows: Batch) -> Batch:
+        """Rows as codes; ValueError naming a level that the model does not know."""
+        x = rows.x
+        fits = not isinstance(x, dict) and x.ndim == 2 and x.shape[1] == len(self.levels)
+        return rows.coded(self.levels) if fits else rows
+
+    def decode(self, x: Any) -> Any:
+        """Codes (..., d) as levels: numbers, or objects of NumPy if there are texts."""
+        return decoded(x, self.levels) if self.coded else x
 
     @property
     def _possible(self) -> Any:
@@ -163,7 +197,7 @@ class DirichletCategorical(Categories):
 
     @property
     def num_columns(self) -> int:
-        return len(self.sizes)
+        return len(self.levels)
 
     @property
     def p(self) -> Float[Array, "*b d c"]:
@@ -177,17 +211,17 @@ class DirichletCategorical(Categories):
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Expected probability of every category of every column."""
-        return _describe(self.p, self.sizes, names)
+        return _describe(self.p, self.levels, names)
 
     def valid(self, x: Any) -> Any:
         """True for whole numbers from 0 to below the column's number of categories."""
         return whole(x) & (x < np.asarray(self.sizes, x.dtype))
 
     def moments(self) -> CategoricalRowsMoments:
-        return CategoricalRowsMoments(self._known.moments(), self.sizes)
+        return CategoricalRowsMoments(self._known.moments(), self.levels)
 
     def point(self) -> CategoricalRowsMoments:
-        return CategoricalRowsMoments(self._known.point(), self.sizes)
+        return CategoricalRowsMoments(self._known.point(), self.levels)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
         """Centred indicators, scaled so that the variances of every column sum to 1."""
@@ -217,19 +251,30 @@ def one_hot(rows: Batch, c: int) -> Float[Array, "n d c"]:
     return hot.astype(rows.x.dtype)
 
 
-def number_of_codes(rows: Batch) -> tuple[int, ...]:
-    """The largest observed code of each column plus one; ValueError for traced rows."""
+def levels_of(rows: Batch) -> tuple[Levels, ...]:
+    """The levels of each column: those that it brings, else 0, 1, ..., or its codes if some miss.
+
+    Raises ValueError for traced rows without levels.
+    """
+    have = rows.levels or (None,) * rows.x.shape[1]
+    if all(own is not None for own in have):
+        return have
     if not is_concrete(rows.x, rows.weight, rows.mask):
         raise ValueError("num_categories: must be given where x is traced")
     x = fetched(as_floats("x", rows.x))
-    seen = (fetched(rows.weight) > 0)[:, None]
-    seen = seen if rows.mask is None else seen & fetched(rows.mask)
-    return tuple(int(top) + 1 for top in np.asarray(namespace(x).where(seen, x, 0.0).max(0)))
+    used = np.broadcast_to(fetched(rows.weight > 0)[:, None], x.shape)
+    used = used if rows.mask is None else used & fetched(rows.mask)
+    return tuple(
+        tuple(np.unique(x[used[:, j], j]).astype(int).tolist()) or (0,) if own is None else own
+        for j, own in enumerate(have)
+    )
 
 
-def _describe(p: Array, sizes: tuple[int, ...], names: list[str] | None) -> dict[str, Any]:
-    names = names or [f"x{j}" for j in range(len(sizes))]
-    columns = zip(names, sizes, strict=True)
+def _describe(p: Array, levels: tuple[Levels, ...], names: list[str] | None) -> dict[str, Any]:
+    names = names or [f"x{j}" for j in range(len(levels))]
+    columns = enumerate(zip(names, levels, strict=True))
     return {
-        f"p {name}={c}": p[..., j, c] for j, (name, size) in enumerate(columns) for c in range(size)
+        f"p {name}={level}": p[..., j, c]
+        for j, (name, own) in columns
+        for c, level in enumerate(own)
     }

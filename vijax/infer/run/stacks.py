@@ -10,9 +10,11 @@ import jax
 import numpy as np
 
 from ..._pytree import replace
+from ...data import levels
 from ...data.batch import Batch, check_entries
 from ...data.host import as_floats, column_names, common_dtype, is_concrete
 from ...data.reader import by_text, read_numbers
+from ...model import Model
 
 Names = tuple[str, ...] | None
 
@@ -41,28 +43,69 @@ class Part(NamedTuple):
     tree: Any
 
 
-def in_order(datasets: Any, names: Names) -> tuple[Any, Names]:
-    """The data sets with their columns in the order of these names, and the names.
+class Header(NamedTuple):
+    """What the columns of all data sets have in common: names, and levels of text."""
 
-    Without `names` it is that of the first data set with names. Raises ValueError for others.
+    names: Names = None
+    levels: Any = None
+
+
+def in_order(datasets: Any, names: Names, model: Model | None = None) -> tuple[Any, Header]:
+    """The data sets with their columns in the order of these names, texts as codes, and a header.
+
+    Without `names` the order is that of the first data set with names. Levels are those of the
+    `model` if that has some, else all that occur. Raises ValueError for other columns or levels.
     """
     if isinstance(datasets, Batch):
-        return datasets, datasets.names or names
+        return datasets, Header(datasets.names or names, datasets.levels)
     if not isinstance(datasets, list | tuple):
-        return datasets, names
+        return datasets, Header(names)
+    if model is not None and model.coded and is_concrete(*jax.tree.leaves(datasets)):
+        items = [
+            _named(i, lambda item=item: model.as_batch(Batch.for_jit(item)))
+            for i, item in enumerate(datasets)
+        ]
+        return items, Header(names, items[0].levels if items else None)
     items = [
-        item if column_names(item) is None else _named(i, Batch.for_jit, item)
+        _named(i, Batch.for_jit, item) if _is_frame(item) else item
         for i, item in enumerate(datasets)
     ]
-    given = [item.names for item in items if isinstance(item, Batch) and item.names is not None]
-    if not given:
-        return datasets, names
-    names = names or given[0]
-    ordered = [
-        _named(i, item.in_order, names) if isinstance(item, Batch) else item
-        for i, item in enumerate(items)
-    ]
-    return ordered, names
+    batches = [item for item in items if isinstance(item, Batch)]
+    given = [item.names for item in batches if item.names is not None]
+    if given:
+        names = names or given[0]
+        items = [
+            _named(i, item.in_order, names) if isinstance(item, Batch) else item
+            for i, item in enumerate(items)
+        ]
+    if any(item.levels is not None for item in batches):
+        items = _of_same_levels([_named(i, Batch.for_jit, item) for i, item in enumerate(items)])
+        return items, Header(names, items[0].levels)
+    return (items if batches else datasets), Header(names)
+
+
+def _is_frame(item: Any) -> bool:
+    """Whether an item has names, or texts in a dict."""
+    if isinstance(item, Mapping):
+        return any(levels.may_be_text(column) for column in item.values())
+    return column_names(item) is not None
+
+
+def _of_same_levels(batches: list[Batch]) -> list[Batch]:
+    """The data sets with codes of the same levels, which are those of all of them."""
+    if not isinstance(batches[0].x, dict):
+        every = levels.common(batch.levels for batch in batches)
+        return (
+            batches
+            if every is None
+            else [_named(i, batch.coded, every) for i, batch in enumerate(batches)]
+        )
+    names = {name for batch in batches for name, _ in batch.levels or ()}
+    found = {
+        name: levels.common(levels.of_column(batch.levels, name) for batch in batches)
+        for name in sorted(names)
+    }
+    return [_named(i, batch.columns_coded, found) for i, batch in enumerate(batches)]
 
 
 def stack_by_size(datasets: Any, *, fitted: bool = True) -> tuple[list[Stack], int]:

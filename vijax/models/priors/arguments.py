@@ -27,9 +27,13 @@ def check_size(num_components: int, k_max: int | None) -> int:
     return int(k_max)
 
 
-def as_matrix(x: Data) -> Batch:
-    """Read rows and columns, (n, d); raise ValueError for anything else."""
+def as_matrix(x: Data, *, text: bool = False) -> Batch:
+    """Read rows and columns, (n, d); raise ValueError for anything else.
+
+    Raises TypeError for a column of text, unless `text` says that levels will do.
+    """
     batch = Batch.of(x)
+    batch = batch if text else batch.numeric()
     check_matrix(batch)
     check_entries(batch)
     return batch

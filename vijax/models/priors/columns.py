@@ -15,10 +15,11 @@ from ..._pytree import replace
 from ...data import weighted_means
 from ...data.batch import Batch
 from ...data.host import as_floats, common_dtype, host_mask, namespace
+from ...data.levels import ArrayLevels, Levels, plain
 from ...data.types import AnyArray, ArrayLike, Data
 from ...families.independent.base import Independent, check_values, whole
 from ...families.independent.beta_geometric import BetaGeometric
-from ...families.independent.dirichlet_categorical import DirichletCategorical, number_of_codes
+from ...families.independent.dirichlet_categorical import DirichletCategorical, levels_of
 from ...families.independent.dirichlet_multinomial import DirichletMultinomial
 from ...families.independent.gamma_exponential import GammaExponential
 from ...numerics.bulk import evenly
@@ -166,16 +167,22 @@ def codes_from_data(
     Arguments are those of `CategoricalMixture.from_data`.
     """
     check_size(num_components, k_max)
-    batch = as_matrix(x)
+    batch = as_matrix(x, text=True)
     check_values(batch, whole, "codes 0, 1, 2, ...")
     conc, dtype, d = as_floats("category_conc", category_conc), batch.x.dtype, batch.x.shape[1]
+    levels = None
     if conc.ndim == 0:
-        sizes = number_of_codes(batch) if num_categories is None else _sizes(num_categories, d)
+        if num_categories is None:
+            levels = levels_of(batch)
+        else:
+            levels = _with_sizes(batch.levels, _sizes(num_categories, d))
+        sizes = [len(own) for own in levels]
         present = np.arange(max(sizes)) < np.asarray(sizes)[:, None]
         conc = conc.astype(dtype) * present.astype(dtype)
     elif num_categories is not None:
         raise ValueError("num_categories: not with an array `category_conc`, which says it")
-    return with_category_conc(DirichletCategorical, num_components, conc, k_max)
+    components = with_category_conc(DirichletCategorical, num_components, conc, k_max)
+    return components.with_levels(batch.levels if levels is None else levels)
 
 
 def counts_from_data(
@@ -216,6 +223,15 @@ def flat_codes(
     sizes = _sizes(num_categories, check_count("num_features", num_features))
     size = check_size(num_components, k_max)
     return DirichletCategorical.flat(size, sizes, jnp.result_type(float))
+
+
+def _with_sizes(levels: ArrayLevels | None, sizes: tuple[int, ...]) -> tuple[Levels, ...]:
+    """The levels 0, 1, ... of columns that bring none; ValueError for those with other sizes."""
+    known = levels or (None,) * len(sizes)
+    for j, (own, size) in enumerate(zip(known, sizes, strict=True)):
+        if own is not None and len(own) != size:
+            raise ValueError(f"num_categories: {size} for column {j}, which has {len(own)} levels")
+    return tuple(own or codes for own, codes in zip(known, plain(sizes), strict=True))
 
 
 def _sizes(num_categories: Sizes, d: int) -> tuple[int, ...]:

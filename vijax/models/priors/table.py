@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from ..._pytree import replace
 from ...data.batch import Batch
 from ...data.reader import by_text
 from ...data.types import Data
@@ -55,7 +56,9 @@ def from_data(
             known = ", ".join(KINDS)
             raise ValueError(f"kinds: {name!r} is {kind!r}; expected one of {known}")
         extra = options.get(name, {})
-        parts[name] = KINDS[kind](batch.column(name), num_components, k_max=k_max, **extra)
+        column = batch.column(name)
+        column = replace(column, names=(name,) * column.x.shape[1])
+        parts[name] = KINDS[kind](column, num_components, k_max=k_max, **extra)
         if parts[name].num_background:
             raise ValueError(f"options: noise in {name!r}: not for one column of a table")
     return Columns(parts)
