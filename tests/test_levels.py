@@ -81,7 +81,8 @@ def test_the_table_of_a_fit_names_the_levels():
     table = fit.q.table(list(fit.names))
     for side, colour in enumerate(["red", "blue"]):
         assert table[f"p colour={colour}"][side] > 0.6
-    assert "p grade=9" in fit.summary() and "p grade=2" not in fit.summary()
+    assert "p grade=9" in fit.summary()
+    assert "p grade=2" not in fit.summary()
     assert "p colour=green" in vx.fit(mixed(), TABLE, init=START).summary()
     assert "p colour=green" in fit.q.point().summary(names=["colour", "grade"])
 
@@ -149,10 +150,10 @@ def test_missing_text_is_imputed_by_the_probabilities_of_levels(hole):
     count = np.array([(seen == level).sum() for level in ("blue", "green", "red")])
     np.testing.assert_allclose(p[3, 0], (count + 0.5) / (count.sum() + 1.5))
     assert value[3, 0] == ("blue", "green", "red")[count.argmax()]
-    assert value[0, 0] == COLOURS[0] and p[0, 0].tolist() == [
-        float(COLOURS[0] == level) for level in ("blue", "green", "red")
-    ]
-    assert value[8, 1] in (1, 5, 9) and value[0, 1] == GRADE[0]
+    assert value[0, 0] == COLOURS[0]
+    assert p[0, 0].tolist() == [float(COLOURS[0] == own) for own in ("blue", "green", "red")]
+    assert value[8, 1] in (1, 5, 9)
+    assert value[0, 1] == GRADE[0]
     np.testing.assert_allclose(np.sum(p, -1), 1.0)
 
 
@@ -167,7 +168,8 @@ def test_imputed_tables_have_levels_in_their_columns():
     p = np.asarray(fit.q.point().components.parts["colour"].p)[:, 0]
     np.testing.assert_allclose(spread["colour"][3], resp[3] @ p)
     assert value["colour"].tolist()[:3] == COLOURS[:3].tolist()
-    assert spread["size"][4] > 0 and spread["size"][5] == 0
+    assert spread["size"][4] > 0
+    assert spread["size"][5] == 0
     np.testing.assert_array_equal(value["grade"], GRADE)
 
 

@@ -19,30 +19,31 @@ Level: TypeAlias = str | int
 Levels: TypeAlias = tuple[Level, ...]  # of one column, in the order of its codes
 # of the columns of an array, None for a column of numbers
 ArrayLevels: TypeAlias = tuple[Levels | None, ...]
-# of a batch: of its array, or of each column of a dict by name; None if there are only numbers
-BatchLevels: TypeAlias = ArrayLevels | tuple[tuple[str, ArrayLevels], ...] | None
+# of a batch: ArrayLevels, or for a dict pairs of a name and ArrayLevels; None if it has no texts
+BatchLevels: TypeAlias = tuple[Any, ...] | None
 
 _SHOWN = 8  # levels in a message
 
 
-def coded(data: Any, name: str = "x") -> tuple[Any, BatchLevels]:
+def coded(data: Any) -> tuple[Any, BatchLevels]:
     """A frame or dict with the codes of its text and category columns in their place.
 
     Codes are floats, NaN where an entry is missing. Text has its levels in sorted order, a category
     column in its own. A frame with such columns becomes a list of its columns with their names.
-    Anything else comes back as it is. Raises TypeError for text beside numbers in one column.
+    Anything else comes back as it is, also text beside numbers in one column. Names of a dict are
+    text.
     """
     if isinstance(data, Mapping):
-        found = {key: _coded_column(name, str(key), value) for key, value in data.items()}
-        if all(pair is None for pair in found.values()):
+        tried = {own: _coded_column(column) for own, column in data.items()}
+        found = {own: pair for own, pair in tried.items() if pair is not None}
+        if not found:
             return data, None
-        table = {key: value if found[key] is None else found[key][0] for key, value in data.items()}
-        known = {str(key): pair[1] for key, pair in found.items() if pair is not None}
-        return table, tuple((key, (own,)) for key, own in known.items())
+        table = {**data, **{own: codes for own, (codes, _) in found.items()}}
+        return table, tuple((own, (levels,)) for own, (_, levels) in sorted(found.items()))
     columns = columns_of(data)
     if not columns:
         return data, None
-    pairs = [_coded_column(name, own, column) for own, column in columns]
+    pairs = [_coded_column(column) for _, column in columns]
     if all(pair is None for pair in pairs):
         return data, None
     read = [
@@ -52,7 +53,7 @@ def coded(data: Any, name: str = "x") -> tuple[Any, BatchLevels]:
     return read, tuple(None if pair is None else pair[1] for pair in pairs)
 
 
-def _coded_column(name: str, own: str, column: Any) -> tuple[np.ndarray, Levels] | None:
+def _coded_column(column: Any) -> tuple[np.ndarray, Levels] | None:
     """Codes and levels of a column of text or of categories; None for any other."""
     given = _categories(column)
     if given is None and not may_be_text(column):
@@ -163,7 +164,7 @@ def recoded(
     its code is NaN.
     """
     concrete = is_concrete(x, present, mask) and can_fetch(x)
-    host = np.array(fetched(x)) if concrete else x
+    host: Any = np.array(fetched(x)) if concrete else x
     used = None
     if concrete:
         used = np.broadcast_to(fetched(present)[:, None], host.shape)
@@ -252,7 +253,9 @@ def decoded(x: Any, levels: ArrayLevels) -> Any:
         table[:] = own
         known = np.isfinite(codes[..., j])
         index = np.where(known, codes[..., j], 0.0).astype(int)
-        out[..., j] = np.where(known, table[index], None)
+        values = table[index]
+        values[~known] = None
+        out[..., j] = values
     return out
 
 

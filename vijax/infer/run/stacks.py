@@ -61,8 +61,9 @@ def in_order(datasets: Any, names: Names, model: Model | None = None) -> tuple[A
     if not isinstance(datasets, list | tuple):
         return datasets, Header(names)
     if model is not None and model.coded and is_concrete(*jax.tree.leaves(datasets)):
+        as_batch = model.as_batch
         items = [
-            _named(i, lambda item=item: model.as_batch(Batch.for_jit(item)))
+            _named(i, lambda item: as_batch(Batch.for_jit(item)), item)
             for i, item in enumerate(datasets)
         ]
         return items, Header(names, items[0].levels if items else None)
