@@ -1,4 +1,4 @@
-"""`Batch`: rows with weights, masks, noise and labels, the form in which data reach a model."""
+"""`Batch`: rows with weights, masks, noise, labels, exposure: how data reach a model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._pytree import map_fields, pytree, replace, static
 from . import levels as coding
 from .checks import check_finite, check_weight, column_of, label_of, num_rows
+from .exposure import exposure_by_column, exposure_by_name, exposure_of
 from .host import (
     as_floats,
     as_weights,
@@ -46,7 +47,7 @@ else:
 
 @pytree
 class Batch:
-    """Rows `x` with a weight >= 0 each, and optionally masks, measurement noise and labels.
+    """Rows `x` with a weight >= 0 each, and optionally masks, noise, labels and exposure.
 
     An integer weight counts repetitions. Weight 0 is absence: such a row changes no result,
     whatever it holds, so ragged data sets, chunks and shards can be padded.
@@ -55,6 +56,8 @@ class Batch:
     - `mask`: of the form of `x`, True where an entry was observed.
     - `noise`: (n, d, d), the covariance of each row's measurement error in data units squared.
     - `label`: (n,), the row's component, -1 where unknown.
+    - `exposure`: (n, 1) or (n, d), or a dict of them by column: rates of counts and waiting times
+      are per unit of it.
     - `patterns` and `group`: the distinct rows of `mask`, padded to a power of two, and the index
       of each row's; only where that saves work. Other missing entries may change their shape, and
       then compile another program.
@@ -74,6 +77,7 @@ class Batch:
     label: Int[_Rows, "*b n"] | None = None
     group: Int[_Rows, "*b n"] | None = None
     patterns: Bool[_Rows, "*b p d"] | None = None
+    exposure: Any = None
     as_given: Batch | None = None
     names: tuple[str, ...] | None = static(default=None)
     levels: coding.BatchLevels = static(default=None)
@@ -91,6 +95,7 @@ class Batch:
         mask: Any = None,
         noise: Any = None,
         label: Any = None,
+        exposure: Any = None,
     ) -> Batch:
         """Batch of anything array-like with rows first; float64 is kept where JAX has it enabled.
 
@@ -102,27 +107,42 @@ class Batch:
         anything. `label` holds integers, -1, NaN, NA or masked where the component is unknown. If
         an array is spread over devices by rows, all others are spread likewise.
 
+        `exposure` > 0 is the time, area or effort that a count was made in: rates of Poisson
+        columns are per unit of it, x_nd ~ Poisson(exposure_nd rate_kd), and so are those of
+        exponential ones. It is (n,) or (n, d), or a dict or frame by the names of the columns that
+        have one. That of a missing entry counts for `impute` alone, and as 1 if it is no number.
+
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers, such as dates; ValueError for no rows, NaN or infinite entries, weights that are
-        negative, missing, or 0 in the precision of the rows without being it, and noise that is no
-        covariance. Warns when integers or float64 data lose their resolution in float32.
+        negative, missing, or 0 in the precision of the rows without being it, noise that is no
+        covariance, and exposure that is not positive. Warns when integers or float64 data lose
+        their resolution in float32.
         """
-        batch = cls._read(data, weight, missing, mask, noise, label)
+        batch = cls._read(data, weight, missing, mask, noise, label, exposure)
         return batch if isinstance(data, Batch) else batch._on_device()
 
     @classmethod
     def for_jit(cls, data: Any) -> Batch:
         """As `of`, but host arrays stay on the host until a jitted program takes them."""
-        return cls._read(data, None, False, None, None, None)
+        return cls._read(data, None, False, None, None, None, None)
 
     @classmethod
     def _read(
-        cls, data: Any, weight: Any, missing: bool, mask: Any, noise: Any, label: Any
+        cls,
+        data: Any,
+        weight: Any,
+        missing: bool,
+        mask: Any,
+        noise: Any,
+        label: Any,
+        exposure: Any,
     ) -> Batch:
         if isinstance(data, Batch):
-            given = (weight, mask, noise, label)
+            given = (weight, mask, noise, label, exposure)
             if missing or any(v is not None for v in given):
-                raise ValueError("data: a Batch; give weight, mask, noise and label to Batch.of")
+                raise ValueError(
+                    "data: a Batch; give weight, mask, noise, label and exposure to Batch.of"
+                )
             given = {field: to_auto(getattr(data, field)) for field in _PARTS}
             sharding, platform = data.sharding, data.platform
             if is_concrete(*jax.tree.leaves(given)):
@@ -131,8 +151,9 @@ class Batch:
             parts = _checked(sharding, **given, names=data.names)
             place = {"sharding": sharding, "platform": platform, "levels": data.levels}
             return cls(**parts, as_given=data.as_given, names=data.names, **place)
-        data, weight, mask, noise, label = to_auto((data, weight, mask, noise, label))
-        sharding = sharding_of_rows((data, weight, mask, noise, label))
+        arrays = to_auto((data, weight, mask, noise, label, exposure))
+        data, weight, mask, noise, label, exposure = arrays
+        sharding = sharding_of_rows(arrays)
         names = column_names(data)
         data, levels = coding.coded(by_text("x", data) if isinstance(data, Mapping) else data)
         if isinstance(data, Mapping):
@@ -152,15 +173,16 @@ class Batch:
         noise, label = noise_of(noise, x, dtype, w, seen), label_of(label, n)
         if seen is not None:
             w = without_empty_rows(w, seen)
-        parts = _checked(sharding, x, w, seen, noise, label, names=names)
+        exposure = exposure_of(exposure, x, names, dtype, w, seen)
+        parts = _checked(sharding, x, w, seen, noise, label, exposure=exposure, names=names)
         place = {"names": names, "levels": levels, "sharding": sharding}
         batch = cls(**parts, **place, platform=platform_of(parts))
         if weight is None:
             return batch
         if is_concrete(w) and bool((fetched(w) > 0).all()):
             return replace(batch, as_given=batch)
-        given = _placed(sharding, _without_holes(x, w, seen), noise)
-        return replace(batch, as_given=replace(batch, x=given[0], noise=given[1]))
+        given = _placed(sharding, _without_holes(x, w, seen), noise, exposure)
+        return replace(batch, as_given=replace(batch, **dict(zip(_HELD, given, strict=True))))
 
     def _on_device(self) -> Batch:
         """The batch with its arrays in JAX, those that it shares with `as_given` once."""
@@ -168,9 +190,12 @@ class Batch:
         placed = jax.tree.map(to_device, replace(self, as_given=None))
         if given is None:
             return placed
-        x = placed.x if given.x is self.x else jax.tree.map(to_device, given.x)
-        noise = placed.noise if given.noise is self.noise else jax.tree.map(to_device, given.noise)
-        return replace(placed, as_given=replace(placed, x=x, noise=noise))
+        held = {}
+        for field in _HELD:
+            own, value = getattr(self, field), getattr(given, field)
+            same = value is own
+            held[field] = getattr(placed, field) if same else jax.tree.map(to_device, value)
+        return replace(placed, as_given=replace(placed, **held))
 
     @property
     def unfilled(self) -> Batch:
@@ -184,7 +209,8 @@ class Batch:
         if x.ndim == 1:
             x, mask = x[:, None], None if mask is None else mask[:, None]
         own = coding.of_column(self.levels, name)
-        return Batch(x, self.weight, mask, levels=own, **self._place)
+        exposure = None if self.exposure is None else self.exposure.get(name)
+        return Batch(x, self.weight, mask, exposure=exposure, levels=own, **self._place)
 
     def with_column(self, name: str, column: Batch) -> Batch:
         """The table with the rows of this column, which has the form of `column(name)`."""
@@ -240,8 +266,17 @@ class Batch:
         x = {name: self.x[i] for name, i in index.items()}
         mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
         given = None if self.as_given is None else self.as_given.by_name()
+        exposure = exposure_by_name(self.exposure, self.names)
+        parts = {"exposure": exposure, "as_given": given}
         levels = coding.by_name(self.levels, self.names)
-        return Batch(x, self.weight, mask, as_given=given, levels=levels, **self._place)
+        return Batch(x, self.weight, mask, levels=levels, **parts, **self._place)
+
+    def by_position(self) -> Batch:
+        """The exposures by name of a data frame's columns as one array (n, d)."""
+        if isinstance(self.x, dict) or not isinstance(self.exposure, dict):
+            return self
+        given = None if self.as_given is None else self.as_given.by_position()
+        return replace(self, exposure=exposure_by_column(self.exposure, self.names), as_given=given)
 
     def in_order(self, names: tuple[str, ...] | None) -> Batch:
         """The columns in the order of these names, if both have names.
@@ -263,9 +298,12 @@ class Batch:
         noise = None if noise is None else noise[:, index][:, :, index]
         patterns = None if self.patterns is None else self.patterns[:, index]
         given = None if self.as_given is None else self.as_given.in_order(names)
-        parts = {"mask": mask, "noise": noise, "patterns": patterns, "as_given": given}
+        exposure = self.exposure
+        if exposure is not None and not isinstance(exposure, dict) and exposure.shape[1] > 1:
+            exposure = exposure[:, index]
+        parts = {"mask": mask, "noise": noise, "patterns": patterns, "exposure": exposure}
         levels = None if self.levels is None else tuple(self.levels[j] for j in index)
-        return replace(self, x=x, names=names, levels=levels, **parts)
+        return replace(self, x=x, names=names, levels=levels, as_given=given, **parts)
 
     @property
     def _place(self) -> dict[str, Any]:
@@ -300,7 +338,8 @@ class Batch:
         return replace(map_fields(self, leaf), sharding=None)
 
 
-_PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns")
+_PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns", "exposure")
+_HELD = ("x", "noise", "exposure")  # what rows of weight 0 hold is in `as_given`
 
 
 def _checked(
@@ -312,6 +351,7 @@ def _checked(
     label: Any,
     group: Any = None,
     patterns: Any = None,
+    exposure: Any = None,
     names: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """The fields of a Batch: entries checked if concrete, absent ones filled, arrays placed."""
@@ -322,8 +362,9 @@ def _checked(
         shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
         if is_concrete(column, w) and (seen is None or is_concrete(seen)):
             check_finite(shown, column, w, seen, names)
-    filled = jax.tree.map(lambda a: fill_absent(a, w), (_without_holes(x, w, mask), noise))
-    x, noise = _placed(sharding, *filled)
+    held = (_without_holes(x, w, mask), noise, exposure)
+    filled = jax.tree.map(lambda a: fill_absent(a, w), held)
+    x, noise, exposure = _placed(sharding, *filled)
     if group is None:
         group, patterns = patterns_of(mask, noise)
     return {
@@ -334,6 +375,7 @@ def _checked(
         "label": None if label is None else place_for_jit(label, sharding, jnp.int32),
         "group": None if group is None else place_for_jit(group, sharding, jnp.int32),
         "patterns": patterns,
+        "exposure": exposure,
     }
 
 

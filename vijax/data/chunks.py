@@ -11,6 +11,7 @@ import numpy as np
 
 from .._pytree import replace
 from .batch import Batch
+from .exposure import exposure_by_column, exposure_by_name
 from .host import (
     as_weights,
     check_bound,
@@ -22,7 +23,7 @@ from .host import (
 from .levels import BatchLevels
 from .reader import label
 from .shards import on_cpu
-from .sources import Part, Source, as_numbers, length, levels_of_blocks, open_source
+from .sources import OPTIONAL, Part, Source, as_numbers, length, levels_of_blocks, open_source
 
 _CPU_FLOATS = 2**20  # in a chunk; two chunks are on the device at a time
 _DEVICE_FLOATS = 2**24
@@ -75,8 +76,8 @@ class Chunks:
         - a path: `.npy` (mapped), `.npz` (read as a stream; `columns` names one of several arrays),
           `.parquet` (through pyarrow; `columns` lists the columns, null is NaN);
         - a function without arguments, called once per pass, that yields blocks of any number of
-          rows: arrays, frames, dicts of columns, or Batches with their weights, masks and labels;
-          or a list of such blocks.
+          rows: arrays, frames, dicts of columns, or Batches with their weights, masks, labels and
+          exposure; or a list of such blocks.
 
         `weight` is an array (n,), the path of one, or the name of an array or column in the same
         file. `chunk` is the number of rows in a chunk; by default a chunk has 2^20 numbers (2^24 on
@@ -230,14 +231,21 @@ class Chunks:
         if n < rows:
             part = jax.tree.map(lambda a: _pad(a, rows - n), part)
             part["weight"][n:] = 0.0
-        given = {name: part.get(name) for name in ("weight", "mask", "noise", "label")}
+        given = {name: part.get(name) for name in OPTIONAL}
+        named = given["exposure"]
+        if not isinstance(part["x"], dict):
+            given["exposure"] = exposure_by_column(named, self.names)
         try:
             batch = Batch.of(part["x"], missing=self.missing, **given)
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {first + n - 1}: {error}") from None
         # patterns of missing entries differ between chunks, and each would compile a new program
         place = {"names": self.names, "levels": self.levels}
-        return replace(batch, group=None, patterns=None, as_given=None, **place)
+        batch = replace(batch, group=None, patterns=None, as_given=None, **place)
+        if isinstance(named, dict) and self.names is not None:
+            by_name = exposure_by_name(batch.exposure, self.names)
+            batch = replace(batch, exposure={name: by_name[name] for name in named})
+        return batch
 
 
 def _floats() -> int:

@@ -16,8 +16,8 @@ from .batch import Batch
 from .host import as_floats, column_names, columns_as_floats
 from .reader import by_text
 
-Part = dict[str, Any]  # arguments of Batch.of in NumPy: x, weight, mask, noise, label
-_OPTIONAL = ("weight", "mask", "noise", "label")
+Part = dict[str, Any]  # arguments of Batch.of in NumPy: x, weight, mask, ...
+OPTIONAL = ("weight", "mask", "noise", "label", "exposure")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _part_of(block: Any) -> Part:
             raise ValueError(
                 "source: a Batch with text columns; yield the frame or the dict that it is made of"
             )
-        part = {"x": block.x} | {name: getattr(block, name) for name in _OPTIONAL}
+        part = {"x": block.x} | {name: getattr(block, name) for name in OPTIONAL}
         return {name: jax.tree.map(np.asarray, v) for name, v in part.items() if v is not None}
     if isinstance(block, Mapping):
         return {"x": {name: _own(column) for name, column in by_text("x", block).items()}}

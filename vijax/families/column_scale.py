@@ -71,3 +71,12 @@ def refuse_noise(
     """Raise ValueError naming `what` if rows have measurement noise; `remedy` says what to do."""
     if rows.noise is not None:
         raise ValueError(f"noise: {what} takes none; {remedy}")
+
+
+def refuse_exposure(rows: Batch, what: str) -> None:
+    """Raise ValueError naming `what` if rows have an exposure, and say what takes it."""
+    if rows.exposure is not None:
+        raise ValueError(
+            f"exposure: {what} takes none; Poisson counts and exponential waiting times do, in a "
+            "table by a dict of the names of such columns"
+        )

@@ -19,6 +19,7 @@ from ..exponential_family import ExponentialFamily, divergences
 from ..kernel import Kernel
 from ..numerics import special
 from ..numerics.kl_terms import KLTerms
+from .column_scale import refuse_exposure
 
 _E = TypeVar("_E", bound="Emission")
 
@@ -68,10 +69,12 @@ class Emission(ExponentialFamily):
     A new family writes the abstract methods of `ExponentialFamily` and those below; all others have
     a default. `separable` says that components have no parameters in common. `num_background` is
     the number of components at the end that are not exchangeable with the others, such as noise.
+    `takes_exposure` says that `rows.exposure` counts; rows that have one are refused otherwise.
     """
 
     separable: ClassVar[bool] = True
     num_background: ClassVar[int] = 0
+    takes_exposure: ClassVar[bool] = False
 
     @property
     def coded(self) -> bool:
@@ -89,6 +92,12 @@ class Emission(ExponentialFamily):
     @abc.abstractmethod
     def check(self, rows: Batch) -> None:
         """Raise ValueError if rows are not values of this family; called on the host."""
+
+    def check_rows(self, rows: Batch) -> None:
+        """As `check`, and raise ValueError for rows with an exposure that would not count."""
+        if not self.takes_exposure:
+            refuse_exposure(rows, f"a {type(self).__name__}")
+        self.check(rows)
 
     @abc.abstractmethod
     def observe(

@@ -13,7 +13,7 @@ from .._pytree import pytree, replace
 from ..data.batch import Batch
 from ..data.host import as_floats, to_device
 from ..data.padding import read_rows
-from ..families.column_scale import check_matrix
+from ..families.column_scale import check_matrix, refuse_exposure
 from ..families.gaussian.predictive import Student
 from ..numerics import linalg, special
 
@@ -39,6 +39,7 @@ class MixtureDensity:
         """Log density in nats of the observed entries of rows (n, d), array-like or a Batch."""
         batch = x if isinstance(x, Batch) else Batch.for_jit(x)
         check_matrix(batch, self.location.shape[1])
+        refuse_exposure(batch, "a density of Gaussian components")
         batch = batch.unfilled
         batch = replace(batch, x=batch.x.astype(self.location.dtype), names=None)
         return read_rows(_log_prob, batch, self)

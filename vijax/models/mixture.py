@@ -82,7 +82,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
         return self.components.as_batch(Batch.of(data).in_order(self.names))
 
     def check(self, batch: Batch, point: bool) -> None:
-        self.components.check(batch)
+        self.components.check_rows(batch)
         if batch.label is not None and self.weights.ordered:
             raise ValueError(
                 "label: stick-breaking weights put the components in order of size; known labels "

@@ -133,12 +133,13 @@ class Prediction:
         """
         known = q_of(q)
         batch = self.as_batch(x if isinstance(x, Batch) else Batch.for_jit(x))
-        self.components.check(batch)
+        self.components.check_rows(batch)
         check_labels(batch, self.active)
         batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
-        cast = jax.tree.map(lambda a: a.astype(dtype), (batch.x, batch.weight, batch.noise))
-        batch = replace(batch, x=cast[0], weight=cast[1], noise=cast[2], names=None, levels=None)
+        held = {name: getattr(batch, name) for name in ("x", "weight", "noise", "exposure")}
+        held = jax.tree.map(lambda a: a.astype(dtype), held)
+        batch = replace(batch, **held, names=None, levels=None)
         model = unnamed(self)
         return read_rows(program, batch, model, known)
 

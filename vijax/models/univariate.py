@@ -14,6 +14,7 @@ from ..data.batch import Batch
 from ..data.host import as_floats, check_bound
 from ..data.types import Data
 from ..exponential_family import Product, Q, natural_step
+from ..families.column_scale import refuse_exposure
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
 from ..families.normal_gamma import NormalGamma, NormalGammaMoments
@@ -50,6 +51,7 @@ class Univariate(ConditionalModel):
         return self.template
 
     def check(self, batch: Batch, point: bool) -> None:
+        refuse_exposure(batch, f"a {type(self).__name__}")
         if batch.x.ndim != 1:
             raise ValueError(f"x: expected one number per row, (n,), got shape {batch.x.shape}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,7 @@ class Columns(Compound, Emission):
     """
 
     parts: dict[str, Any]
+    takes_exposure: ClassVar[bool] = True  # the parts are asked, each for its own
 
     @property
     def separable(self) -> bool:  # type: ignore[override]
@@ -142,7 +143,7 @@ class Columns(Compound, Emission):
             )
         for name, part in self.parts.items():
             try:
-                part.check(rows.column(name))
+                part.check_rows(rows.column(name))
             except ValueError as error:
                 raise ValueError(f"column {name!r}: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,11 @@ class GammaRates(Independent):
     """Rates of k components and d columns, each with rate ~ Gamma(shape a, rate b)."""
 
     each: Gamma
+    takes_exposure: ClassVar[bool] = True
+
+    def as_batch(self, rows: Batch) -> Batch:
+        """The rows, with the exposures of a data frame as one array."""
+        return rows.by_position()
 
     @classmethod
     def from_standard(cls: type[_G], shape: Any, rate: Any) -> _G:
@@ -93,21 +98,25 @@ class PoissonMoments(EmissionMoments):
         return expected_log_poisson(x, jnp.ones((1, 1), x.dtype), self.mean, self.gap)
 
     def likelihood(self, rows: Batch) -> tuple[Float[Array, "n k"], None]:
-        if rows.mask is None:
+        if rows.mask is None and rows.exposure is None:
             return self.log_lik(rows.x), None
-        seen = rows.mask.astype(rows.x.dtype)
-        return expected_log_poisson(known(rows), seen, self.mean, self.gap), None
+        exposure = exposure_seen(rows)
+        return expected_log_poisson(known(rows), exposure, self.mean, self.gap), None
 
     def impute(self, rows: Batch) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"]]:
-        """Mean and variance, which are both the rate."""
-        return impute(rows, self.mean, self.mean)
+        """Mean and variance, which are both exposure times rate."""
+        mean, variance = impute(rows, self.mean, self.mean)
+        if rows.exposure is None:
+            return mean, variance
+        mean = rows.exposure[:, None] * mean
+        return mean, mean
 
 
 @pytree
 class GammaPoisson(GammaRates):
-    """x_nd ~ Poisson(rate_kd) with rate_kd ~ Gamma(shape a, rate b): counts.
+    """x_nd ~ Poisson(exposure_nd rate_kd) with rate_kd ~ Gamma(shape a, rate b): counts.
 
-    T and h are those of Gamma.
+    The exposure is 1 unless rows have one; b is in units of it. T and h are those of Gamma.
     """
 
     each: Gamma
@@ -123,9 +132,12 @@ class GammaPoisson(GammaRates):
         moments: Any = None,
         row_posterior: Any = None,
     ) -> GammaPoisson:
-        """Shape: the sum of the counts; rate: the number of rows."""
+        """Shape: the sum of the counts; rate: the number of rows, or the sum of their exposure."""
         total = linalg.matmul(soft_counts.T, known(rows))
-        return GammaPoisson(Gamma(total, mass_seen(rows, soft_counts)))
+        if rows.exposure is None:
+            return GammaPoisson(Gamma(total, mass_seen(rows, soft_counts)))
+        mass = linalg.matmul(soft_counts.T, exposure_seen(rows))
+        return GammaPoisson(Gamma(total, jnp.broadcast_to(mass, total.shape)))
 
     def moments(self) -> PoissonMoments:
         return PoissonMoments(self._known.moments(), special.digamma_gap(self._known.shape))
@@ -137,24 +149,50 @@ class GammaPoisson(GammaRates):
         return PoissonMoments(GammaMoments(mean, e_log), jnp.zeros_like(mean))
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
-        """Standardised square roots, whose variance does not depend on the rate."""
-        return standardize(replace(rows, x=jnp.sqrt(jnp.maximum(rows.x, 0.0))))
+        """Standardised square roots, whose variance does not depend on the rate.
+
+        With an exposure, of the counts per unit of it.
+        """
+        counts = jnp.maximum(rows.x, 0.0)
+        counts = counts if rows.exposure is None else counts / rows.exposure
+        return standardize(replace(rows, x=jnp.sqrt(counts)))
 
     def log_predictive(self, rows: Batch) -> Float[Array, "n k"]:
         """Sum of log negative-binomial densities over the observed entries, in nats."""
-        each = log_negative_binomial(rows.x[:, None], self.each.shape[None], self.each.rate[None])
+        rate = self.each.rate[None]
+        rate = rate if rows.exposure is None else rate / rows.exposure[:, None]
+        each = log_negative_binomial(rows.x[:, None], self.each.shape[None], rate)
         each = each if rows.mask is None else jnp.where(rows.mask[:, None], each, 0.0)
         return jnp.sum(each, -1)
 
-    def draw(self, key: Key[Array, ""], index: Int[Array, "n"]) -> Float[Array, "n d"]:
-        """Rows from the negative binomials."""
+    def draw(
+        self, key: Key[Array, ""], index: Int[Array, "n"], exposure: Any = None
+    ) -> Float[Array, "n d"]:
+        """Rows from the negative binomials; `exposure` is one number, (n,) or (n, d)."""
         k_rate, k_count = jax.random.split(key)
         rate = Gamma(self.each.shape[index], self.each.rate[index]).sample(k_rate)
-        return sampling.poisson(k_count, rate)
+        return sampling.poisson(k_count, exposed(rate, exposure))
 
     def row_size(self, rows: Batch) -> int:
         k, d = self.each.shape.shape
-        return 4 * d + 3 * k
+        return 4 * d + 3 * k + (0 if rows.exposure is None else rows.exposure.shape[1])
+
+
+def exposure_seen(rows: Batch) -> Float[Array, "n #d"]:
+    """The exposure of each entry, 1 without any, and 0 where the entry is missing."""
+    if rows.mask is None:
+        return jnp.ones_like(rows.x[:, :1]) if rows.exposure is None else rows.exposure
+    if rows.exposure is None:
+        return rows.mask.astype(rows.x.dtype)
+    return jnp.where(rows.mask, rows.exposure, 0.0)
+
+
+def exposed(rate: Float[Array, "n d"], exposure: Any) -> Float[Array, "n d"]:
+    """Rates times an exposure, which is None, one number, (n,) or (n, d)."""
+    if exposure is None:
+        return rate
+    factor = jnp.asarray(exposure).astype(rate.dtype)
+    return rate * (factor[:, None] if factor.ndim == 1 else factor)
 
 
 # -- Poisson densities without large terms that cancel --------------------------------------------

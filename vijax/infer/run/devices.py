@@ -35,7 +35,7 @@ def shard_rows(
         data: Rows, array-like (n, d), a dict of columns, or a Batch.
         mesh: The devices.
         axis: Name, or names, of the mesh axis to spread rows along; by default the first.
-        parts: Arguments of `Batch.of`: weight, missing, mask, noise, label.
+        parts: Arguments of `Batch.of`: weight, missing, mask, noise, label, exposure.
     """
     names = (mesh.axis_names[0],) if axis is None else (axis,) if isinstance(axis, str) else axis
     for name in names:

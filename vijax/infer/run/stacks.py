@@ -223,7 +223,9 @@ def _all_rows(items: list[Any], fitted: bool) -> tuple[dict[str, Any], np.ndarra
             batch.pop("patterns", None)
         kinds = {jax.tree.structure(batch) for batch in batches}
         if len(kinds) > 1:
-            raise ValueError("datasets: all need the same parts (mask, noise, label), or none")
+            raise ValueError(
+                "datasets: all need the same parts (mask, noise, label, exposure), or none"
+            )
         sizes = np.array([batch["weight"].shape[0] for batch in batches])
         try:
             flat = jax.tree.map(lambda *a: np.concatenate([np.asarray(v) for v in a]), *batches)

@@ -70,7 +70,8 @@ class RateMixture(ColumnMixture):
             rate: Rate of the Gamma prior; by default, for counts, 1 / column mean. For waiting
                 times it is `shape` times the value that a fifth of the column are below, as if
                 `shape` rows that short had been seen: clusters of short waits keep their rates.
-                A column of zeros takes the mean of the others, or 1.
+                A column of zeros takes the mean of the others, or 1. With an exposure, the default
+                for counts is mean exposure / column mean, and waiting times count times theirs.
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
         components = prior.rates_from_data(cls.family, x, num_components, **given)
@@ -102,6 +103,7 @@ class RateMixture(ColumnMixture):
 class PoissonMixture(RateMixture):
     """x_nd | z_n = k ~ Poisson(rate_kd), rate_kd ~ Gamma(shape, rate): counts.
 
+    Rows of a `Batch.of(x, exposure=e)` are Poisson(e_nd rate_kd): a rate is per unit of exposure.
     Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 
@@ -112,6 +114,7 @@ class PoissonMixture(RateMixture):
 class ExponentialMixture(RateMixture):
     """x_nd | z_n = k ~ Exponential(rate_kd), rate_kd ~ Gamma(shape, rate): waiting times.
 
+    Rows of a `Batch.of(x, exposure=e)` have the rate e_nd rate_kd.
     Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
     """
 

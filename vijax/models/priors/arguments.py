@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...data.batch import Batch, check_entries
 from ...data.host import check_integer, namespace
 from ...data.types import AnyArray, Data
-from ...families.column_scale import check_matrix
+from ...families.column_scale import check_matrix, refuse_exposure
 
 
 def check_count(name: str, value: int) -> int:
@@ -27,14 +27,16 @@ def check_size(num_components: int, k_max: int | None) -> int:
     return int(k_max)
 
 
-def as_matrix(x: Data, *, text: bool = False) -> Batch:
+def as_matrix(x: Data, *, exposure: bool = False, text: bool = False) -> Batch:
     """Read rows and columns, (n, d); raise ValueError for anything else.
 
-    Raises TypeError for a column of text, unless `text` says that levels will do.
+    Rows may have an exposure, or columns of text, if the prior takes these.
     """
-    batch = Batch.of(x)
+    batch = Batch.of(x).by_position()
     batch = batch if text else batch.numeric()
     check_matrix(batch)
+    if not exposure:
+        refuse_exposure(batch, "this prior")
     check_entries(batch)
     return batch
 

@@ -73,11 +73,11 @@ def rates_from_data(
     Defaults are those of `RateMixture.from_data`. `x` may be traced; missing entries are left out.
     """
     check_size(num_components, k_max)
-    batch, waits = as_matrix(x), issubclass(family, GammaExponential)
+    batch, waits = as_matrix(x, exposure=True), issubclass(family, GammaExponential)
     if shape is None:
         shape = _WAITS_SHAPE if waits else 1.0
     if rate is None:
-        rate = _waits_rate(batch, shape) if waits else 1.0 / _means(batch)
+        rate = _waits_rate(batch, shape) if waits else _mean_exposure(batch) / _means(batch)
     return with_prior(family, num_components, k_max=k_max, shape=shape, rate=rate)
 
 
@@ -112,6 +112,8 @@ def _in_columns(value: AnyArray, rows: AnyArray) -> AnyArray:
 def _waits_rate(batch: Batch, shape: ArrayLike) -> AnyArray:
     """The rate of the prior of waiting times: `shape` rows that are short for their column."""
     rows, d = as_floats("shape", shape), batch.x.shape[1]
+    if batch.exposure is not None:  # exposure times the wait has the rate of exposure 1
+        batch = replace(batch, x=batch.x * batch.exposure)
     if rows.ndim and rows.shape[-1] != d:
         raise ValueError(f"shape: expected a scalar, ({d},) or (k, {d}), got {rows.shape}")
     return (rows * _short_waits(batch)).astype(batch.x.dtype)
@@ -149,6 +151,17 @@ def _means(batch: Batch) -> AnyArray:
     number = xp.maximum(some.sum(), 1).astype(x.dtype)
     others = xp.where(some, mean, 0.0).sum() / number
     return xp.where(some, mean, xp.where(others > 0, others, 1.0)).astype(x.dtype)
+
+
+def _mean_exposure(batch: Batch) -> AnyArray | float:
+    """Weighted mean exposure (d,) of the observed entries of each column, 1 if there are none."""
+    if batch.exposure is None:
+        return 1.0
+    x, weight = as_floats("x", batch.x), as_floats("weight", batch.weight)
+    exposure = as_floats("exposure", batch.exposure)
+    mask = host_mask(batch.mask, x, weight)
+    mean = (weighted_means.shares(x, weight, mask) * exposure).sum(0)
+    return namespace(mean).where(mean > 0, mean, 1.0).astype(x.dtype)
 
 
 # -- categories -----------------------------------------------------------------------------------
