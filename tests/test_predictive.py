@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import vijax as vx
+from vijax.models.density import MixtureDensity
 from vijax.models.mixture import Mixture
 
 from .data import clusters
@@ -312,3 +313,68 @@ def test_noisy_density_with_the_noise_component_and_in_the_infinite_model(rng):
         share = np.mean(np.abs(draws - row) < 0.1)
         error = 5.0 * (share / len(draws)) ** 0.5
         assert abs(share - 0.2 * value) < error + 0.02 * share
+
+
+def noisy_density(density, row, noise):
+    """log density in nats of a row with independent errors, by sums over a dense grid of log u."""
+    log_u, step = np.linspace(-60.0, 12.0, 40001, retstep=True)
+    total = 0.0
+    for k, weight in enumerate(np.asarray(density.weight, float)):
+        variance = np.diag(np.asarray(density.scale[k], float))
+        z, dof = row - np.asarray(density.location[k], float), np.asarray(density.dof[k], float)
+        seen = np.flatnonzero(np.isfinite(row))
+        sd = np.sqrt(variance[seen] * np.exp(-log_u[:, None]) + noise[seen])
+        errors = stats.norm.pdf(z[seen], 0.0, sd)
+        half = 0.5 * (dof[seen] if dof.ndim else dof)
+        prior = np.exp(stats.loggamma.logpdf(log_u[:, None], half, -np.log(half)))
+        if dof.ndim:  # each column has a precision of its own
+            total += weight * np.prod((prior * errors).sum(0) * step)
+        else:
+            total += weight * (prior[:, 0] * errors.prod(1)).sum() * step
+    return np.log(total)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("structure", "unit"), [("diag", 1e-9), ("diag", 1.0), ("diag", 1e9), ("spherical", 1.0)]
+)
+def test_noisy_density_without_correlations(rng, kind, structure, unit):
+    x = clusters(rng, n=40, d=2, k=2)[0] * [1.0, unit]
+    model = vx.GaussianMixture.from_data(x.astype(kind), 2, covariance=structure)
+    density = model.density(vx.fit(model, x.astype(kind), init=np.arange(40) % 2))
+    rows = np.array([x[0], x[1], x[2], x.mean(0) + [20.0, -30.0 * unit]]).astype(kind)
+    rows[1, 0] = np.nan
+    noise = (np.array([[0.3, 2.0], [1.0, 0.01], [1e-6, 1e4], [0.5, 3.0]]) * [1.0, unit**2]).astype(
+        kind
+    )
+    got = density.log_prob(vx.Batch.of(rows, missing=True, noise=noise))
+    assert got.dtype == kind
+    right = [noisy_density(density, *pair) for pair in zip(rows.astype(float), noise, strict=True)]
+    np.testing.assert_allclose(got, right, rtol=1e-7 if kind is np.float64 else 1e-5, atol=1e-5)
+
+
+def test_limits_of_noise_in_independent_columns(fitted):
+    model, q, x = fitted("diag")
+    density = model.density(q)
+    none = vx.Batch.of(x, noise=np.zeros_like(x))
+    np.testing.assert_allclose(density.log_prob(none), density.log_prob(x), rtol=1e-7)
+    far = vx.Batch.of(x + 1e6, noise=np.zeros_like(x))
+    np.testing.assert_allclose(density.log_prob(far), density.log_prob(x + 1e6), rtol=1e-7)
+    # with much noise the row is its error alone
+    large = density.log_prob(vx.Batch.of(x, noise=np.full_like(x, 1e12)))
+    errors = stats.norm.logpdf(x - np.asarray(density.location).mean(0), 0, 1e6).sum(-1)
+    np.testing.assert_allclose(large, errors, rtol=1e-7)
+    # one column is whole rows and independent columns at once
+    model, q, x = fitted("diag", d=1)
+    noisy = vx.Batch.of(x, noise=np.geomspace(1e-3, 1e3, 40)[:, None])
+    one = model.density(q)
+    whole = MixtureDensity(one.weight, one.location, one.scale, one.dof[:, 0])
+    np.testing.assert_allclose(one.log_prob(noisy), whole.log_prob(noisy), rtol=1e-7)
+
+
+def test_errors_in_common_are_refused_by_independent_columns(fitted):
+    model, q, x = fitted("diag")
+    noise = np.broadcast_to(np.array([[1.0, 0.2], [0.2, 1.0]]), (40, 2, 2))
+    with pytest.raises(ValueError, match="noise: row 0 has errors that columns have in common"):
+        model.density(q).log_prob(vx.Batch.of(x, noise=noise))
+    assert np.isfinite(model.density(q.point()).log_prob(vx.Batch.of(x, noise=noise))).all()

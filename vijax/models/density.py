@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
 from ..data.batch import Batch
-from ..data.host import as_floats, to_device
+from ..data.host import as_floats, is_concrete, to_device
 from ..data.padding import read_rows
 from ..families.column_scale import check_matrix, refuse_exposure
-from ..families.gaussian.predictive import Student
+from ..families.gaussian.predictive import Student, log_student_with_noise
 from ..numerics import linalg, special
 
 
@@ -36,12 +36,20 @@ class MixtureDensity:
         return self.dof is not None and self.dof.ndim == 2
 
     def log_prob(self, x: Any) -> Float[Array, "n"]:
-        """Log density in nats of the observed entries of rows (n, d), array-like or a Batch."""
+        """Log density in nats of the observed entries of rows (n, d), array-like or a Batch.
+
+        Measurement noise of a row is added to it, by quadrature where the density is no normal.
+        Raises ValueError for errors that columns have in common where t densities are independent.
+        """
         batch = x if isinstance(x, Batch) else Batch.for_jit(x)
         check_matrix(batch, self.location.shape[1])
         refuse_exposure(batch, "a density of Gaussian components")
+        if self._independent:
+            _check_independent(batch)
         batch = batch.unfilled
-        batch = replace(batch, x=batch.x.astype(self.location.dtype), names=None)
+        held = {"x": batch.x, "noise": batch.noise}
+        held = jax.tree.map(lambda a: a.astype(self.location.dtype), held)
+        batch = replace(batch, **held, names=None)
         return read_rows(_log_prob, batch, self)
 
     @property
@@ -56,8 +64,12 @@ class MixtureDensity:
             return Student(self.location, zero, self.scale, self.dof).log_prob(batch)
         assert self.dof is not None  # `_independent` says so
         variance = linalg.diagonal(self.scale)
-        square = (batch.x[:, None] - self.location) ** 2 / variance
-        columns = special.log_student(square, jnp.log(variance), self.dof, 1.0)
+        z = batch.x[:, None] - self.location
+        if batch.noise is None:
+            columns = special.log_student(z**2 / variance, jnp.log(variance), self.dof, 1.0)
+        else:
+            noise = linalg.diagonal(batch.noise)[:, None]
+            columns = log_student_with_noise(z, variance, self.dof, noise)
         if batch.mask is not None:
             columns = jnp.where(batch.mask[:, None], columns, 0.0)
         return jnp.sum(columns, -1)
@@ -131,6 +143,20 @@ class MixtureDensity:
 
 def _log_prob(density: MixtureDensity, batch: Batch) -> Float[Array, "n"]:
     return jax.nn.logsumexp(density._log_weight[None] + density._by_component(batch), -1)
+
+
+def _check_independent(batch: Batch) -> None:
+    """Raise ValueError for measurement noise with covariances between columns."""
+    if batch.noise is None or not is_concrete(batch.noise, batch.weight):
+        return
+    off = ~np.eye(batch.x.shape[1], dtype=bool)
+    bad = ((batch.noise != 0) & off).any((1, 2)) & (batch.weight > 0)
+    if bool(bad.any()):
+        raise ValueError(
+            f"noise: row {int(bad.argmax())} has errors that columns have in common, but columns "
+            "are independent in this density; give independent errors (n, d), or use the "
+            "full-covariance Gaussian mixture"
+        )
 
 
 def _columns(name: str, columns: Any, d: int) -> Int[np.ndarray, "m"]:

@@ -76,6 +76,33 @@ class Student:
         return location + step / jnp.sqrt(precision)[:, None]
 
 
+def log_student_with_noise(
+    z: Float[Array, "..."],
+    variance: Float[Array, "..."],
+    dof: Float[Array, "..."],
+    noise: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """log int Gamma(u | dof / 2, dof / 2) N(z | 0, variance / u + noise) du in nats, for numbers z.
+
+    By quadrature over log u. `variance` and `noise` are in units of z squared; all broadcast.
+    """
+    z, variance, dof, noise = jnp.broadcast_arrays(z, variance, dof, noise)
+    half, log_variance = 0.5 * dof, jnp.log(variance)
+    shape = half + 0.5
+    # logarithms, so that no square of a far z overflows
+    log_square = 2.0 * jnp.log(jnp.abs(z)) - log_variance
+    log_noise = jnp.log(noise) - log_variance
+    # without noise log u peaks here; noise explains a part of the distance
+    peak = jnp.log(shape / half) - jnp.logaddexp(0.0, log_square - jnp.log(dof))
+
+    def log_density(log_u: Float[Array, "..."]) -> Float[Array, "..."]:
+        log_total = jnp.logaddexp(-log_u, log_noise)
+        square = jnp.exp(log_square - log_total)
+        return -0.5 * (square + log_total + log_variance + special.LOG_2PI)
+
+    return quadrature.log_mean_over_precision(log_density, half, shape, peak)
+
+
 def inflation(
     kappa: Float[Array, "*b"], scale: Float[Array, "..."] | None
 ) -> Float[Array, "..."] | float:
