@@ -149,14 +149,13 @@ for name in ("width", "length", "visits", "member"):
 # chance when the cluster is known for sure: within a cluster these columns are independent, so no
 # other column of the row could tell more (on average: on so few holes luck can be with either).
 #
-# For a flag the imputed value is the probability of a 1. A category has no mean (`impute` gives the
-# mean of its codes, of use only where the categories are ordered); its probabilities are the
-# responsibilities times the components' shares. The usual guess is the commonest value.
+# For a flag the imputed value is the probability of a 1. A category has no mean: `impute` gives the
+# most probable level, and in place of a standard deviation the probability of each level. The usual
+# guess is the commonest value.
 
 # %%
 resp = np.asarray(model.responsibilities(fit.q, rows))
-share = np.asarray(fit.q.components.parts["kind"].p)[:, 0]  # components by categories
-guess = {"member": filled["member"] > 0.5, "kind": (resp @ share).argmax(1)}
+guess = {"member": filled["member"] > 0.5, "kind": filled["kind"]}
 hits, usual = {}, {}
 for name in guess:
     lost, seen = full[name][hole[name]], table[name][~hole[name]].astype(int)
