@@ -34,7 +34,7 @@ ROOMS = [
     ["result", "method"],
     ["run"],
     ["methods"],
-    ["annealed", "labels", "moves", "split_merge"],
+    ["annealed", "grow", "labels", "moves", "split_merge"],
     ["initialise"],
     ["arguments", "stacked_models"],
     ["fit", "fits", "many", "out_of_core", "streaming"],

@@ -269,6 +269,13 @@ class SplitMergeModel(LatentClassModel):
         Merging j and k also loses the entropy of the assignments of rows to one of the two.
         """
 
+    def grow(self, q: Q, total: Float[Array, ""]) -> Q:
+        """A q of fewer components as one of this model, whose other components are empty.
+
+        `total` is the number of rows. Raises ValueError, by default.
+        """
+        raise ValueError(f"init: {type(self).__name__} takes no q of fewer components")
+
 
 class ComponentParams(Product):
     """q(theta) of k components and of their weights, which are its two factors."""

@@ -203,6 +203,14 @@ class Emission(ExponentialFamily):
         """The components of these indices."""
         return jax.tree.map(lambda a: a[order], self)
 
+    def extend(self: _E, prior: _E) -> _E:
+        """These components, then those of `prior`, which has more, beyond them; called on q."""
+
+        def join(own: Array, other: Array) -> Array:
+            return jnp.concatenate([own, other[own.shape[0] :].astype(own.dtype)])
+
+        return jax.tree.map(join, self, prior)
+
     def exchangeable(self) -> Bool[Array, ""]:
         """Whether all components have the same parameters."""
         same = [jnp.all(leaf == leaf[:1]) for leaf in jax.tree.leaves(self)]

@@ -21,7 +21,7 @@ from ..data.types import Data
 from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model, Q, SplitMergeModel
 from .arguments import checked_halving, checked_moves, prepare, prepare_job
-from .initialise import Init, Job, parse_init
+from .initialise import Init, Job, parse_q
 from .method import Method
 from .methods.cavi import CAVI, need_conditional
 from .moves import Moves, search
@@ -68,7 +68,9 @@ def fit(
         init: None (`model.init`; for mixtures k-means++ seeds, whose components are merged and
             halved as long as the bound gains, but for EM; the fourth start has one component to
             halve), "random" (random labels), labels (n,), responsibilities (n, k), a q or a Result
-            to continue from, or `Annealed` around any of these. With Chunks, arrays are not
+            to continue from, which grows if it has fewer components than the model: some are
+            halved, and for all methods but EM only as long as the bound gains (`infer/grow.py`);
+            or `Annealed` around any of these. With Chunks, arrays are not
             possible, and starts see `data.sample()`.
         method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`.
         stop: When a run ends.
@@ -152,7 +154,7 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
 
     Args:
         model: As in `fit`.
-        q: A q of this model, or a Result.
+        q: A q of this model, or a Result. If it has fewer components, the others are empty.
         data: Rows in memory, as in `fit`; they need not be those of the fit.
         method: The algorithm whose objective it is, such as `EM()`.
 
@@ -164,7 +166,7 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
     model, batch, method, _, _ = prepare(model, data, method, Stop())
     if not isinstance(q, ExponentialFamily | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    return _evaluate(model, pad(batch)[0], parse_init(model, batch, q).value, method)
+    return _evaluate(model, pad(batch)[0], parse_q(model, batch, q), method)
 
 
 @on_auto_mesh
@@ -184,7 +186,7 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """
     model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
     need_conditional(method, model)
-    return _terms(model, parse_init(model, batch, q).value, pad(batch)[0])
+    return _terms(model, parse_q(model, batch, q), pad(batch)[0])
 
 
 def _iterations_between_looks(job: Job, moves: Moves | None, num_restarts: int) -> int | None:

@@ -13,12 +13,14 @@ from jaxtyping import Array, Bool, Int, Key
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
 from ..data.host import as_floats, fetched, is_concrete, namespace, to_device
+from ..data.padding import compiled
 from ..data.reader import read_labels
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
-from ..model import LatentClassModel, Model, Q, SplitMergeModel
+from ..model import ComponentParams, LatentClassModel, Model, Q, SplitMergeModel
 from .annealed import Annealed, anneal
+from .grow import embed, grow
 from .method import Method
 from .result import Result, Stop
 from .run.lanes import Problem
@@ -32,8 +34,9 @@ Init = str | Rows | ExponentialFamily | Result | Annealed | None
 class Start:
     """The parsed argument `init` of `fit`.
 
-    `kind` is "seeds" (`model.init`), "random", "labels", "responsibilities" or "q"; `value` is None
-    for the first two. `annealed` is the schedule of an `Annealed` start, if it is one.
+    `kind` is "seeds" (`model.init`), "random", "labels", "responsibilities", "q", or "smaller" for
+    a q of fewer components; `value` is None for the first two. `annealed` is the schedule of an
+    `Annealed` start, if it is one.
     """
 
     kind: str = static()
@@ -70,6 +73,9 @@ class Job(NamedTuple):
         def first_q() -> Q:
             if start.kind == "q":
                 q = start.value
+            elif start.kind == "smaller":
+                assert isinstance(model, SplitMergeModel)  # the arguments have been checked
+                q = grow(self.method, model, batch, embed(model, start.value, batch))
             elif start.kind == "seeds":
                 q = model.init(k_start, batch, restart)
                 if isinstance(model, SplitMergeModel) and not self.method.point:
@@ -124,7 +130,7 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
     if isinstance(init, Result):
         init = init.q
     if isinstance(init, ExponentialFamily):
-        return Start("q", _checked_q(model, init, batch))
+        return _parse_q(model, init, batch)
     return parse_rows(init, batch.weight, with_classes(model).active, batch.sharding)
 
 
@@ -161,7 +167,13 @@ def with_classes(model: Model) -> LatentClassModel:
     return model
 
 
-def _checked_q(model: Model, q: Q, batch: Batch) -> Q:
+def parse_q(model: Model, batch: Batch, q: Q) -> Q:
+    """The q of this model that a Result or q stands for; one of fewer components is filled up."""
+    start = parse_init(model, batch, q)
+    return compiled(embed)(model, start.value, batch) if start.kind == "smaller" else start.value
+
+
+def _parse_q(model: Model, q: Q, batch: Batch) -> Start:
     template = jax.eval_shape(lambda model: model.template, model)  # its form alone
     if jax.tree.structure(q) != jax.tree.structure(template):
         kind, expected = type(q).__name__, type(template).__name__
@@ -170,13 +182,40 @@ def _checked_q(model: Model, q: Q, batch: Batch) -> Q:
             f"init: {type(model).__name__} is fitted by a {expected}, got {kind}"
             f"{hint if kind == expected else ''}"
         )
-    for a, b in zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True):
-        if jnp.shape(a) != jnp.shape(b):
+    leaves = zip(jax.tree.leaves(q), jax.tree.leaves(template), strict=True)
+    shapes = [(jnp.shape(a), jnp.shape(b)) for a, b in leaves]
+    value = jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
+    unlike = [(a, b) for a, b in shapes if a != b]
+    if not unlike:
+        return Start("q", value)
+    if isinstance(model, SplitMergeModel) and isinstance(q, ComponentParams):
+        size, more = model.num_components, model.num_components - q.weights.size
+        alike = all(a[1:] == b[1:] and b[0] - a[0] in (0, more) for a, b in shapes if a != b)
+        if alike and more < 0:
             raise ValueError(
-                f"init: a q with arrays of shape {jnp.shape(a)} does not fit this model's "
-                f"{jnp.shape(b)}; it must come from a fit of the same size"
+                f"init: a q of {size - more} components for a model of {size}; make the model as "
+                "large, or leave components out by vx.prune"
             )
-    return jax.tree.map(lambda a: to_device(a, batch.weight.dtype), q)
+        if alike:
+            _check_room(model, q)
+            return Start("smaller", value)
+    raise ValueError(
+        f"init: a q with arrays of shape {unlike[0][0]} does not fit this model's {unlike[0][1]}; "
+        "it must come from a fit of as many columns, and of at most as many components"
+    )
+
+
+def _check_room(model: SplitMergeModel, q: ComponentParams) -> None:
+    """Raise ValueError if a component of q is switched off in the larger model."""
+    on, free = q.weights.on, q.weights.size - q.num_background
+    if (
+        is_concrete(on, model.active)
+        and (fetched(on) & ~fetched(model.active)[: on.size])[:free].any()
+    ):
+        raise ValueError(
+            f"init: a q of {free} components, but the model has some of them switched off; make "
+            "it larger, or leave components out by vx.prune"
+        )
 
 
 def _check_labels(labels: Any, weight: Any, active: Bool[Array, "k"]) -> None:

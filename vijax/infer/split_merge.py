@@ -62,7 +62,16 @@ class Chances(NamedTuple):
     slot: Int[Array, "k"]
 
 
-def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, ""] | int = 0) -> Q:
+def split_merge(
+    model: SplitMergeModel,
+    batch: Batch,
+    q: Q,
+    restart: Int[Array, ""] | int = 0,
+    *,
+    fitted: bool = False,
+    turn: Int[Array, ""] | int = 0,
+    point: bool = False,
+) -> Q:
     """The q after passes over the rows in which components are merged, halved and merged again.
 
     A pair is merged if that raises the bound, with the responsibilities of all others as they are,
@@ -73,6 +82,10 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
 
     Restart 3 begins with all rows in one component, which is halved until there may be one for each
     cluster. In every other halving, columns count by their width in the component.
+
+    A `fitted` q is looked at without passes before. If not all components can be halved, those from
+    number `turn` on are, in order of size. With `point`, as for EM, q is read at its point, nothing
+    is merged, and components are halved until none is empty.
     """
     k = model.num_components
     if k == 1:
@@ -87,10 +100,13 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
 
     def chances(now: Partition) -> Chances:
         used = model.movable & (now.size > _LEAST_ROWS)
+        slot = _slots(now.size, used & ~named, model.movable & ~used, turn)
+        if point:
+            return no_chances(now)._replace(slot=slot)
         gain = _allowed(model.merge_gain(now.q) - _LEAST_ENTROPY * now.common, used, named)
         partner = jnp.argmax(gain, 1)
         gain = (gain + _LEAST_ENTROPY * now.common)[own, partner]
-        return Chances(partner, gain, _slots(now.size, used & ~named, model.movable & ~used))
+        return Chances(partner, gain, slot)
 
     def no_chances(now: Partition) -> Chances:
         return Chances(own, jnp.full(k, -jnp.inf, dtype), own)
@@ -115,7 +131,8 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
             lost = jnp.tile(jnp.sum(_weighted(part, lost), 0), 2)[:, None]
             return new, jnp.concatenate([sums, lost], 1)
 
-        return model.reassign(now.q.moments(), part, change)
+        moments = now.q.point() if point else now.q.moments()
+        return model.reassign(moments, part, change)
 
     def step(now: Partition) -> Partition:
         due = now.until <= 0
@@ -151,7 +168,7 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         q = model.combine(now.q, stats)
         return Partition(q, common, size, heir, axis, middle, halving, until, splits, rounds, done)
 
-    alone = restart == _ALONE
+    alone = (restart == _ALONE) & (not fitted)
     free = model.movable & ~named
     # a direction that no symmetry of the columns keeps
     axis = jnp.broadcast_to(jnp.linspace(0.5, 1.0, f, dtype=points.dtype), (k, f))
@@ -163,8 +180,8 @@ def split_merge(model: SplitMergeModel, batch: Batch, q: Q, restart: Int[Array, 
         axis=axis,
         middle=jnp.zeros_like(axis),
         halving=jnp.asarray(False),
-        until=jnp.where(alone, _SOFT, _HARD + _SOFT).astype(jnp.int32),
-        splits=jnp.where(alone, math.ceil(math.log2(k)), 1).astype(jnp.int32),
+        until=jnp.where(alone, _SOFT, 1 if fitted else _HARD + _SOFT).astype(jnp.int32),
+        splits=jnp.where(alone | point, math.ceil(math.log2(k)), 1).astype(jnp.int32),
         rounds=jnp.asarray(0, jnp.int32),
         done=jnp.asarray(False),
     )
@@ -222,13 +239,22 @@ def _unit(vector: Float[Array, "k f"], otherwise: Float[Array, "k f"]) -> Float[
 
 
 def _slots(
-    size: Float[Array, "k"], used: Bool[Array, "k"], free: Bool[Array, "k"]
+    size: Float[Array, "k"],
+    used: Bool[Array, "k"],
+    free: Bool[Array, "k"],
+    turn: Int[Array, ""] | int = 0,
 ) -> Int[Array, "k"]:
-    """The free component for one half of each used one, of the largest first; or itself."""
-    order = jnp.argsort(jnp.where(used, -size, jnp.inf), stable=True)
-    slot = jnp.argsort(~free, stable=True)
-    number = jnp.minimum(jnp.sum(used), jnp.sum(free))
+    """The free component for one half of each used one, or itself.
+
+    They are handed out by size, the largest first, beginning with number `turn` of the used ones.
+    """
     own = jnp.arange(size.shape[0])
+    number = jnp.sum(used)
+    rank = jnp.argsort(jnp.argsort(jnp.where(used, -size, jnp.inf), stable=True), stable=True)
+    rank = jnp.where(used, (rank - turn) % jnp.maximum(number, 1), own.size)
+    order = jnp.argsort(rank, stable=True)
+    slot = jnp.argsort(~free, stable=True)
+    number = jnp.minimum(number, jnp.sum(free))
     return own.at[order].set(jnp.where(own < number, slot, order))
 
 

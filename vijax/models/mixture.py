@@ -22,6 +22,7 @@ from ..kernel import Kernel
 from ..model import Conjugate, EStep, SplitMergeModel, unnamed
 from ..numerics import seeding, special
 from ..numerics.kl_terms import KLTerms
+from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from .prediction import Prediction, check_labels
 
@@ -298,6 +299,11 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def merge_gain(self, q: MixtureParams) -> Float[Array, "k k"]:
         weights = q.weights.merge_gain(self.weights)
         return weights + q.components.merge_gain(self.components)
+
+    def grow(self, q: MixtureParams, total: Float[Array, ""]) -> MixtureParams:
+        if self.frozen is not None:
+            raise ValueError("init: frozen components start from a q of as many components")
+        return growth.grown(self.prior, self.active, q, total)
 
     @property
     def movable(self) -> Bool[Array, "k"]:

@@ -229,6 +229,9 @@ class Columns(Compound, Emission):
     def take(self, order: Int[Array, "m"]) -> Columns:
         return self._map_parts(lambda f: f.take(order))
 
+    def extend(self, prior: Columns) -> Columns:
+        return self._map_parts(lambda f, p: f.extend(p), prior)
+
     def exchangeable(self) -> Bool[Array, ""]:
         """Whether all components have the same parameters in every column."""
         return functools.reduce(

@@ -184,6 +184,10 @@ class WithNoise(Lifted, Emission):
         """The components of these indices, the last of which must be the noise."""
         return replace(self, others=self.others.take(order[:-1]))
 
+    def extend(self, prior: WithNoise) -> WithNoise:
+        """These and other components of the prior, and its noise as the last."""
+        return replace(prior, others=self.others.extend(prior.others))
+
     def exchangeable(self) -> Bool[Array, ""]:
         """Whether all other components have the same parameters."""
         return self.others.exchangeable()

@@ -248,6 +248,16 @@ class StudentT(Lifted, Emission):
         fields = {name: getattr(self, name)[order] for name in ("count", "tail", "start")}
         return replace(self, gaussian=self.gaussian.take(order), **fields)
 
+    def extend(self, prior: StudentT) -> StudentT:
+        """As of the Gaussian, with fixed degrees of freedom as the prior has them."""
+        new = self.count.shape[0]
+        count, tail = (
+            jnp.concatenate([own, jnp.zeros_like(prior.count[new:])])
+            for own in (self.count, self.tail)
+        )
+        gaussian = self.gaussian.extend(prior.gaussian)
+        return replace(prior, gaussian=gaussian, count=count, tail=tail)
+
     def exchangeable(self) -> Bool[Array, ""]:
         return self.gaussian.exchangeable() & jnp.all(self.start == self.start[:1])
 

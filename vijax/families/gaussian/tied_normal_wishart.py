@@ -167,6 +167,14 @@ class TiedNormalWishart(Gaussian):
         origin = self.origin[..., order, :]
         return TiedNormalWishart(self.kappa[..., order], shift, square, self.df, origin)
 
+    def extend(self, prior: TiedNormalWishart) -> TiedNormalWishart:
+        """These components, then means of the prior with the same Lambda."""
+        new = self.kappa.shape[0]
+        kappa = jnp.concatenate([self.kappa, prior.kappa[new:]])
+        shift = jnp.concatenate([self.shift, jnp.zeros_like(prior.shift[new:])])
+        origin = jnp.concatenate([self.origin, prior.mean[new:]])
+        return TiedNormalWishart(kappa, shift, self.square, self.df, origin)
+
     def exchangeable(self) -> Bool[Array, ""]:
         """Whether all components that are switched on have the same parameters."""
         mean = self.mean
