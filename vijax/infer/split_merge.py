@@ -85,7 +85,7 @@ def split_merge(
 
     A `fitted` q is looked at without passes before. If not all components can be halved, those from
     number `turn` on are, in order of size. With `point`, as for EM, q is read at its point, nothing
-    is merged, and components are halved until none is empty.
+    is merged, and only one component is halved.
     """
     k = model.num_components
     if k == 1:
@@ -100,7 +100,7 @@ def split_merge(
 
     def chances(now: Partition) -> Chances:
         used = model.movable & (now.size > _LEAST_ROWS)
-        slot = _slots(now.size, used & ~named, model.movable & ~used, turn)
+        slot = _slots(now.size, used & ~named, model.movable & ~used, turn, 1 if point else k)
         if point:
             return no_chances(now)._replace(slot=slot)
         gain = _allowed(model.merge_gain(now.q) - _LEAST_ENTROPY * now.common, used, named)
@@ -181,7 +181,7 @@ def split_merge(
         middle=jnp.zeros_like(axis),
         halving=jnp.asarray(False),
         until=jnp.where(alone, _SOFT, 1 if fitted else _HARD + _SOFT).astype(jnp.int32),
-        splits=jnp.where(alone | point, math.ceil(math.log2(k)), 1).astype(jnp.int32),
+        splits=jnp.where(alone, math.ceil(math.log2(k)), 1).astype(jnp.int32),
         rounds=jnp.asarray(0, jnp.int32),
         done=jnp.asarray(False),
     )
@@ -242,11 +242,12 @@ def _slots(
     size: Float[Array, "k"],
     used: Bool[Array, "k"],
     free: Bool[Array, "k"],
-    turn: Int[Array, ""] | int = 0,
+    turn: Int[Array, ""] | int,
+    most: int,
 ) -> Int[Array, "k"]:
     """The free component for one half of each used one, or itself.
 
-    They are handed out by size, the largest first, beginning with number `turn` of the used ones.
+    At most `most` are handed out, by size, the largest first, from number `turn` of the used on.
     """
     own = jnp.arange(size.shape[0])
     number = jnp.sum(used)
@@ -254,7 +255,7 @@ def _slots(
     rank = jnp.where(used, (rank - turn) % jnp.maximum(number, 1), own.size)
     order = jnp.argsort(rank, stable=True)
     slot = jnp.argsort(~free, stable=True)
-    number = jnp.minimum(number, jnp.sum(free))
+    number = jnp.minimum(jnp.minimum(number, jnp.sum(free)), most)
     return own.at[order].set(jnp.where(own < number, slot, order))
 
 
