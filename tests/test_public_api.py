@@ -7,16 +7,17 @@ import vijax as vx
 
 NAMES = """
 Accelerated Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI CategoricalMixture
-Chunks Columns ConditionalModel Conjugate DiagonalNormalGamma Dirichlet DirichletCategorical
-DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments ExponentialFamily
-ExponentialMixture FactorisedGaussian FitError Fits FullPassMethod Gamma GammaExponential
-GammaPoisson GaussianMixture GeometricMixture Halving Kernel LatentClassModel MeanPrecision Memoized
-Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal
-NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report Reporter RestartWarning
-Result RobbinsMonro STOP SVI Selection SphericalNormalGamma SplitMergeModel State Status
-StickBreaking Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights WithNoise align best
-datasets elbo elbo_terms fit fit_many gauge iterate load over_devices presets prune pytree relabel
-save search select_num_components shard_rows static trajectory
+Chunks Columns ConditionalModel Conjugate CrossValidation DiagonalNormalGamma Dirichlet
+DirichletCategorical DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments
+ExponentialFamily ExponentialMixture FactorisedGaussian FitError Fits FullPassMethod Gamma
+GammaExponential GammaPoisson GaussianMixture GeometricMixture Halving Kernel LatentClassModel
+MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
+MultivariateNormal Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Report
+Reporter RestartWarning Result RobbinsMonro STOP SVI Selection SphericalNormalGamma SplitMergeModel
+State Status StickBreaking Stop Streaming StudentT StudentTMixture TiedNormalWishart Weights
+WithNoise align best cross_validate datasets elbo elbo_terms fit fit_many gauge iterate load
+over_devices presets prune pytree relabel save search select_num_components shard_rows static
+trajectory
 """
 
 

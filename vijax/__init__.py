@@ -91,5 +91,7 @@ from .models.mixtures.gaussian import StudentTMixture as StudentTMixture
 from .models.priors import presets as presets
 from .models.univariate import FactorisedGaussian as FactorisedGaussian
 from .models.univariate import NormalGammaExact as NormalGammaExact
-from .selection import Selection as Selection
-from .selection import select_num_components as select_num_components
+from .selection.cross_validation import CrossValidation as CrossValidation
+from .selection.cross_validation import cross_validate as cross_validate
+from .selection.num_components import Selection as Selection
+from .selection.num_components import select_num_components as select_num_components

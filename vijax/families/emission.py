@@ -203,7 +203,7 @@ class Emission(ExponentialFamily):
         """The components of these indices."""
         return jax.tree.map(lambda a: a[order], self)
 
-    def extend(self: _E, prior: _E) -> _E:
+    def extend(self: _E, prior: Any) -> _E:
         """These components, then those of `prior`, which has more, beyond them; called on q."""
 
         def join(own: Array, other: Array) -> Array:

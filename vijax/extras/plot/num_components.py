@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...selection import Selection
+from ...selection.num_components import Selection
 from . import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_SCORES = {
+    "elbo": "ELBO + log relabellings",
+    "bic": "-BIC / 2",
+    "cv": "held-out log density",
+}
+
+
 def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
     """Plot the score in nats of every number of components, the best with a ring.
 
-    After CAVI the score is the ELBO with relabellings counted, after EM -BIC / 2. Fits that
-    failed are crosses at the lower edge.
+    The score is that of the criterion: the ELBO with relabellings counted, -BIC / 2, or the
+    held-out log density. Fits that failed are crosses at the lower edge.
     """
     ax = style.axes_of(ax)
     order = np.argsort(selection.num_components)
@@ -34,6 +41,5 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
         ax.plot(failed, np.full(len(failed), 0.03), "x", color="0.4", transform=edge)
     ax.set_xticks(k[:: 1 + len(k) // 16])
     ax.margins(y=0.12)
-    score_name = "-BIC / 2 (nats)" if selection.results.point else "ELBO + log relabellings (nats)"
-    ax.set(xlabel="number of components", ylabel=score_name)
+    ax.set(xlabel="number of components", ylabel=f"{_SCORES[selection.criterion]} (nats)")
     return ax

@@ -229,7 +229,7 @@ class Columns(Compound, Emission):
     def take(self, order: Int[Array, "m"]) -> Columns:
         return self._map_parts(lambda f: f.take(order))
 
-    def extend(self, prior: Columns) -> Columns:
+    def extend(self, prior: Any) -> Columns:
         return self._map_parts(lambda f, p: f.extend(p), prior)
 
     def exchangeable(self) -> Bool[Array, ""]:

@@ -184,7 +184,7 @@ class WithNoise(Lifted, Emission):
         """The components of these indices, the last of which must be the noise."""
         return replace(self, others=self.others.take(order[:-1]))
 
-    def extend(self, prior: WithNoise) -> WithNoise:
+    def extend(self, prior: Any) -> WithNoise:
         """These and other components of the prior, and its noise as the last."""
         return replace(prior, others=self.others.extend(prior.others))
 

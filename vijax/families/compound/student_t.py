@@ -248,7 +248,7 @@ class StudentT(Lifted, Emission):
         fields = {name: getattr(self, name)[order] for name in ("count", "tail", "start")}
         return replace(self, gaussian=self.gaussian.take(order), **fields)
 
-    def extend(self, prior: StudentT) -> StudentT:
+    def extend(self, prior: Any) -> StudentT:
         """As of the Gaussian, with fixed degrees of freedom as the prior has them."""
         new = self.count.shape[0]
         count, tail = (

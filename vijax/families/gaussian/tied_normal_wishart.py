@@ -167,7 +167,7 @@ class TiedNormalWishart(Gaussian):
         origin = self.origin[..., order, :]
         return TiedNormalWishart(self.kappa[..., order], shift, square, self.df, origin)
 
-    def extend(self, prior: TiedNormalWishart) -> TiedNormalWishart:
+    def extend(self, prior: Any) -> TiedNormalWishart:
         """These components, then means of the prior with the same Lambda."""
         new = self.kappa.shape[0]
         kappa = jnp.concatenate([self.kappa, prior.kappa[new:]])

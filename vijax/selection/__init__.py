@@ -1,0 +1,1 @@
+"""The number of components: criteria, and held-out rows."""

@@ -1,0 +1,134 @@
+"""How models of several numbers of components are made from the same data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..data.batch import Batch
+from ..data.host import check_integer, described
+from ..families.independent.dirichlet_categorical import number_of_codes
+from ..infer.method import Method
+from ..models.mixture import Mixture
+from ..models.mixtures.columns import CategoricalMixture, MixedMixture
+from ..models.mixtures.gaussian import GaussianMixture
+
+Build = Callable[..., Mixture]
+
+
+def sizes_of(num_components: Any) -> tuple[int, ...]:
+    """The numbers of components; raises TypeError or ValueError unless they differ, from 1 up."""
+    if not isinstance(num_components, Iterable):
+        raise TypeError(f"num_components: expected several integers, got {num_components!r}")
+    sizes = tuple(num_components)
+    for k in sizes:
+        check_integer("num_components", k)
+    if not sizes or len(set(sizes)) < len(sizes) or min(sizes) < 1:
+        raise ValueError(f"num_components: expected different numbers from 1 up, got {sizes}")
+    return sizes
+
+
+def builder(
+    build: type[Mixture] | Build | None, batch: Batch, method: Method[Any], prior: dict[str, Any]
+) -> tuple[Build, dict[str, Any]]:
+    """The function build(batch, k, k_max=..., **prior) and its arguments for these rows.
+
+    Of a mixture class, or without `build`, it is `from_data` with conc 1, whose prior of the
+    weights is exchangeable for all k; for a point method without a prior it is `flat`.
+    Numbers of categories are those of all rows of `batch`. Raises ValueError or TypeError that
+    name the argument.
+    """
+    if build is not None and not isinstance(build, type):
+        if not callable(build):
+            raise TypeError(
+                "build: expected a mixture class or a function build(x, k, k_max=...), got "
+                f"{described(build)}"
+            )
+        return build, prior
+    cls: Any = GaussianMixture if build is None else build
+    if build is None and isinstance(batch.x, dict):
+        raise ValueError("build: needed for a table of columns, such as vx.MixedMixture")
+    if "weights" in prior:
+        raise ValueError("weights: made for one number of components; give `build`, which makes it")
+    if not issubclass(cls, Mixture) or getattr(cls, "from_data", None) is None:
+        raise ValueError(
+            f"build: {cls.__name__} has no `from_data`; give a function build(x, k, k_max=...)"
+        )
+    make: Any = cls
+    prior = _with_categories(cls, batch, prior)
+    if not method.point:
+        return make.from_data, {"conc": 1.0, **prior}
+    known = _flat_options(cls)
+    if known is None:
+        if "conc" in prior:
+            return make.from_data, prior
+        raise ValueError(
+            f"build: {cls.__name__} has no maximum likelihood; give a prior, such as conc=1.0, for "
+            "the posterior mode, or take CAVI()"
+        )
+    unknown = set(prior) - known
+    if unknown and build is None:
+        raise ValueError(
+            f"{min(unknown)}: maximum likelihood has no prior; give `build`, such as "
+            "vx.GaussianMixture, for one"
+        )
+    if unknown:
+        return make.from_data, {"conc": 1.0, **prior}
+
+    if isinstance(batch.x, dict):
+        raise ValueError(f"x: {cls.__name__} takes an array, got a dict of columns")
+
+    def flat(batch: Batch, k: int, **options: Any) -> Mixture:
+        return make.flat(k, batch.x.shape[1], **options)
+
+    return flat, prior
+
+
+def _flat_options(cls: type[Mixture]) -> set[str] | None:
+    """The arguments of `flat` besides sizes; None for a class without it."""
+    flat = getattr(cls, "flat", None)
+    if flat is None:
+        return None
+    return set(inspect.signature(flat).parameters) - {"num_components", "num_features", "k_max"}
+
+
+def _with_categories(cls: type[Mixture], batch: Batch, prior: dict[str, Any]) -> dict[str, Any]:
+    """The prior with the numbers of categories of all rows, where there are codes.
+
+    Rows may be held out, and the models of all folds must know the same codes.
+    """
+    if issubclass(cls, CategoricalMixture):
+        if "num_categories" in prior or np.ndim(prior.get("category_conc", 0.5)):
+            return prior
+        return {**prior, "num_categories": number_of_codes(batch)}
+    kinds = prior.get("kinds")
+    if not issubclass(cls, MixedMixture) or not isinstance(kinds, Mapping):
+        return prior
+    table, options = batch.by_name(), dict(prior.get("options") or {})
+    columns = table.x if isinstance(table.x, dict) else {}
+    for name, kind in kinds.items():
+        own = dict(options.get(name, {}))
+        fixed = "num_categories" in own or np.ndim(own.get("category_conc", 0.5))
+        if kind == "categorical" and str(name) in columns and not fixed:
+            own["num_categories"] = number_of_codes(table.column(str(name)))
+            options[name] = own
+    return {**prior, "options": options}
+
+
+def stack(models: list[Any]) -> Any:
+    """Models of equal structure on a leading axis; raises ValueError if they differ."""
+    first, *others = (
+        (jax.tree.structure(m), [(jnp.shape(a), jnp.result_type(a)) for a in jax.tree.leaves(m)])
+        for m in models
+    )
+    if any(other != first for other in others):
+        raise ValueError(
+            "build: gave models of different shapes; it must make room for `k_max` components, and "
+            "for the same columns and categories whatever the rows"
+        )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
