@@ -66,8 +66,8 @@ def grow(method: Method[Any], model: SplitMergeModel, batch: Batch, q: Q) -> Q:
 
 
 def _sizes(model: SplitMergeModel, batch: Batch, q: Q) -> tuple[Array, Array]:
-    """How many components have rows, and how many are empty."""
-    used = model.movable & (model.expected_counts(q, jnp.sum(batch.weight)) > _LEAST_ROWS)
+    """How many components have rows, noise too, and how many others are empty."""
+    used = model.active & (model.expected_counts(q, jnp.sum(batch.weight)) > _LEAST_ROWS)
     number, free = jnp.sum(used, dtype=jnp.int32), jnp.sum(model.movable & ~used, dtype=jnp.int32)
     return number, free
 

@@ -83,7 +83,7 @@ def split_merge(
     Restart 3 begins with all rows in one component, which is halved until there may be one for each
     cluster. In every other halving, columns count by their width in the component.
 
-    A `fitted` q is looked at without passes before. If not all components can be halved, those from
+    A `fitted` q is looked at without passes before, and noise is halved too. If not all components can be halved, those from
     number `turn` on are, in order of size. With `point`, as for EM, q is read at its point, nothing
     is merged, and only one component is halved.
     """
@@ -100,7 +100,9 @@ def split_merge(
 
     def chances(now: Partition) -> Chances:
         used = model.movable & (now.size > _LEAST_ROWS)
-        slot = _slots(now.size, used & ~named, model.movable & ~used, turn, 1 if point else k)
+        # rows of noise may be a cluster that had no component
+        givers = model.active & (now.size > _LEAST_ROWS) if fitted else used
+        slot = _slots(now.size, givers & ~named, model.movable & ~used, turn, 1 if point else k)
         if point:
             return no_chances(now)._replace(slot=slot)
         gain = _allowed(model.merge_gain(now.q) - _LEAST_ENTROPY * now.common, used, named)
@@ -252,7 +254,7 @@ def _slots(
     own = jnp.arange(size.shape[0])
     number = jnp.sum(used)
     rank = jnp.argsort(jnp.argsort(jnp.where(used, -size, jnp.inf), stable=True), stable=True)
-    rank = jnp.where(used, (rank - turn) % jnp.maximum(number, 1), own.size)
+    rank = jnp.where(used, (rank - jnp.asarray(turn, own.dtype)) % jnp.maximum(number, 1), own.size)
     order = jnp.argsort(rank, stable=True)
     slot = jnp.argsort(~free, stable=True)
     number = jnp.minimum(jnp.minimum(number, jnp.sum(free)), most)

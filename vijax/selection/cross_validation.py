@@ -219,23 +219,25 @@ def fit_rows(
     num_restarts: int,
 ) -> tuple[Any, Result]:
     """Check models and rows, and fit all lanes; the models and the Result have axes (m, f)."""
-    check_kinds(lanes[0][0], method, stop)
-    if not isinstance(lanes[0][0], Predictor):
-        raise TypeError(f"model: {type(lanes[0][0]).__name__} has no `log_predictive`")
+    for model, *_ in lanes:
+        check_kinds(model, method, stop)
+        if not isinstance(model, Predictor):
+            raise TypeError(f"model: {type(model).__name__} has no `log_predictive`")
     batch = lanes[0][0].as_batch(batch)
-    lanes[-1][0].check(batch, method.point)
+    for model, *_ in lanes:
+        model.check(batch, method.point)
     keys = rows_of.lane_keys(key, len(lanes), len(weights))
     return rows_of.fit_lanes(lanes, batch, weights, keys, method, stop, num_restarts)
 
 
 def validation(
-    models: Any,
+    models: Model,
     results: Result,
     batch: Batch,
     fold: Int[np.ndarray, "n"],
     sizes: tuple[int, ...] | None,
 ) -> CrossValidation:
-    """The held-out densities of fitted lanes (m, f)."""
+    """The held-out densities of fitted lanes, with stacked models (m, f)."""
     density = rows_of.held_out(models, results, batch, fold)
     parts = to_device(density), to_device(batch.weight), to_device(fold)
     return CrossValidation(results, *parts, num_components=sizes)

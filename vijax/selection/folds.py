@@ -118,7 +118,7 @@ def lane_keys(key: Key[Array, ""], m: int, f: int) -> Key[Array, "m f"]:
 
 
 def held_out(
-    models: Any, results: Result, batch: Batch, fold: Int[np.ndarray, "n"]
+    models: Model, results: Result, batch: Batch, fold: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "m n"]:
     """Log predictive density in nats of every row from the fit without its fold; (m, f) models.
 

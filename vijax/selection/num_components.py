@@ -154,8 +154,9 @@ def select_num_components(
         weights = np.concatenate([weights, np.asarray(batch.weight)[None]])
         own = jax.random.fold_in(key, 1)
         stacked, results = fit_rows(lanes, given, weights, own, method, stop, num_restarts)
-        parts, (stacked, results) = _divided(stacked, results)
-        held_out = validation(*parts, batch, fold, sizes)
+        folded, of_folds = jax.tree.map(lambda a: a[:, :-1], (stacked, results))
+        held_out = validation(folded, of_folds, batch, fold, sizes)
+        stacked, results = jax.tree.map(lambda a: a[:, -1], (stacked, results))
     else:
         stacked = stack(models)
 
@@ -198,9 +199,3 @@ def _criterion(criterion: str | None, method: Method[Any]) -> str:
             "or method=CAVI()"
         )
     return criterion
-
-
-def _divided(*lanes: Any) -> tuple[Any, Any]:
-    """Lanes (m, f + 1) as those of the folds (m, f) and those of all rows (m,)."""
-    folds = jax.tree.map(lambda a: a[:, :-1], lanes)
-    return folds, jax.tree.map(lambda a: a[:, -1], lanes)
