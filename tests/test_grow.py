@@ -80,7 +80,8 @@ def sticks(k):
 
 
 def table_of(x):
-    return {"a": np.exp(0.5 * (x[:, 0] - x[:, 0].min())), "b": x > x.mean(0)}
+    counts = np.round(5.0 * (x - x.min(0)))
+    return {"a": counts[:, 0], "b": counts[:, 1:]}
 
 
 MODELS = {
@@ -95,7 +96,7 @@ MODELS = {
     "tied": lambda x, k: vx.GaussianMixture.from_data(x, k, covariance="tied"),
     "student": lambda x, k: vx.StudentTMixture.from_data(x, k),
     "table": lambda x, k: vx.MixedMixture.from_data(
-        table_of(x), k, {"a": "exponential", "b": "bernoulli"}
+        table_of(x), k, {"a": "poisson", "b": "poisson"}
     ),
 }
 

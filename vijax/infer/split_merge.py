@@ -83,9 +83,9 @@ def split_merge(
     Restart 3 begins with all rows in one component, which is halved until there may be one for each
     cluster. In every other halving, columns count by their width in the component.
 
-    A `fitted` q is looked at without passes before, and noise is halved too. If not all components can be halved, those from
-    number `turn` on are, in order of size. With `point`, as for EM, q is read at its point, nothing
-    is merged, and only one component is halved.
+    A `fitted` q is looked at without passes before, and noise is halved too. If not all components
+    can be halved, those from number `turn` on are, in order of size. With `point`, as for EM, q is
+    read at its point, nothing is merged, and only one component is halved.
     """
     k = model.num_components
     if k == 1:

@@ -43,7 +43,7 @@ class CrossValidation:
     @property
     def total(self) -> Float[np.ndarray, "*m"]:
         """Log predictive density of all rows, each held out once, in nats."""
-        return self._weighted.sum(-1)
+        return np.asarray(self._weighted.sum(-1))
 
     @property
     def fold_totals(self) -> Float[np.ndarray, "*m f"]:
@@ -118,7 +118,7 @@ class CrossValidation:
             each = np.where(weight > 0, top - density, 0.0)
             mean = (share * each).sum(-1)
             variance = (share * (each - mean[..., None]) ** 2).sum(-1) / max(rows - 1.0, 0.0)
-        return mean, np.sqrt(variance)
+        return np.asarray(mean), np.asarray(np.sqrt(variance))
 
 
 def statuses(status: Int[np.ndarray, "f"]) -> str:
