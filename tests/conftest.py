@@ -4,6 +4,8 @@ float64, or float32 with JAX_ENABLE_X64=0 from outside. Programs are compiled in
 XLA_FLAGS from outside: if those are empty, as for users.
 """
 
+import contextlib
+import ctypes
 import gc
 import itertools
 import os
@@ -28,8 +30,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, and few that gc must find
-MOST_MAPS = 40_000
-TESTS_BETWEEN = 8  # looks at the number of maps
+# memory maps of programs, of which 10,000 go with 2 GB; the next file needs few of them
+MOST_MAPS, MOST_MAPS_AFTER_FILE = 25_000, 8_000
+_TESTS = itertools.count()
 X64 = bool(jax.config.jax_enable_x64)
 
 
@@ -62,17 +65,16 @@ def _strict():
         yield
 
 
-@pytest.fixture(autouse=True)
-def _few_programs_at_a_time(tests_so_far):
-    """A process that holds thousands of compiled programs runs out of memory maps and crashes."""
-    yield
-    if next(tests_so_far) % TESTS_BETWEEN == 0 and num_maps() > MOST_MAPS:
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Forget programs: thousands of them run out of memory, and of memory maps, and crash."""
+    same = nextitem is not None and nextitem.path == item.path
+    if same and next(_TESTS) % 8:  # looking takes a while
+        return
+    if num_maps() > (MOST_MAPS if same else MOST_MAPS_AFTER_FILE):
         jax.clear_caches()
-
-
-@pytest.fixture(scope="session")
-def tests_so_far():
-    return itertools.count()
+        with contextlib.suppress(OSError, AttributeError):  # glibc keeps what is freed
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def num_maps():

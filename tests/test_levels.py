@@ -276,3 +276,13 @@ def test_numbers_of_components_of_text():
     chosen = vx.select_num_components(FRAME, [1, 2], key=KEY, num_restarts=1, build=build)
     assert chosen.best == 2
     assert categorical().predict(chosen.result(), FRAME).shape == (N,)
+
+
+def test_held_out_rows_may_have_a_level_of_their_own():
+    teal = FRAME.copy()
+    teal.loc[7, "colour"] = "teal"
+    held_out = vx.cross_validate(
+        vx.CategoricalMixture, teal, 2, key=KEY, folds=np.arange(N) % 2, num_restarts=1
+    )
+    assert held_out.results.q.components.levels[0] == ("blue", "green", "red", "teal")
+    assert np.isfinite(held_out.total)

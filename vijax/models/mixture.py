@@ -67,10 +67,6 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
     def active(self) -> Bool[Array, "*b k"]:
         return self.weights.on if self.switch is None else self.switch
 
-    @property
-    def coded(self) -> bool:
-        return self.components.coded
-
     # -- E-step and update ------------------------------------------------------------------------
 
     def as_batch(self, data: Data) -> Batch:

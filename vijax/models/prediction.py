@@ -36,6 +36,11 @@ class Prediction:
     as_batch: Any
     names: Any
 
+    @property
+    def coded(self) -> bool:
+        """Whether rows have levels that are not their own codes, such as texts."""
+        return self.components.coded
+
     def responsibilities(self, q: Known | Fitted, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row; each row sums to one.
 

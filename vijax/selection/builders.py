@@ -12,7 +12,8 @@ import numpy as np
 
 from ..data.batch import Batch
 from ..data.host import check_integer, described
-from ..families.independent.dirichlet_categorical import number_of_codes
+from ..data.reader import by_text
+from ..families.independent.dirichlet_categorical import levels_of
 from ..infer.method import Method
 from ..models.mixture import Mixture
 from ..models.mixtures.columns import CategoricalMixture, MixedMixture
@@ -35,12 +36,12 @@ def sizes_of(num_components: Any) -> tuple[int, ...]:
 
 def builder(
     build: type[Mixture] | Build | None, batch: Batch, method: Method[Any], prior: dict[str, Any]
-) -> tuple[Build, dict[str, Any]]:
-    """The function build(batch, k, k_max=..., **prior) and its arguments for these rows.
+) -> tuple[Build, Batch, dict[str, Any]]:
+    """The function build(batch, k, k_max=..., **prior), and the rows and arguments for it.
 
     Of a mixture class, or without `build`, it is `from_data` with conc 1, whose prior of the
     weights is exchangeable for all k; for a point method without a prior it is `flat`.
-    Numbers of categories are those of all rows of `batch`. Raises ValueError or TypeError that
+    Categories have the levels of all rows of `batch`. Raises ValueError or TypeError that
     name the argument.
     """
     if build is not None and not isinstance(build, type):
@@ -49,7 +50,7 @@ def builder(
                 "build: expected a mixture class or a function build(x, k, k_max=...), got "
                 f"{described(build)}"
             )
-        return build, prior
+        return build, batch, prior
     cls: Any = GaussianMixture if build is None else build
     if build is None and isinstance(batch.x, dict):
         raise ValueError("build: needed for a table of columns, such as vx.MixedMixture")
@@ -60,13 +61,13 @@ def builder(
             f"build: {cls.__name__} has no `from_data`; give a function build(x, k, k_max=...)"
         )
     make: Any = cls
-    prior = _with_categories(cls, batch, prior)
+    batch = _with_levels(cls, batch, prior)
     if not method.point:
-        return make.from_data, {"conc": 1.0, **prior}
+        return make.from_data, batch, {"conc": 1.0, **prior}
     known = _flat_options(cls)
     if known is None:
         if "conc" in prior:
-            return make.from_data, prior
+            return make.from_data, batch, prior
         raise ValueError(
             f"build: {cls.__name__} has no maximum likelihood; give a prior, such as conc=1.0, for "
             "the posterior mode, or take CAVI()"
@@ -78,15 +79,14 @@ def builder(
             "vx.GaussianMixture, for one"
         )
     if unknown:
-        return make.from_data, {"conc": 1.0, **prior}
-
+        return make.from_data, batch, {"conc": 1.0, **prior}
     if isinstance(batch.x, dict):
         raise ValueError(f"x: {cls.__name__} takes an array, got a dict of columns")
 
     def flat(batch: Batch, k: int, **options: Any) -> Mixture:
         return make.flat(k, batch.x.shape[1], **options)
 
-    return flat, prior
+    return flat, batch, prior
 
 
 def _flat_options(cls: type[Mixture]) -> set[str] | None:
@@ -97,27 +97,26 @@ def _flat_options(cls: type[Mixture]) -> set[str] | None:
     return set(inspect.signature(flat).parameters) - {"num_components", "num_features", "k_max"}
 
 
-def _with_categories(cls: type[Mixture], batch: Batch, prior: dict[str, Any]) -> dict[str, Any]:
-    """The prior with the numbers of categories of all rows, where there are codes.
+def _with_levels(cls: type[Mixture], batch: Batch, prior: dict[str, Any]) -> Batch:
+    """Rows whose categories bring the levels of all rows.
 
-    Rows may be held out, and the models of all folds must know the same codes.
+    Rows may be held out, and the models of all folds must know the same levels.
     """
     if issubclass(cls, CategoricalMixture):
-        if "num_categories" in prior or np.ndim(prior.get("category_conc", 0.5)):
-            return prior
-        return {**prior, "num_categories": number_of_codes(batch)}
+        return batch if _fixed(prior) else batch.coded(levels_of(batch))
     kinds = prior.get("kinds")
-    if not issubclass(cls, MixedMixture) or not isinstance(kinds, Mapping):
-        return prior
-    table, options = batch.by_name(), dict(prior.get("options") or {})
-    columns = table.x if isinstance(table.x, dict) else {}
-    for name, kind in kinds.items():
-        own = dict(options.get(name, {}))
-        fixed = "num_categories" in own or np.ndim(own.get("category_conc", 0.5))
-        if kind == "categorical" and str(name) in columns and not fixed:
-            own["num_categories"] = number_of_codes(table.column(str(name)))
-            options[name] = own
-    return {**prior, "options": options}
+    table = batch.by_name() if issubclass(cls, MixedMixture) else batch
+    if not isinstance(table.x, dict) or not isinstance(kinds, Mapping):
+        return batch
+    options = by_text("options", prior.get("options") or {})
+    names = [name for name, kind in by_text("kinds", kinds).items() if kind == "categorical"]
+    free = [name for name in names if name in table.x and not _fixed(options.get(name, {}))]
+    return table.columns_coded({name: levels_of(table.column(name)) for name in free})
+
+
+def _fixed(prior: Mapping[str, Any]) -> bool:
+    """Whether a prior says how many categories there are."""
+    return "num_categories" in prior or bool(np.ndim(prior.get("category_conc", 0.5)))
 
 
 def stack(models: list[Any]) -> Any:

@@ -183,7 +183,7 @@ def cross_validate(
             raise ValueError("num_components: give one or several; only a model has its own")
         several = isinstance(num_components, Iterable)
         sizes = sizes_of(num_components if several else [num_components])
-        make, prior = builder(model, batch, method, prior)  # type: ignore[arg-type]
+        make, batch, prior = builder(model, batch, method, prior)  # type: ignore[arg-type]
 
         def models_of(rows: Batch) -> list[Model]:
             return [make(rows, k, k_max=max(sizes), **prior) for k in sizes]

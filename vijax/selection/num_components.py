@@ -136,8 +136,7 @@ def select_num_components(
     """
     sizes = sizes_of(num_components)
     criterion = _criterion(criterion, method)
-    given = Batch.of(x)
-    make, prior = builder(build, given, method, prior)
+    make, given, prior = builder(build, Batch.of(x), method, prior)
 
     def models_of(rows: Batch) -> list[Mixture]:
         return [make(rows, k, k_max=max(sizes), **prior) for k in sizes]
