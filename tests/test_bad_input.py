@@ -235,7 +235,7 @@ def test_starts(init, error, match):
 
 def test_a_start_from_another_model():
     other = vx.fit(model(4), GOOD, key=KEY)
-    with pytest.raises(ValueError, match=r"init: a q with arrays of shape \(4,\) does not fit"):
+    with pytest.raises(ValueError, match="init: a q of 4 components for a model of 3"):
         vx.fit(model(3), GOOD, init=other)
     exact = vx.NormalGammaExact.with_prior(mean=0, kappa=1, shape=1, rate=1)
     with pytest.raises(TypeError, match="init: GaussianMixture is fitted by a MixtureParams, got"):
