@@ -90,8 +90,8 @@ def test_a_flag_is_no_number_of_components(rng):
 
 def test_a_frame_with_text_is_refused(rng):
     data = pd.DataFrame({"width": [1.0, 2.0], "kind": ["a", "b"]})
-    with pytest.raises(TypeError, match="x: need real numbers"):
-        vx.Batch.of(data)
+    with pytest.raises(TypeError, match="x: need real numbers, got text in column 'kind'"):
+        vx.GaussianMixture.from_data(data, 1)
 
 
 def test_names_are_no_part_of_the_program(rng):

@@ -197,8 +197,6 @@ def _read(options: argparse.Namespace, kinds: dict[str, str]) -> CsvTable:
 def _describe(table: CsvTable, options: argparse.Namespace) -> None:
     for note in table.notes:
         _say(note)
-    for name, levels in table.levels.items():
-        _say(f"{name}: {', '.join(f'{i} = {level}' for i, level in enumerate(levels))}")
     num_rows = len(next(iter(table.columns.values())))
     _say(f"{num_rows} rows, {len(table.columns)} columns; {options.num_restarts} restarts")
 

@@ -229,7 +229,7 @@ class Batch:
         if self.levels == levels:
             return self
         own, given = self.levels, self.as_given
-        x = coding.recoded(self.x, self.weight > 0, self.mask, own, levels, self.names)
+        x = coding.recoded(self.x, self.weight, self.mask, own, levels, self.names)
         given = None if given is None else given.coded(levels)
         return replace(self, x=x, levels=levels, as_given=given)
 

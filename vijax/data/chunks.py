@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,16 @@ from .host import (
 from .levels import BatchLevels
 from .reader import label
 from .shards import on_cpu
-from .sources import OPTIONAL, Part, Source, as_numbers, length, levels_of_blocks, open_source
+from .sources import (
+    OPTIONAL,
+    Part,
+    Source,
+    as_numbers,
+    has_text,
+    length,
+    levels_of_blocks,
+    open_source,
+)
 
 _CPU_FLOATS = 2**20  # in a chunk; two chunks are on the device at a time
 _DEVICE_FLOATS = 2**24
@@ -92,8 +102,11 @@ class Chunks:
             check_integer("chunk", chunk)
             check_bound("chunk", chunk, least=1.0)
         opened = open_source(source, weight, columns)
-        levels = levels_of_blocks(opened.blocks(_LEAST_ROWS))
-        first = next(_numeric(opened.blocks(_LEAST_ROWS), missing, levels=levels), None)
+        blocks, levels = opened.blocks(_LEAST_ROWS), None
+        head = list(itertools.islice(blocks, 1))
+        if head and has_text(head[0]):
+            levels = levels_of_blocks(opened.blocks(_LEAST_ROWS))
+        first = next(_numeric(itertools.chain(head, blocks), missing, levels=levels), None)
         if first is None:
             raise ValueError("source: there are no rows")
         size = sum(a.size // a.shape[0] for a in jax.tree.leaves(first["x"]))

@@ -148,7 +148,7 @@ def common(levels: Iterable[ArrayLevels | None]) -> ArrayLevels | None:
 
 def recoded(
     x: Any,
-    present: Any,
+    weight: Any,
     mask: Any,
     have: ArrayLevels | None,
     want: ArrayLevels,
@@ -160,17 +160,21 @@ def recoded(
 
     A column without levels holds the levels themselves, if these are integers; if they are texts,
     its numbers are an error on the host, and codes inside of jit. Raises ValueError for a level
-    that `want` has not, naming it, in a `present` row (n,) where `mask` has it observed; elsewhere
-    its code is NaN.
+    that `want` has not, naming it, in a row of positive weight (n,) where `mask` has it observed;
+    elsewhere its code is NaN.
     """
-    concrete = is_concrete(x, present, mask) and can_fetch(x)
+    have = (None,) * len(want) if have is None else have
+    pairs = zip(have, want, strict=True)
+    if all(w is None or own == w or (own is None and is_plain(w)) for own, w in pairs):
+        return x
+    concrete = is_concrete(x, weight, mask) and can_fetch(x)
     host: Any = np.array(fetched(x)) if concrete else x
     used = None
     if concrete:
-        used = np.broadcast_to(fetched(present)[:, None], host.shape)
+        used = np.broadcast_to((fetched(weight) > 0)[:, None], host.shape)
         used = used if mask is None else used & fetched(mask)
     for j, wanted in enumerate(want):
-        own = None if have is None else have[j]
+        own = have[j]
         if wanted is None or own == wanted or (own is None and is_plain(wanted)):
             continue
         where = label(j, names)

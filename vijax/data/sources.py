@@ -162,20 +162,16 @@ def as_numbers(x: Any, missing: bool, dtype: Any = None, known: coding.BatchLeve
 def _recoded(x: np.ndarray, have: Any, want: Any, names: tuple[str, ...] | None) -> np.ndarray:
     """Codes of the levels that are known, NaN where an entry is missing."""
     seen = ~np.isnan(x)
-    codes = coding.recoded(x, np.ones(len(x), bool), seen, have, want, names)
+    codes = coding.recoded(x, np.ones(len(x)), seen, have, want, names)
     return np.where(seen, codes, np.nan).astype(x.dtype)
 
 
 def levels_of_blocks(blocks: Iterator[Part]) -> coding.BatchLevels:
-    """The levels of the text columns of all blocks; None, after the first, if it has none."""
-    first = True
+    """The levels of the text columns of all blocks; None if there is no text."""
     array: coding.ArrayLevels | None = None
     table: dict[str, coding.ArrayLevels] = {}
     for part in blocks:
         found = coding.coded(part["x"])[1]
-        if first and found is None:
-            return None
-        first = False
         if isinstance(part["x"], Mapping):
             for name, own in found or ():
                 every = coding.common([table.get(name), own])
@@ -183,7 +179,12 @@ def levels_of_blocks(blocks: Iterator[Part]) -> coding.BatchLevels:
                 table[name] = every
         else:
             array = coding.common([array, found])
-    return array or tuple(sorted(table.items()))
+    return array or tuple(sorted(table.items())) or None
+
+
+def has_text(part: Part) -> bool:
+    """Whether a block has columns of text."""
+    return coding.coded(part["x"])[1] is not None
 
 
 # -- files ----------------------------------------------------------------------------------------
