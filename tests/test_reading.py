@@ -286,7 +286,7 @@ def test_a_result_shows_how_it_ended(rng):
     fit = vx.fit(model, x, init=z)
     first, *_ = fit.summary().splitlines()
     assert repr(fit) == f"Result({first})"
-    assert "<pre>CONVERGED, ELBO" in fit._repr_html_()
+    assert "<p>CONVERGED, ELBO" in fit._repr_html_()
     assert "&gt;=" in fit._repr_html_()
     many = vx.fit_many(model, [x, x], init=[z, z])
     assert repr(many) == "Fits(2 fits: 2 CONVERGED)"

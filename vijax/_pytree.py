@@ -8,6 +8,8 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
+from ._text import short
+
 _T = TypeVar("_T")
 
 replace = dataclasses.replace
@@ -47,7 +49,9 @@ def pytree(cls: type[_T]) -> type[_T]:
     `jax.tree_util.register_dataclass` is not used: since jaxlib 0.10 it treats two classes with
     equal static values as one structure, so that `jit` sometimes runs the program of another class.
     """
-    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    if cls.__repr__ is object.__repr__:
+        cls.__repr__ = short  # type: ignore[method-assign]
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     fixed = tuple(f.name for f in fields if f.metadata.get("static"))
     names = tuple(f.name for f in fields if f.name not in fixed)

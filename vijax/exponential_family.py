@@ -34,6 +34,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from ._pytree import map_fields
+from ._text import Overview
+from .data.host import readable
 from .numerics.kl_terms import KLTerms
 
 Q = Any  # the type of a q: any pytree; in conjugate models an ExponentialFamily
@@ -122,6 +124,17 @@ class ExponentialFamily(abc.ABC):
     def summary(self, *, point: bool = False, **options: Any) -> str:
         """A table of q with standard deviations, or of its `point`; empty by default."""
         return ""
+
+    def overview(self, *, point: bool = False, **options: Any) -> Overview:
+        """What `summary` says, in the form of a table for notebooks."""
+        return Overview(self.summary(point=point, **options).splitlines())
+
+    def _repr_html_(self) -> str:
+        try:
+            table = self.overview() if readable(self) else Overview()
+        except TypeError:  # many members, of which there is no one summary
+            table = Overview()
+        return (table if table.lines or table.head else Overview([repr(self)])).html()
 
     # -- the algebra: inherited, never overridden ----------------------------------------------
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .._pytree import replace
+from .._text import count
 from .batch import Batch
 from .exposure import exposure_by_column, exposure_by_name
 from .host import (
@@ -51,7 +52,7 @@ class Survey:
     sample: Batch
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Chunks:
     """Rows that need not fit in memory: `fit(model, Chunks.of(...))` reads them once per pass.
 
@@ -67,6 +68,13 @@ class Chunks:
     missing: bool = False
     names: tuple[str, ...] | None = None
     levels: BatchLevels = None
+
+    def __repr__(self) -> str:
+        n = self.source.num_rows
+        rows = "rows" if n is None else count(n, "row")
+        names = "" if self.names is None else f", {count(len(self.names), 'named column')}"
+        dtype = np.dtype(self.dtype).name
+        return f"Chunks({rows} in chunks of {self.rows}, {dtype}{names})"
 
     @classmethod
     def of(

@@ -35,6 +35,12 @@ def is_concrete(*values: Any) -> bool:
     return True
 
 
+def readable(tree: Any) -> bool:
+    """Whether all leaves are arrays whose values can be looked at."""
+    leaves = jax.tree.leaves(tree)
+    return is_concrete(*leaves) and all(isinstance(a, jax.Array | np.ndarray) for a in leaves)
+
+
 def fetched(value: Any) -> Any:
     """The value in NumPy, or as it is if other processes hold rows of it.
 
@@ -170,6 +176,18 @@ def guarded() -> bool:
     """Whether `jax.transfer_guard` watches transfers to the device that nobody asked for."""
     guard = jax.config.jax_transfer_guard_host_to_device  # type: ignore[attr-defined]
     return guard not in (None, "allow")
+
+
+def unguarded() -> Any:
+    """A context for text that people read, which moves a few numbers, whatever guards are set."""
+    return jax.transfer_guard("allow")
+
+
+def sent(tree: Any) -> Any:
+    """The tree, with host arrays on the device if a guard would not let `jit` move them there."""
+    if not guarded():
+        return tree
+    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else to_device(a), tree)
 
 
 def strong(tree: Any, dtype: Any) -> Any:

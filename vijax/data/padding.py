@@ -73,7 +73,7 @@ def first_rows(tree: Any, n: int) -> Any:
         if a.shape[0] == n:
             return a
         if not on_cpu(platform_of(a)):
-            return a[:n]
+            return jax.lax.slice_in_dim(a, 0, n)  # moves no index to the device
         return jax.device_put(fetched(a)[:n], a.sharding if a.committed else None)
 
     return jax.tree.map(cut, tree)

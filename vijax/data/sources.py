@@ -13,7 +13,7 @@ import numpy as np
 
 from . import levels as coding
 from .batch import Batch
-from .host import as_floats, column_names, columns_as_floats
+from .host import as_floats, column_names, columns_as_floats, fetched
 from .reader import by_text
 
 Part = dict[str, Any]  # arguments of Batch.of in NumPy: x, weight, mask, ...
@@ -74,6 +74,8 @@ def _slices(x: Any, n: int) -> Callable[[int], Iterator[Part]]:
 
 def _slice(x: Any, first: int, last: int) -> Any:
     """Rows by position; `[]` of pandas goes by the labels of an index of floats."""
+    if isinstance(x, jax.Array):
+        return jax.lax.slice_in_dim(x, first, min(last, x.shape[0]))
     return (x.iloc if hasattr(x, "iloc") else x)[first:last]
 
 
@@ -116,7 +118,7 @@ def _part_of(block: Any) -> Part:
                 "source: a Batch with text columns; yield the frame or the dict that it is made of"
             )
         part = {"x": block.x} | {name: getattr(block, name) for name in OPTIONAL}
-        return {name: jax.tree.map(np.asarray, v) for name, v in part.items() if v is not None}
+        return {name: jax.tree.map(fetched, v) for name, v in part.items() if v is not None}
     if isinstance(block, Mapping):
         return {"x": {name: _own(column) for name, column in by_text("x", block).items()}}
     if not hasattr(block, "shape"):

@@ -18,7 +18,7 @@ import numpy as np
 from .._pytree import REGISTRY, full_name
 from .._version import __version__
 from .absent import with_nan, without_nan
-from .host import is_concrete, to_device
+from .host import fetched, is_concrete, to_device
 
 FORMAT = 1
 _HEADER = "__vijax__"
@@ -137,7 +137,7 @@ def _host_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
         raise TypeError(f"{_where(path)}: a tracer has no values to store; save outside of jit")
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise TypeError(f"{_where(path)}: random keys are not stored; keep the seed instead")
-    host = np.asarray(value)
+    host = fetched(value)
     if host.dtype.kind not in "biuf" or host.dtype.itemsize > 8:
         raise TypeError(f"{_where(path)}: arrays of dtype {value.dtype} cannot be stored")
     return host.astype(host.dtype.newbyteorder("="))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._text import count, short
 from ..data.batch import Batch
 from ..exponential_family import ExponentialFamily, divergences
 from ..kernel import Kernel
@@ -124,6 +125,19 @@ class Emission(ExponentialFamily):
         counts, log_z = soft_counts(rows, log_weight, log_lik, background)
         stats = self.observe(rows, counts[:, : log_lik.shape[1]], moments, row_posterior)
         return stats, jnp.sum(counts, 0), log_z
+
+    def words(self) -> list[str]:
+        """What the components are like, for the short form of a model; nothing by default."""
+        return []
+
+    def __repr__(self) -> str:
+        try:
+            axes = jax.eval_shape(lambda components: components.describe(), self)
+            k = next(iter(axes.values())).shape[-1]
+            words = [count(k, "component"), *self.words()]
+        except Exception:  # a pytree may hold anything while JAX looks at its structure
+            return short(self)
+        return f"{type(self).__name__}({', '.join(words)})"
 
     def kernels(self, rows: Batch, moments: Any) -> tuple[Kernel, ...]:
         """Forms of `moments` that `e_step` may read, the fastest first; the last is exact."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from .._pytree import gauge, pytree, replace
-from .._text import estimates
-from ..data.host import check_bound, standard
+from .._text import Overview, estimates, table_of_estimates
+from ..data.host import check_bound, standard, unguarded
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
 from ..numerics.kl_terms import KLTerms
@@ -136,7 +136,16 @@ class NormalGamma(ExponentialFamily):
 
     def summary(self, *, point: bool = False, **options: Any) -> str:
         """A table of mu and tau, each with its standard deviation."""
-        return estimates(mean=(self.mean, self.mean_sd), precision=(self.tau.mean, self.tau.sd))
+        with unguarded():
+            return estimates(**self._estimates)
+
+    def overview(self, *, point: bool = False, **options: Any) -> Overview:
+        with unguarded():
+            return table_of_estimates(**self._estimates)
+
+    @property
+    def _estimates(self) -> dict[str, tuple[Any, Any]]:
+        return {"mean": (self.mean, self.mean_sd), "precision": (self.tau.mean, self.tau.sd)}
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """log Gamma(a) - a log b + log(2 pi / kappa) / 2, in nats."""

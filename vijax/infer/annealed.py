@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from .._pytree import pytree, replace
 from ..data.batch import Batch
-from ..data.host import check_bound, check_integer, is_concrete, to_device
+from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
 from ..model import LatentClassModel, Model, Q
 from ..numerics import special
 from .run.passes import accumulate, automatic_chunk
@@ -47,7 +47,7 @@ class Annealed:
         if not isinstance(model, LatentClassModel):
             raise ValueError(f"init: {type(model).__name__} has no latent assignments to anneal")
         check_bound("init: beta", self.beta, above=0.0)
-        if is_concrete(self.beta) and np.max(np.asarray(self.beta)) > 1:
+        if is_concrete(self.beta) and np.max(fetched(self.beta)) > 1:
             raise ValueError(f"init: beta: must be at most 1, got {self.beta}")
         if not isinstance(self.steps, jax.Array):
             check_integer("init: steps", self.steps)

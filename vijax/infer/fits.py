@@ -15,7 +15,7 @@ from jax import lax
 
 from .._pytree import pytree
 from ..data.batch import Batch
-from ..data.host import is_concrete, to_device
+from ..data.host import fetched, is_concrete, sent, to_device
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..model import ComponentParams, Model, Predictor, Q
@@ -39,8 +39,6 @@ class Fits(Result):
     """
 
     models: Any = None
-
-    __repr__ = Result.__repr__  # a dataclass would write its own
 
     def __getitem__(self: _F, index: Any) -> _F:
         picked = super().__getitem__(index)
@@ -93,9 +91,10 @@ class Fits(Result):
         if not isinstance(self.q, ComponentParams):
             raise TypeError(f"to_frame: a {type(self.q).__name__} has no components")
         names = None if self.names is None else list(self.names)
-        table = _tables(names and tuple(names), self.point, self.q)
+        with jax.debug_nans(False):  # what a component has not, such as the mean of noise, is NaN
+            table = _tables(names and tuple(names), self.point, sent(self.q))
         heads = sorted(table, key=lambda label: not label.startswith("weight"))
-        columns = {label: np.asarray(table[label]) for label in heads}
+        columns = {label: fetched(table[label]) for label in heads}
         m, k = next(iter(columns.values())).shape
         long = {"data_set": np.repeat(np.arange(m), k), "component": np.tile(np.arange(k), m)}
         long |= {label: values.reshape(-1) for label, values in columns.items()}
@@ -118,7 +117,7 @@ class Fits(Result):
             raise ValueError(f"datasets: {m} of them for {self.elbo.shape[0]} fits")
         traced = not is_concrete(*jax.tree.leaves((self.models, self.q, stacks[0].parts)))
         if traced or stacks[0].size is None:
-            return _read_stack(read, header, m, self.models, self.q, stacks[0].parts)
+            return _read_stack(read, header, m, *sent((self.models, self.q, stacks[0].parts)))
         members: list[Any] = [None] * m
         for stack in stacks:
             for number, answer in zip(
@@ -138,7 +137,7 @@ class Fits(Result):
         parts = pick(stack.parts, dealt.members)
         lanes = max(1, _FLOATS // _floats(self.q, stack.parts["weight"].shape[1]))
         lanes = min(1 << lanes.bit_length() - 1, len(dealt.members))  # powers of two, as is m
-        out = jax.tree.map(np.asarray, _read_stack(read, header, lanes, *own, parts))
+        out = jax.tree.map(fetched, _read_stack(read, header, lanes, *sent((*own, parts))))
         assert stack.size is not None  # a list
         return [
             jax.tree.map(lambda a, slot=slot, n=n: a[slot, :n], out)

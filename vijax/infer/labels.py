@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._pytree import replace
-from ..data.host import as_floats, check_bound, is_concrete, to_device
+from ..data.host import as_floats, check_bound, fetched, is_concrete, to_device
 from ..model import ComponentParams
 from .result import Result
 
@@ -39,7 +39,7 @@ def prune(result: _R, min_weight: float = 0.01) -> _R:
     q = _q_of("result", result, "jax.tree.map(lambda leaf: leaf[i], result)")
     _check_concrete("result", q)
     check_bound("min_weight", min_weight, least=0.0)
-    weight = np.asarray(q.weights.mean)
+    weight = fetched(q.weights.mean)
     free = _num_free(q)
     keep = np.flatnonzero(weight[:free] >= min_weight)
     if not keep.size:
@@ -106,7 +106,7 @@ def align(result: _R, reference: Any) -> _R:
 
     rows, columns = linear_sum_assignment(cost)
     matched = rows[np.argsort(columns)]
-    weight = np.asarray(q.weights.mean)
+    weight = fetched(q.weights.mean)
     free = _num_free(q)
     others = np.setdiff1d(np.arange(free), matched)
     others = others[np.argsort(-weight[others], kind="stable")]
@@ -117,8 +117,8 @@ def _costs(q: ComponentParams, other: ComponentParams) -> Float[np.ndarray, "k m
     """Finite costs of every pair; pairs of unequal kind (in use, on, off) cost most."""
     components = _like(q.components, other.components)
     k, m = _num_free(q), _num_free(other)
-    weight = np.asarray(q.weights.mean)[:k, None], np.asarray(other.weights.mean)[:m]
-    cost = np.asarray(_divergences(q.components, components, k, m), np.float64)
+    weight = fetched(q.weights.mean)[:k, None], fetched(other.weights.mean)[:m]
+    cost = fetched(_divergences(q.components, components, k, m)).astype(np.float64)
     top = cost.max(initial=0.0, where=np.isfinite(cost))
     cost = np.where(np.isfinite(cost), cost, 1.0 + top)
     cost = np.where((weight[0] > 0) & (weight[1] > 0), cost, 0.0)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key
 from .._pytree import replace
 from ..data.absent import absent
 from ..data.batch import Batch
-from ..data.host import is_concrete, strong, to_device
+from ..data.host import fetched, is_concrete, sent, strong, to_device
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
@@ -133,8 +133,7 @@ def fit_many(
             platform = mesh.devices.flat[0].platform
         else:
             platform = platform_of(stack.parts) or known_platform
-        result = _fit_many(
-            Program(num_restarts, shared, layout, mesh, platform, header),
+        args = (
             stacked if shared else pick(stacked, number),
             pick(stack.parts, dealt.members),
             number.astype(np.int32),
@@ -143,6 +142,8 @@ def fit_many(
             key,
             Settings(method, stop, halving, reporter),
         )
+        program = Program(num_restarts, shared, layout, mesh, platform, header)
+        result = _fit_many(program, *sent(args))
         return Part(stack.number, dealt.slots, result)
 
     # no number of rows, and so no rows per second: it differs from fit to fit
@@ -153,7 +154,7 @@ def fit_many(
     if listener is None and alone and not traced:
         size = sum(np.size(a) for a in jax.tree.leaves(stacked)) // (1 if shared else m)
         floats = max(s.parts["weight"].shape[1] for s in stacks) * size
-        every = iterations_between_looks(floats, stop.max_iter * (m * num_restarts))
+        every = iterations_between_looks(floats, fetched(stop.max_iter) * (m * num_restarts))
 
     def fit_all(reporter: Reporter | None) -> list[Part]:
         parts: list[Part] = []
@@ -290,7 +291,7 @@ def _parse_inits(models: Model, shared: bool, init: Any, stacks: list[Stack], m:
         host = init if isinstance(init, jax.Array) else np.asarray(init)
         flat, shape = host.reshape(-1, *host.shape[2:]), host.shape[:2]
     else:
-        arrays = [np.asarray(a) for a in init]
+        arrays = [fetched(a) for a in init]
         flat, shape = np.concatenate(arrays), (len(arrays),)
     if shape[0] != m or (len(shape) > 1 and shape != weight.shape):
         raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
@@ -319,5 +320,5 @@ def _start_of(start: Start, stack: Stack, members: np.ndarray) -> Start:
         return start
     if start.kind == "q":
         return Start("q", pick(start.value, stack.number[members]))
-    value = start.value if stack.rows is None else np.asarray(start.value)[stack.rows]
+    value = start.value if stack.rows is None else fetched(start.value)[stack.rows]
     return Start(start.kind, pick(value, members))

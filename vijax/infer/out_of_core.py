@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunks import Chunks
-from ..data.host import strong, to_device
+from ..data.host import fetched, strong, to_device
 from ..data.shards import default_platform, on_cpu
 from ..exponential_family import ExponentialFamily
 from ..model import ConditionalModel, Model
@@ -23,7 +23,7 @@ from .arguments import check_kinds, check_start, prepare
 from .initialise import Init, Job, parse_init
 from .method import FullPassMethod, Method
 from .methods.cavi import need_conditional
-from .result import Result, Stop, best
+from .result import Result, Status, Stop, best
 from .run import checkpoint as checkpoints
 from .run import passes
 from .run.checkpoint import Checkpoint
@@ -100,10 +100,9 @@ def _run_passes(
     """Make one pass after another until no lane runs, and write each one's end to `path`."""
     model, method, platform = now.model, now.method, default_platform()
     total = to_device(now.total, chunks.dtype)
-    # this is where the host waits for the end of a pass
     stopped = False
     with CtrlC(lambda: None) as ctrl_c:
-        while np.asarray(now.run.running).any() and not stopped:
+        while _running(now.run).any() and not stopped:
             try:
                 moments = _moments(method, now.run, platform=platform)
                 batches = ctrl_c.unless_heard(chunks.batches(now.num_rows, check=False))
@@ -112,14 +111,19 @@ def _run_passes(
                 now = replace(now, run=run)
                 if path is not None:
                     now.write(path)
-                stopped = report_from_host(listener, run.state.elbo, run.running, run.n_iter)
+                stopped = report_from_host(listener, run.state.elbo, _running(run), run.n_iter)
             except KeyboardInterrupt:
                 if listener is None:
                     raise
                 stopped = True
     if ctrl_c.heard and listener is None:  # during the last pass
         raise KeyboardInterrupt
-    return interrupted(now.run) if stopped else now.run
+    return jax.jit(interrupted)(now.run) if stopped else now.run
+
+
+def _running(run: Run) -> np.ndarray:
+    """Which lanes have not ended; this is where the host waits for a pass."""
+    return fetched(run.status) == Status.RUNNING
 
 
 def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:

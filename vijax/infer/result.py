@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-import html
 import warnings
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -13,13 +13,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import pytree, replace, shown_as, static
+from .._text import Overview
 from ..data.absent import with_nan
-from ..data.host import is_concrete
+from ..data.host import fetched, is_concrete, readable, to_device
+from ..exponential_family import ExponentialFamily
 
 _R = TypeVar("_R", bound="Result")
 
 _AGREE = 0.1  # nats between two runs that found the same optimum
 _ROUNDING = 32.0  # times eps and the objective: nats that summing it may cost
+_SHOWN = 10  # of many fits, in a notebook
 _SEVERAL = 3  # restarts, of which more than one should find the optimum
 _ADVICE = "a better one may be left: raise num_restarts, or let moves=Moves() search on"
 
@@ -159,7 +162,10 @@ class Result:
         m = self.elbo.shape[0]
         if isinstance(index, int | np.integer) and not -m <= index < m:
             raise IndexError(f"index {index}, but there are {m} fits")
-        return jax.tree.map(lambda a: a[index], self)
+        if not is_concrete(index, *jax.tree.leaves(self)) or not _is_plain(index):
+            return jax.tree.map(lambda a: a[index], self)
+        chosen = np.arange(m)[index if isinstance(index, slice) else fetched(index)]
+        return _members(self, chosen)
 
     @property
     def elbo_trace(self) -> Float[Array, "*b t"]:
@@ -179,7 +185,7 @@ class Result:
     @property
     def converged(self) -> Any:
         """Whether status is CONVERGED, elementwise."""
-        return self.status == Status.CONVERGED
+        return _has_status(self.status, status=Status.CONVERGED)
 
     @property
     def usable(self) -> Bool[Array, "*b"]:
@@ -189,9 +195,7 @@ class Result:
     @property
     def agreeing(self) -> Int[Array, "*b"]:
         """Number of restarts whose objective is within 0.1 nats, and rounding, of the returned."""
-        best = self.elbo[..., None]
-        near = _AGREE + _ROUNDING * jnp.finfo(best.dtype).eps * jnp.abs(best)
-        return jnp.sum(rank(self.statuses, self.elbos) >= best - near, -1, dtype=jnp.int32)
+        return _agreeing(self.elbo, self.statuses, self.elbos)
 
     def check(self: _R) -> _R:
         """Return self if every fit converged; otherwise raise FitError.
@@ -199,7 +203,7 @@ class Result:
         It warns with a RestartWarning of fits that only one of three or more restarts found, and
         waits for the device.
         """
-        status = np.asarray(self.status)
+        status = fetched(self.status)
         if (status == Status.CONVERGED).all():
             lonely = self._lonely()
             if lonely.any():
@@ -212,54 +216,64 @@ class Result:
         failures = [Status(s) for s in np.unique(status[status != Status.CONVERGED])]
         reasons = "; ".join(f"{s.name}: {REMEDIES[s]}" for s in reversed(failures))
         if status.ndim == 0:
-            raise FitError(f"after {int(self.n_iter)} iterations, {reasons}")
+            raise FitError(f"after {int(fetched(self.n_iter))} iterations, {reasons}")
         some = ", ".join(str(tuple(map(int, lane))).replace(",)", ")") for lane in lanes[:5])
         more = ", ..." if len(lanes) > 5 else ""
         raise FitError(f"{len(lanes)} of {status.size} fits, lanes {some}{more}: {reasons}")
 
     def __repr__(self) -> str:
         numbers = self.elbo, self.status, self.n_iter
-        if not (
-            is_concrete(*numbers) and all(isinstance(a, jax.Array | np.ndarray) for a in numbers)
-        ):
+        if any(a is None for a in numbers) or not readable(numbers):
             return f"{type(self).__name__}(traced)"
         ended = _summary_of_many(self).splitlines()[0] if jnp.ndim(self.status) else self._ended()
         return f"{type(self).__name__}({ended})"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        if not readable(self):
+            return Overview([repr(self)]).html()
+        if self.status.ndim:
+            return _table_of_many(self).html()
+        if not isinstance(self.q, ExponentialFamily):
+            return Overview([*self._lines(), repr(self.q)]).html()
+        names = {} if self.names is None else {"names": list(self.names)}
+        return self.q.overview(point=self.point, **names).below(self._lines()).html()
 
     def _ended(self) -> str:
+        elbo, n_iter, status = (fetched(a) for a in (self.elbo, self.n_iter, self.status))
         label = "objective" if self.point else "ELBO"
-        best = f"{label} {float(self.elbo):.4f} nats after {int(self.n_iter)} iterations"
-        return f"{Status(int(self.status)).name}, {best}"
+        best = f"{label} {float(elbo):.4f} nats after {int(n_iter)} iterations"
+        return f"{Status(int(status)).name}, {best}"
 
     def summary(self, **options: Any) -> str:
         """A table as text: how the fit ended, and `q.summary(**options)`."""
         if self.status.ndim:
             return _summary_of_many(self)
-        lines = [self._ended()]
-        if self.elbos.shape[-1] > 1:
-            counts = _count_statuses(np.asarray(self.statuses))
-            number = self.elbos.shape[-1]
-            lines.append(f"best of {number} restarts ({counts})")
-            lines.append(
-                f"found by {int(self.agreeing)} of {number} restarts, within {_AGREE} nats"
-            )
-            if self._lonely():
-                lines.append(_ADVICE)
         if self.names is not None:
             options = {"names": list(self.names), **options}
         table = self.q.summary(point=self.point, **options)
-        return "\n".join([*lines, *([table] if table else [])])
+        return "\n".join([*self._lines(), *([table] if table else [])])
+
+    def _lines(self) -> list[str]:
+        """How the fit ended, and what its restarts found."""
+        lines = [self._ended()]
+        if self.elbos.shape[-1] > 1:
+            counts = _count_statuses(fetched(self.statuses))
+            number = self.elbos.shape[-1]
+            lines.append(f"best of {number} restarts ({counts})")
+            lines.append(
+                f"found by {int(fetched(self.agreeing))} of {number} restarts, within {_AGREE} nats"
+            )
+            if self._lonely():
+                lines.append(_ADVICE)
+        return lines
 
     def _lonely(self) -> np.ndarray:
         """Which fits only one of several restarts found; restarts that were dropped do not count.
 
         Nor do fits of which no objective is known.
         """
-        compared = np.sum(np.asarray(self.statuses) != Status.DROPPED, -1)
-        return np.asarray((compared >= _SEVERAL) & (np.asarray(self.agreeing) == 1))
+        compared = np.sum(fetched(self.statuses) != Status.DROPPED, -1)
+        return np.asarray((compared >= _SEVERAL) & (fetched(self.agreeing) == 1))
 
 
 def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array, "*b r"]:
@@ -269,6 +283,44 @@ def rank(status: Int[Array, "*b r"], elbo: Float[Array, "*b r"]) -> Float[Array,
     return jnp.where(jnp.where(jnp.any(sound, -1, keepdims=True), sound, usable), elbo, -jnp.inf)
 
 
+# programs, since an operation by itself would move its constants to the device
+
+
+@partial(jax.jit, static_argnames="status")
+def _has_status(found: Int[Array, "*b"], *, status: int) -> Bool[Array, "*b"]:
+    return found == status
+
+
+@jax.jit
+def _agreeing(
+    elbo: Float[Array, "*b"], statuses: Int[Array, "*b r"], elbos: Float[Array, "*b r"]
+) -> Int[Array, "*b"]:
+    best = elbo[..., None]
+    near = _AGREE + _ROUNDING * jnp.finfo(best.dtype).eps * jnp.abs(best)
+    return jnp.sum(rank(statuses, elbos) >= best - near, -1, dtype=jnp.int32)
+
+
+@jax.jit
+def _take(arrays: list[Array], index: Int[Array, "..."]) -> list[Array]:
+    return [a[index] for a in arrays]
+
+
+def _is_plain(index: Any) -> bool:
+    """Whether it picks members of the leading axis alone."""
+    return isinstance(index, int | np.integer | slice | list | np.ndarray | jax.Array)
+
+
+def _members(results: _R, index: np.ndarray | np.integer) -> _R:
+    """Members of the leading axis: of all arrays of the device by one program, of others here."""
+    leaves, structure = jax.tree.flatten(results)
+    there = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+    taken = _take([leaves[i] for i in there], to_device(index, np.int32))
+    new = dict(zip(there, taken, strict=True))
+    picked = [new[i] if i in new else leaf[index] for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, picked)
+
+
+@jax.jit
 def _usable(status: Int[Array, "*b"], elbo: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     failed = (status == Status.NON_FINITE) | (status == Status.COLLAPSED)
     return ~failed & jnp.isfinite(elbo)
@@ -300,10 +352,26 @@ def _count_statuses(status: np.ndarray) -> str:
 
 
 def _summary_of_many(results: Result) -> str:
-    status, elbo = np.asarray(results.status), np.asarray(results.elbo)
-    iterations = np.asarray(results.n_iter)
+    status, elbo = fetched(results.status), fetched(results.elbo)
+    iterations = fetched(results.n_iter)
     head = f"{status.size} fits: {_count_statuses(status)}"
     known = elbo[np.isfinite(elbo)]
     label = "objective" if results.point else "ELBO"
     bounds = f"{label} {known.min():.4f} to {known.max():.4f} nats" if known.size else "no bound"
     return f"{head}\n{bounds}, {np.median(iterations):.0f} iterations in the median"
+
+
+def _table_of_many(results: Result) -> Overview:
+    """The first of many fits, one below the other."""
+    status = fetched(results.status)
+    numbers = [index for index, _ in zip(np.ndindex(status.shape), range(_SHOWN), strict=False)]
+    elbo, n_iter = fetched(results.elbo), fetched(results.n_iter)
+    rows = {
+        "status": [Status(int(status[i])).name for i in numbers],
+        "objective" if results.point else "ELBO": [f"{float(elbo[i]):.4f}" for i in numbers],
+        "iterations": [str(int(n_iter[i])) for i in numbers],
+    }
+    lines = _summary_of_many(results).splitlines()
+    if status.size > _SHOWN:
+        lines.append(f"the first {_SHOWN} of them:")
+    return Overview(lines, [", ".join(map(str, i)) for i in numbers], rows, corner="fit")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ..data.batch import Batch
-from ..data.host import strong
+from ..data.host import fetched, sent, strong
 from ..model import ConditionalModel, Model, unnamed
 from .run.devices import deal
 from .run.stacks import Header, Names, Part, Stack, join, pick
@@ -39,7 +39,7 @@ def stacked_models(
         if len({jax.tree.structure(model) for model in models}) > 1:
             raise TypeError("models: all need the same structure")
         try:
-            stacked = jax.tree.map(lambda *a: np.stack([np.asarray(v) for v in a]), *models)
+            stacked = jax.tree.map(lambda *a: np.stack([fetched(v) for v in a]), *models)
         except ValueError as error:
             raise ValueError(f"models: arrays of different shape: {error}") from None
         return strong(stacked, dtype), False
@@ -59,7 +59,7 @@ def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int, hea
     def build(stack: Stack) -> Part:
         dealt = deal(len(stack.number), 1)
         parts = pick(stack.parts, dealt.members)
-        return Part(stack.number, dealt.slots, _build(make, header, parts))
+        return Part(stack.number, dealt.slots, _build(make, header, sent(parts)))
 
     return join([build(stack) for stack in stacks], m)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree, replace
-from ..data.host import check_bound
+from ..data.host import check_bound, to_device
 from ..data.types import Data
-from ..model import ConditionalModel
+from ..model import ConditionalModel, Q
 from .fit import fit
 from .initialise import Init
 from .method import Method
@@ -67,8 +68,8 @@ class Streaming:
         """
         if self.last is None:
             return self.model.with_posterior_as_prior(self.model.prior)
-        # written from the posterior, whose origin is next to the current means
-        prior = self.last.q.lerp(self.model.prior, 1.0 - jnp.asarray(self.forget))
+        forget = to_device(self.forget, self.last.elbo.dtype)
+        prior = _discounted(self.last.q, self.model.prior, forget)
         return self.model.with_posterior_as_prior(prior)
 
     def update(
@@ -94,6 +95,20 @@ class Streaming:
         settings = {"key": key, "method": method, "stop": stop, "num_restarts": num_restarts}
         init = self.last if init is None else init
         last = fit(self.current, data, init=init, **settings)
-        total = jnp.asarray(self.total).astype(last.elbo.dtype) + last.elbo
-        number = jnp.asarray(self.num_batches, jnp.int32) + 1
+        total = to_device(self.total, last.elbo.dtype) + last.elbo
+        number = _next(to_device(self.num_batches, jnp.int32))
         return replace(self, last=last, total=total, num_batches=number)
+
+
+# programs, since an operation by itself would move its constants to the device
+
+
+@jax.jit
+def _discounted(q: Q, prior: Q, forget: Array) -> Q:
+    """The power prior, written from the posterior, whose origin is next to the current means."""
+    return q.lerp(prior, 1.0 - forget)
+
+
+@jax.jit
+def _next(number: Array) -> Array:
+    return number + 1

@@ -25,13 +25,14 @@ from ..numerics.kl_terms import KLTerms
 from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from .prediction import Prediction, check_labels
+from .shown import Shown
 
 _BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise start with
 _LEAST_ROWS = 0.5  # a component with fewer rows counts as empty
 
 
 @pytree
-class Mixture(Prediction, Conjugate, SplitMergeModel):
+class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
     """z_n ~ Categorical(weights), and row x_n is drawn from component z_n (Bishop 2006, 10.2).
 
     The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with Z_n = sum_k exp(E[log p(x_n, z_n = k)])
@@ -85,7 +86,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
                 "label: stick-breaking weights put the components in order of size; known labels "
                 "need a Dirichlet prior, or StickBreaking(..., ordered=False)"
             )
-        check_labels(batch, self.active)
+        check_labels(batch, lambda: self.active)
         if point and not self.weights.has_point:
             raise ValueError(
                 "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it "
@@ -252,7 +253,7 @@ class Mixture(Prediction, Conjugate, SplitMergeModel):
 
         return {
             "rows": total(log_lik),
-            "labels": total(moments.weights.log_p),
+            "labels": total(moments.weights.log_p[None]),
             "entropy": -total(jnp.log(jnp.where(resp > 0, resp, 1.0))),
             "kl_weights": -self.weights.kl_from(q.weights),
             "kl_components": -self.components.kl_from(q.components),

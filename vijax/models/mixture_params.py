@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._pytree import pytree
-from .._text import columns
+from .._text import Overview, count, short
+from ..data.host import fetched, readable, unguarded
 from ..data.types import ArrayLike
 from ..model import ComponentParams
+
+_IN_USE = 0.01  # expected weight of a component in use
 
 
 @pytree
@@ -22,12 +26,27 @@ class MixtureMoments:
 
     def table(self, names: list[str] | None = None) -> dict[str, Any]:
         """Weights and parameters (k,) of the components, by label."""
-        return {"weight": self.weights.mean, **self.components.describe(names)}
+        with unguarded():
+            return {"weight": self.weights.mean, **self.components.describe(names)}
 
-    def summary(self, min_weight: float = 0.01, names: list[str] | None = None) -> str:
+    def summary(self, min_weight: float = _IN_USE, names: list[str] | None = None) -> str:
         """The table of `MixtureParams.summary` for a point, without standard deviations."""
-        weight = np.asarray(self.weights.mean)
-        return _table(weight, None, self.components, min_weight, names)
+        return self.overview(min_weight, names).text()
+
+    def overview(self, min_weight: float = _IN_USE, names: list[str] | None = None) -> Overview:
+        """The same in the form of a table for notebooks."""
+        return _table(self.weights, self.components, min_weight, names, sd=False)
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """The axes in front of that of the components."""
+        return _axes(self.weights)[:-1]
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
 
 @pytree
@@ -43,10 +62,11 @@ class MixtureParams(ComponentParams):
         return self.components.num_background
 
     def table(self, names: list[str] | None = None, *, point: bool = False) -> dict[str, Any]:
-        if point:
-            return self.point().table(names)
-        weights = {"weight": self.weights.mean, "weight sd": self.weights.sd}
-        return weights | self.components.describe(names)
+        with unguarded():
+            if point:
+                return self.point().table(names)
+            weights = {"weight": self.weights.mean, "weight sd": self.weights.sd}
+            return weights | self.components.describe(names)
 
     def take(self, order: ArrayLike) -> MixtureParams:
         order = jnp.asarray(order)
@@ -54,7 +74,7 @@ class MixtureParams(ComponentParams):
 
     def summary(
         self,
-        min_weight: float = 0.01,
+        min_weight: float = _IN_USE,
         names: list[str] | None = None,
         *,
         point: bool = False,
@@ -65,10 +85,31 @@ class MixtureParams(ComponentParams):
         It shows weights with their posterior standard deviations, heaviest first, and the lines of
         `components.describe`. With `point` it is the table of `q.point()`.
         """
-        if point:
-            return self.point().summary(min_weight, names)
-        weight, sd = np.asarray(self.weights.mean), np.asarray(self.weights.sd)
-        return _table(weight, sd, self.components, min_weight, names)
+        return self.overview(min_weight, names, point=point).text()
+
+    def overview(
+        self,
+        min_weight: float = _IN_USE,
+        names: list[str] | None = None,
+        *,
+        point: bool = False,
+        **options: Any,
+    ) -> Overview:
+        """What `summary` says, in the form of a table for notebooks."""
+        with unguarded():
+            known = self.point() if point else self
+        return _table(known.weights, known.components, min_weight, names, sd=not point)
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """The axes in front of that of the components."""
+        return _axes(self.weights)[:-1]
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
 
 @runtime_checkable
@@ -95,17 +136,42 @@ def q_of(fitted: Any) -> Any:
     return q
 
 
+def _axes(weights: Any) -> tuple[int, ...]:
+    """The shape of the weights, that of the components last."""
+    return jax.eval_shape(lambda weights: weights.mean, weights).shape
+
+
+def _line(known: MixtureParams | MixtureMoments) -> str:
+    """The numbers of components and of those in use, without reading a tracer."""
+    try:
+        axes = _axes(known.weights)
+    except Exception:  # a pytree may hold anything while JAX looks at its structure
+        return short(known)
+    what = count(axes[-1], "component")
+    if axes[:-1]:
+        what = f"{'x'.join(map(str, axes[:-1]))} of {what}"
+    elif readable(known.weights):
+        with unguarded():
+            used = int(np.sum(fetched(known.weights.mean) >= _IN_USE))
+        what = f"{what}, {used} with weight >= {_IN_USE:g}"
+    return f"{type(known).__name__}({what})"
+
+
+def _html(known: MixtureParams | MixtureMoments) -> str:
+    several = not readable(known) or known.batch_axes
+    return (Overview([repr(known)]) if several else known.overview()).html()
+
+
 def _table(
-    weight: np.ndarray,
-    sd: np.ndarray | None,
-    components: Any,
-    min_weight: float,
-    names: list[str] | None,
-) -> str:
+    weights: Any, components: Any, min_weight: float, names: list[str] | None, *, sd: bool
+) -> Overview:
+    with unguarded():
+        weight = fetched(weights.mean)
+        spread = fetched(weights.sd) if sd else None
+        described = {label: fetched(v) for label, v in components.describe(names).items()}
     order = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
     title = f"{len(order)} of {int((weight > 0).sum())} components have weight >= {min_weight:g}"
-    error = ["" if sd is None else f" ± {sd[k]:.3f}" for k in order]
+    error = ["" if spread is None else f" ± {spread[k]:.3f}" for k in order]
     rows = {"weight": [f"{weight[k]:.3f}{e}" for k, e in zip(order, error, strict=True)]}
-    for label, values in components.describe(names).items():
-        rows[label] = [f"{values[k]:.4g}" for k in order]
-    return "\n".join([title, *columns([str(k) for k in order], rows)])
+    rows |= {label: [f"{values[k]:.4g}" for k in order] for label, values in described.items()}
+    return Overview([title], [str(k) for k in order], rows)

@@ -105,7 +105,11 @@ class Prediction:
         A concentration with a q of its own is drawn under "concentration". In the infinite model
         the weights sum to less than one; components without rows have the remainder.
         """
-        draws = _posterior(q).sample(key, shape)
+        posterior = _posterior(q)
+        if is_concrete(*jax.tree.leaves((posterior, key))):
+            draws = compiled(_draws)(posterior, key, to_device(np.zeros((*shape, 0), np.float32)))
+        else:
+            draws = posterior.sample(key, shape)
         if isinstance(draws["weights"], dict):
             parts = draws.pop("weights")
             draws |= {"weights": parts["sticks"], "concentration": parts["concentration"]}
@@ -139,7 +143,7 @@ class Prediction:
         known = q_of(q)
         batch = self.as_batch(x if isinstance(x, Batch) else Batch.for_jit(x))
         self.components.check_rows(batch)
-        check_labels(batch, self.active)
+        check_labels(batch, lambda: self.active)
         batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
         held = {name: getattr(batch, name) for name in ("x", "weight", "noise", "exposure")}
@@ -215,6 +219,11 @@ def _sample(
     return jax.tree.map(pick, rows, new), label
 
 
+def _draws(q: MixtureParams, key: Key[Array, ""], like: Float[Array, "..."]) -> dict[str, Any]:
+    """Draws from q, with all but the last axis of `like` in front."""
+    return q.sample(key, like.shape[:-1])
+
+
 def _moments(model: Prediction, q: Known) -> MixtureMoments:
     if not isinstance(q, MixtureParams):
         return q
@@ -254,9 +263,12 @@ def _posterior(q: Known | Fitted) -> MixtureParams:
     return q
 
 
-def check_labels(batch: Batch, active: Any) -> None:
+def check_labels(batch: Batch, find_active: Callable[[], Any]) -> None:
     """Raise ValueError if a row of positive weight has the label of no active component."""
-    if batch.label is None or not is_concrete(batch.label, batch.weight, active):
+    if batch.label is None or not is_concrete(batch.label, batch.weight):
+        return
+    active = find_active()
+    if not is_concrete(active):
         return
     weight, label = fetched(batch.weight), fetched(batch.label)
     on = np.flatnonzero(fetched(active))

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree
-from .._text import estimates
+from .._text import Overview, estimates, table_of_estimates
 from ..data.batch import Batch
-from ..data.host import as_floats, check_bound
+from ..data.host import as_floats, check_bound, readable, unguarded
 from ..data.types import Data
 from ..exponential_family import Product, Q, natural_step
 from ..families.column_scale import refuse_exposure
@@ -49,6 +49,11 @@ class Univariate(ConditionalModel):
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
     ) -> Q:
         return self.template
+
+    def _repr_html_(self) -> str:
+        one = readable(self) and not jnp.ndim(self.prior.kappa)
+        table = self.prior.overview() if one else Overview()
+        return table.below([repr(self)]).html()
 
     def check(self, batch: Batch, point: bool) -> None:
         refuse_exposure(batch, f"a {type(self).__name__}")
@@ -107,7 +112,16 @@ class FactorisedParams(Product):
 
     def summary(self, *, point: bool = False, **options: Any) -> str:
         """mu and tau, each with its standard deviation."""
-        return estimates(mean=(self.mu.mean, self.mu.sd), precision=(self.tau.mean, self.tau.sd))
+        with unguarded():
+            return estimates(**self._estimates)
+
+    def overview(self, *, point: bool = False, **options: Any) -> Overview:
+        with unguarded():
+            return table_of_estimates(**self._estimates)
+
+    @property
+    def _estimates(self) -> dict[str, tuple[Any, Any]]:
+        return {"mean": (self.mu.mean, self.mu.sd), "precision": (self.tau.mean, self.tau.sd)}
 
 
 @pytree

@@ -12,10 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree, replace
+from ..._text import count
 from ...data.batch import Batch
 from ...exponential_family import Compound
 from ...kernel import Kernel
 from ..emission import Emission, EmissionMoments, Spread
+
+_LONGEST_NAMES = 40  # characters of the names of columns in a short form
 
 
 @pytree
@@ -64,6 +67,11 @@ class Columns(Compound, Emission):
     def separable(self) -> bool:  # type: ignore[override]
         """Whether every part is separable."""
         return all(part.separable for part in self.parts.values())
+
+    def words(self) -> list[str]:
+        names = ", ".join(self.parts)
+        number = count(len(self.parts), "part")
+        return [f"columns {names}" if len(names) <= _LONGEST_NAMES else number]
 
     def _total(self, fn: Callable[..., Array], *others: Any) -> Float[Array, "..."]:
         """Sum over the parts for each component, or over all components if one is not separable."""

@@ -73,6 +73,9 @@ class WithNoise(Lifted, Emission):
         """Whether the other components are separable."""
         return self.others.separable
 
+    def words(self) -> list[str]:
+        return [*self.others.words(), "the last uniform noise"]
+
     # -- the family -----------------------------------------------------------------------------
 
     def _reduce(self, values: Array) -> Array:

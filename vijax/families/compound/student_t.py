@@ -90,6 +90,9 @@ class StudentT(Lifted, Emission):
         """Whether the Gaussian components are separable."""
         return self.gaussian.separable
 
+    def words(self) -> list[str]:
+        return [*self.gaussian.words(), "dof learned" if self.learn else "dof fixed"]
+
     @property
     def dof(self) -> Float[Array, "*b k"]:
         """Degrees of freedom: `start`, or with `learn` the maximiser of the elbo."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from ..._text import count
 from ...data.batch import Batch
 from ...kernel import Kernel
 from ...numerics import linalg
@@ -33,6 +34,7 @@ class Gaussian(Emission):
     origin: Any
     _offset: Any
     covariance: Any
+    kind: ClassVar[str]  # of the covariance
     correlated: ClassVar[bool] = True  # whether columns are correlated, given the component
     feature_moments: ClassVar[type[FeatureMoments]] = FullFeatures
 
@@ -91,6 +93,9 @@ class Gaussian(Emission):
     def _safe_kappa(self) -> Any:
         """kappa, or 1 for a component with neither rows nor a prior."""
         return jnp.where(self._on, self.kappa, 1.0)
+
+    def words(self) -> list[str]:
+        return [count(self.dim, "column"), f"covariance {self.kind}"]
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """Posterior mean and expected standard deviation of every column."""

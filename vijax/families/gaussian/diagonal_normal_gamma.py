@@ -32,6 +32,7 @@ class DiagonalNormalGamma(Lifted, IndependentColumns):
 
     columns: NormalGamma
     part: ClassVar[str] = "columns"
+    kind: ClassVar[str] = "diag"
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, df: Any, scatter: Any) -> DiagonalNormalGamma:

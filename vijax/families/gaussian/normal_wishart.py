@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class NormalWishart(Gaussian):
     square: Float[Array, "*b d d"]
     df: Float[Array, "*b"]
     origin: Float[Array, "*b d"] = gauge()
+
+    kind: ClassVar[str] = "full"
 
     @classmethod
     def from_standard(

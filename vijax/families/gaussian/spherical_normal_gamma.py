@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,8 @@ class SphericalNormalGamma(IndependentColumns):
     shape: Float[Array, "*b"]
     square: Float[Array, "*b"]
     origin: Float[Array, "*b d"] = gauge()
+
+    kind: ClassVar[str] = "spherical"
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, df: Any, scatter: Any) -> SphericalNormalGamma:

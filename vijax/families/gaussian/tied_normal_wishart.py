@@ -42,6 +42,7 @@ class TiedNormalWishart(Gaussian):
     origin: Float[Array, "*b k d"] = gauge()
 
     separable: ClassVar[bool] = False
+    kind: ClassVar[str] = "tied"
 
     @classmethod
     def from_standard(cls, mean: Any, kappa: Any, df: Any, scatter: Any) -> TiedNormalWishart:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._text import count
 from ...data import weighted_means as averages
 from ...data.batch import Batch
 from ...data.host import as_floats, fetched, is_concrete
@@ -46,6 +47,9 @@ class Independent(Lifted, Emission):
         return self.each.mean
 
     # -- as a component -------------------------------------------------------------------------
+
+    def words(self) -> list[str]:
+        return [count(self.num_columns, "column")]
 
     def check(self, rows: Batch) -> None:
         """Raise ValueError unless rows are (n, d), without noise, and values of this family."""

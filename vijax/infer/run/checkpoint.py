@@ -11,6 +11,7 @@ import numpy as np
 
 from ..._pytree import pytree, replace
 from ...data import storage
+from ...data.host import fetched, to_device
 from ...model import ConditionalModel
 from ..method import FullPassMethod
 from ..result import Status, Stop
@@ -64,9 +65,10 @@ def read(
             f"stop: trace: {name} has room for {run.elbo_trace.shape[-1]} iterations, "
             f"got {stop.trace}"
         )
-    more = (run.status == int(Status.MAX_ITER)) & (run.n_iter < stop.max_iter)
-    status = jnp.where(more, jnp.asarray(int(Status.RUNNING), run.status.dtype), run.status)
-    return replace(saved, run=replace(run, status=status))
+    status, n_iter = fetched(run.status), fetched(run.n_iter)
+    more = (status == Status.MAX_ITER) & (n_iter < fetched(stop.max_iter))
+    status = np.where(more, int(Status.RUNNING), status)
+    return replace(saved, run=replace(run, status=to_device(status, run.status.dtype)))
 
 
 def _check_same(what: str, name: str, given: Any, stored: Any) -> None:
@@ -84,5 +86,5 @@ def _check_same(what: str, name: str, given: Any, stored: Any) -> None:
                 f"{what}: {field} is {jnp.result_type(b)} of shape {jnp.shape(b)} in {name}, "
                 f"{jnp.result_type(a)} of shape {jnp.shape(a)} here"
             )
-        if not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True):
+        if not np.array_equal(fetched(a), fetched(b), equal_nan=True):
             raise ValueError(f"{what}: {field} has other values in {name} than here")

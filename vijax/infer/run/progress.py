@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree, static
 from ...data.absent import is_absent
-from ...data.host import is_concrete
+from ...data.host import fetched, is_concrete
 from .interrupt import STOP, CtrlC, wait
 
 _EVERY = 10  # iterations between two reports from a traced loop; a report costs about 50 us
@@ -266,7 +266,7 @@ def report_from_host(listener: Listener | None, elbo: Any, running: Any, n_iter:
     """
     if listener is None:
         return False
-    elbo, n_iter = np.asarray(elbo, np.float64), np.asarray(n_iter)
+    elbo, n_iter = fetched(elbo).astype(np.float64), fetched(n_iter)
     known = elbo[np.isfinite(elbo) & ~is_absent(elbo)]
     values = [f(known) if known.size else math.nan for f in (np.max, np.median, np.min)]
     return listener.receive(values, [np.sum(running), elbo.size, n_iter.max(), n_iter.sum()])

@@ -12,7 +12,7 @@ import numpy as np
 from ..._pytree import replace
 from ...data import levels
 from ...data.batch import Batch, check_entries
-from ...data.host import as_floats, column_names, common_dtype, is_concrete
+from ...data.host import as_floats, column_names, common_dtype, fetched, is_concrete
 from ...data.reader import by_text, read_numbers
 from ...model import Model
 
@@ -228,7 +228,7 @@ def _all_rows(items: list[Any], fitted: bool) -> tuple[dict[str, Any], np.ndarra
             )
         sizes = np.array([batch["weight"].shape[0] for batch in batches])
         try:
-            flat = jax.tree.map(lambda *a: np.concatenate([np.asarray(v) for v in a]), *batches)
+            flat = jax.tree.map(lambda *a: np.concatenate([fetched(v) for v in a]), *batches)
         except ValueError as error:
             raise ValueError(f"datasets: of different columns: {error}") from None
         return flat, sizes
@@ -266,7 +266,7 @@ def pick(tree: Any, index: np.ndarray) -> Any:
     """Members `index` of the leading axis, taken on the host, where nothing is compiled."""
 
     def pick(leaf: Any) -> Any:
-        return leaf if is_identity(index, leaf.shape[0]) else np.asarray(leaf)[index]
+        return leaf if is_identity(index, leaf.shape[0]) else fetched(leaf)[index]
 
     return jax.tree.map(pick, tree)
 
@@ -280,10 +280,10 @@ def join(parts: list[Part], m: int) -> Any:
     """One stack of all parts, in the order of the user."""
 
     def merged(*leaves: Any) -> Any:
-        first = np.asarray(leaves[0])
+        first = fetched(leaves[0])
         out = np.empty((m, *first.shape[1:]), first.dtype)
         for part, leaf in zip(parts, leaves, strict=True):
-            out[part.number] = np.asarray(leaf)[part.slots]
+            out[part.number] = fetched(leaf)[part.slots]
         return out
 
     return jax.device_put(jax.tree.map(merged, *(part.tree for part in parts)))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from ..._pytree import pytree
 from ...data.chunks import Chunks
+from ...data.padding import compiled
 from ...data.types import ArrayLike, Data
 from ...families.compound.noise import WithNoise
 from ...families.emission import Emission
@@ -161,7 +162,7 @@ class GaussianMixture(Mixture):
         draws = super().sample_parameters(q, key, shape)
         value, components = draws.pop("components"), q_of(q).components
         components = components.others if isinstance(components, WithNoise) else components
-        covariances = _covariances(components, value)
+        covariances = compiled(_covariances)(components, value)
         return draws | {"means": value.mean, "covariances": covariances}
 
     def density(self, q: MixtureParams | MixtureMoments | Fitted) -> MixtureDensity:
