@@ -115,6 +115,153 @@ def test_fits_and_predicts_under_every_setting(key, name):
         assert all(np.isfinite(value).all() for value in found.values())
 
 
+# -- the other drivers ----------------------------------------------------------------------------
+
+
+def pieces(batch, *ends):
+    return [batch.map_rows(lambda a, end=end: a[:end]) for end in ends]
+
+
+@pytest.mark.parametrize("name", ["full", "diag, missing"])
+def test_many_fits_under_every_setting(key, name):
+    batch, model, _ = case(name)
+    ragged = pieces(batch, N, 17)
+    stacked = jax.tree.map(lambda a: jnp.stack([a, a]), batch)
+    with every_setting():
+        for datasets in (stacked, ragged):
+            fits = vx.fit_many(model, datasets, key=key, stop=STOP)
+            told = [str(fits), fits.summary(), fits.summary(0), fits._repr_html_()]
+            counts = [fits.agreeing, fits.usable, fits.converged, fits[:1].elbo, fits[1].elbo]
+            labels = fits.predict(datasets)
+            resp = fits.responsibilities(datasets)
+            table = fits.to_frame()
+            if batch.mask is not None:
+                fits.impute(datasets)
+    assert all(told)
+    assert np.isfinite(fits.elbo).all()
+    assert np.isfinite(counts[-1])
+    assert [len(own) for own in labels] == [N, 17]
+    np.testing.assert_array_equal(np.argmax(resp[1], -1), labels[1])
+    assert len(table["weight"]) == 2 * model.num_components
+
+
+def test_chunks_and_streams_under_every_setting(key):
+    batch, model, _ = case("diag")
+    blocks = [jax.device_get(part.x) for part in pieces(batch, 10, 14)]
+    with every_setting():
+        whole = vx.Chunks.of(batch.x, chunk=10)
+        for chunks in (whole, vx.Chunks.of(blocks, chunk=8)):
+            fit = vx.fit(model, chunks, key=key, stop=STOP)
+            assert np.isfinite(fit.elbo)
+        stream = vx.Streaming(model, forget=0.9)
+        for _ in range(2):
+            stream = stream.update(batch, key=key, stop=STOP)
+        total, bound = stream.total, stream.elbo
+    assert np.isfinite([total, bound]).all()
+    assert int(stream.num_batches) == 2
+
+
+def test_selection_under_every_setting(key):
+    batch, _, _ = case("full")
+    with every_setting():
+        for method in (vx.CAVI(), vx.EM()):
+            found = vx.select_num_components(batch, [1, 2], key=key, stop=STOP, method=method)
+            assert "best: " in found.summary()
+            assert np.isfinite(found.result(2).elbo)
+
+
+def test_what_is_read_off_a_fit_under_every_setting(key):
+    batch, model, _ = case("full")
+    plain = jax.device_put(vx.Mixture(model.weights, model.components))  # without a switch
+    labels = jnp.asarray(HALF, jnp.int32)
+    with every_setting():
+        fit = vx.fit(plain, batch, init=labels, stop=STOP)
+        terms = vx.elbo_terms(plain, fit, batch)
+        states = vx.trajectory(plain, batch, num_iters=2, key=key)
+        labels = plain.predict(fit, batch)
+        draws = plain.sample(fit, key, 3), model.sample_parameters(fit, key, (2,))
+        density = model.density(fit).log_prob(batch)
+        told = [repr(plain), repr(fit.q), fit._repr_html_(), fit.summary(), fit.q.table()]
+        ordered = vx.align(vx.relabel(vx.prune(fit, 0.0)), fit)
+        reports = []
+        vx.fit(plain, batch, key=key, stop=STOP, callback=reports.append)
+    np.testing.assert_allclose(sum(terms.values()), fit.elbo, rtol=1e-6)
+    np.testing.assert_array_equal(model.predict(ordered, batch), labels)
+    assert np.isfinite(states.elbo).all()
+    assert np.isfinite(density).all()
+    assert draws[1]["means"].shape == (2, 2, 2)
+    assert all(told)
+    assert reports
+
+
+def test_normals_are_read_under_every_setting():
+    for name in ("univariate", "factorised"):
+        batch, model, _ = case(name)
+        with every_setting():
+            fit = vx.fit(model, batch, stop=STOP)
+            assert "precision" in fit.summary()
+            assert "precision" in fit._repr_html_()
+            if name == "univariate":
+                evidence = model.log_evidence(batch)
+                np.testing.assert_allclose(evidence, fit.elbo, rtol=1e-6)
+
+
+def test_models_are_built_under_every_setting():
+    with every_setting():
+        for _, _, build in MODELS.values():
+            assert repr(build())
+
+
+FLAT = {
+    "full": (X, lambda: vx.GaussianMixture.flat(2, 2)),
+    "tied": (X, lambda: vx.GaussianMixture.flat(2, 2, covariance="tied")),
+    "diag": (X, lambda: vx.GaussianMixture.flat(2, 2, covariance="diag")),
+    "spherical": (X, lambda: vx.GaussianMixture.flat(2, 2, covariance="spherical")),
+    "student": (X, lambda: vx.StudentTMixture.flat(2, 2)),
+    "poisson": (COUNTS, lambda: vx.PoissonMixture.flat(2, 2)),
+    "exponential": (WAITS, lambda: vx.ExponentialMixture.flat(2, 2)),
+    "bernoulli": (FLAGS, lambda: vx.BernoulliMixture.flat(2, 2)),
+    "geometric": (COUNTS, lambda: vx.GeometricMixture.flat(2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_maximum_likelihood_promotes_no_rank(key, name):
+    rows, build = FLAT[name]
+    with jax.numpy_rank_promotion("raise"):
+        trace_only(build(), vx.Batch.of(rows), key, method=vx.EM())
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LIKE_OTHERS])
+def test_moves_terms_and_blocks_promote_no_rank(key, name):
+    batch, model, _ = case(name)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(model.elbo_terms, model.prior, batch)
+        options = {"moves": vx.Moves()}, {"method": vx.Memoized()}, {"method": vx.SVI(batch_size=8)}
+        for given in options:
+            jax.eval_shape(
+                lambda model, given=given: vx.fit(model, batch, key=key, stop=STOP, **given), model
+            )
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LIKE_OTHERS])
+def test_programs_may_close_over_rows_on_the_device(key, name):
+    """What is computed of them while tracing is no tracer: they are checked as outside."""
+    batch, model, _ = case(name)
+
+    def work(key, model):
+        fit = vx.fit(model, batch, key=key, init=jnp.asarray(HALF), stop=STOP)
+        built = type(model).from_data(batch, 2) if name not in ("mixed", "process") else model
+        return fit.elbo, readings(model, fit.q, batch), built
+
+    jax.eval_shape(work, key, model)
+    worse = vx._pytree.replace(
+        batch, x=jax.tree.map(lambda a: a.at[0].set(jnp.inf), batch.x), mask=None
+    )
+    with pytest.raises(ValueError, match=r"infinite entries, the first in row 0"):
+        jax.eval_shape(lambda key: vx.fit(model, worse, key=key, stop=STOP), key)
+
+
 METHODS = {
     "EM": {"method": vx.EM()},
     "SVI": {"method": vx.SVI(batch_size=8)},

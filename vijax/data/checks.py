@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
 from .host import as_floats, check_normal, check_total, fetched, is_concrete, namespace
 from .reader import label as column_label
 from .reader import read_labels
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def at_once(check: _F) -> _F:
+    """A function of concrete values that computes with them also while a program is traced.
+
+    There, arrays that the program closes over would otherwise give tracers.
+    """
+
+    @wraps(check)
+    def run(*args: Any, **options: Any) -> Any:
+        with jax.ensure_compile_time_eval():
+            return check(*args, **options)
+
+    return run  # type: ignore[return-value]
 
 
 def check_weight(w: Any, n: Any, positive: bool = True) -> None:
@@ -75,6 +94,7 @@ def label_of(label: Any, n: Any) -> Any:
     return array
 
 
+@at_once
 def check_finite(name: str, x: Any, weight: Any, seen: Any, names: tuple[str, ...] | None) -> None:
     """Raise ValueError at the first entry of a present row that is NaN or infinite."""
     if bool(fetched(namespace(x).isfinite(x).all())):

@@ -103,6 +103,9 @@ class Chunks:
         dtype and the form of all blocks. If a frame or a dict has text columns, all rows are read
         once for their levels.
 
+        Chunks can be pickled, and sent to other processes, if their source can: files go by their
+        paths, arrays whole, and a function must be one that is defined in a module, no lambda.
+
         Raises TypeError and ValueError that name the argument, OSError for files that cannot be
         read, ImportError for parquet without pyarrow.
         """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -56,20 +57,69 @@ def open_source(source: Any, weight: Any, columns: Any) -> Source:
             f"source: expected a path, an array, or a function without arguments that yields "
             f"blocks of rows, got {type(source).__name__}"
         )
-    return _of_blocks(source if callable(source) else lambda: source)
+    return _of_blocks(source if callable(source) else _Same(source))
 
 
 def _of_array(x: Any, weight: Any) -> Source:
     n = int(x.shape[0]) if len(x.shape) else 0
-    return Source(_with_weight(_slices(x, n), _checked_weight(weight, n)), n, column_names(x))
+    return Source(_with_weight(_Slices(x, n), _checked_weight(weight, n)), n, column_names(x))
 
 
-def _slices(x: Any, n: int) -> Callable[[int], Iterator[Part]]:
-    def blocks(rows: int) -> Iterator[Part]:
-        for first in range(0, n, rows):
-            yield {"x": _slice(x, first, first + rows)}
+# readers are objects of these classes, and no functions within functions, so that processes can
+# send them to one another
 
-    return blocks
+
+class _Reader:
+    """Fields that are sent as they are, but for memory maps, which are opened again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: _closed(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value() if isinstance(value, _Map) else value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Map:
+    """Where the numbers of a memory map are."""
+
+    path: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+
+    def __call__(self) -> np.memmap:
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+
+
+def _closed(value: Any) -> Any:
+    """The place of a memory map of a file; anything else, and a part of one, as it is."""
+    if not isinstance(value, np.memmap) or not isinstance(value.base, mmap.mmap):
+        return value
+    if value.filename is None:
+        return value
+    order = "C" if value.flags.c_contiguous else "F"
+    return _Map(os.fsdecode(value.filename), value.dtype, value.offset, value.shape, order)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Slices(_Reader):
+    x: Any
+    n: int
+
+    def __call__(self, rows: int) -> Iterator[Part]:
+        for first in range(0, self.n, rows):
+            yield {"x": _slice(self.x, first, first + rows)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Same(_Reader):
+    blocks: Any
+
+    def __call__(self) -> Any:
+        return self.blocks
 
 
 def _slice(x: Any, first: int, last: int) -> Any:
@@ -89,26 +139,37 @@ def _checked_weight(weight: Any, n: int | None) -> Any:
 
 
 def _with_weight(blocks: Callable[[int], Iterator[Part]], weight: Any) -> Any:
-    def weighted(rows: int) -> Iterator[Part]:
+    return blocks if weight is None else _Weighted(blocks, weight)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Weighted(_Reader):
+    blocks: Callable[[int], Iterator[Part]]
+    weight: Any
+
+    def __call__(self, rows: int) -> Iterator[Part]:
         first = 0
-        for part in blocks(rows):
+        for part in self.blocks(rows):
             last = first + length(part)
-            yield part | {"weight": _slice(weight, first, last)}
+            yield part | {"weight": _slice(self.weight, first, last)}
             first = last
 
-    return blocks if weight is None else weighted
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Made(_Reader):
+    make: Callable[[], Any]
+
+    def __call__(self, rows: int) -> Iterator[Part]:
+        for block in self.make():
+            yield _part_of(block)
 
 
 def _of_blocks(make: Any) -> Source:
-    def blocks(rows: int) -> Iterator[Part]:
-        for block in make():
-            yield _part_of(block)
-
     names = None
     for block in make():
         names = block.names if isinstance(block, Batch) else column_names(block)
         break
-    return Source(blocks, None, names)
+    return Source(_Made(make), None, names)
 
 
 def _part_of(block: Any) -> Part:
@@ -221,11 +282,18 @@ def _of_npz(path: str, weight: Any, columns: Any) -> Source:
         with np.load(path, allow_pickle=False) as archive:
             weight = archive[given]
 
-    def blocks(rows: int) -> Iterator[Part]:
-        for block in _member_rows(path, name, rows):
-            yield {"x": block}
-
+    blocks = _Member(os.path.abspath(path), name)
     return Source(_with_weight(blocks, _checked_weight(weight, n)), n)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Member(_Reader):
+    path: str
+    name: str
+
+    def __call__(self, rows: int) -> Iterator[Part]:
+        for block in _member_rows(self.path, self.name, rows):
+            yield {"x": block}
 
 
 def _member_header(path: str, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -275,16 +343,28 @@ def _of_parquet(path: str, weight: Any, columns: Any) -> Source:
     given = weight if isinstance(weight, str) and weight in known else None
     names = _column_list(columns, known, given)
 
-    def blocks(rows: int) -> Iterator[Part]:
-        wanted = names if given is None else [*names, given]
-        with parquet.ParquetFile(path) as file:
-            for record in file.iter_batches(batch_size=rows, columns=wanted):
-                columns = [(name, _column(record, name)) for name in names]
-                part: Part = {"x": columns_as_floats("x", columns, missing=True)}
-                yield part if given is None else part | {"weight": _column(record, given)}
-
+    blocks = _Records(os.path.abspath(path), names, given)
     separate = None if given is not None else _checked_weight(weight, n)
     return Source(_with_weight(blocks, separate), n, tuple(names))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Records(_Reader):
+    path: str
+    names: list[str]
+    weight: str | None
+
+    def __call__(self, rows: int) -> Iterator[Part]:
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
+        wanted = self.names if self.weight is None else [*self.names, self.weight]
+        with parquet.ParquetFile(self.path) as file:
+            for record in file.iter_batches(batch_size=rows, columns=wanted):
+                columns = [(name, _column(record, name)) for name in self.names]
+                part: Part = {"x": columns_as_floats("x", columns, missing=True)}
+                if self.weight is not None:
+                    part["weight"] = _column(record, self.weight)
+                yield part
 
 
 def _column_list(columns: Any, known: Sequence[str], weight: str | None) -> list[str]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from .._pytree import gauge, pytree, replace
 from .._text import Overview, estimates, table_of_estimates
-from ..data.host import check_bound, standard, unguarded
+from ..data.host import check_bound, standard, to_device, unguarded
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
 from ..numerics.kl_terms import KLTerms
@@ -67,7 +68,8 @@ class NormalGamma(ExponentialFamily):
         mean, kappa, shape, rate = standard(
             mean=(mean, 0), kappa=(kappa, 0), shape=(shape, 0), rate=(rate, 0)
         )
-        return cls(kappa, jnp.zeros_like(mean), shape, rate, mean)
+        zero = to_device(np.zeros(mean.shape, mean.dtype))
+        return cls(kappa, zero, shape, rate, mean)
 
     @classmethod
     def observe(

@@ -8,6 +8,7 @@ Background components, such as uniform noise, stay at the end.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -39,7 +40,7 @@ def prune(result: _R, min_weight: float = 0.01) -> _R:
     q = _q_of("result", result, "jax.tree.map(lambda leaf: leaf[i], result)")
     _check_concrete("result", q)
     check_bound("min_weight", min_weight, least=0.0)
-    weight = fetched(q.weights.mean)
+    weight = fetched(_weight(q))
     free = _num_free(q)
     keep = np.flatnonzero(weight[:free] >= min_weight)
     if not keep.size:
@@ -66,7 +67,7 @@ def relabel(result: _R, by: str | Callable[[Any], Any] | Any = "weight") -> _R:
     if isinstance(by, str):
         if by != "weight":
             raise ValueError(f"by: expected 'weight', one number per component, got {by!r}")
-        values = -q.weights.mean
+        values = -_weight(q)
     else:
         values = as_floats("by", by(q) if callable(by) else by)
         if values.shape not in ((k,), (free,)):
@@ -75,8 +76,7 @@ def relabel(result: _R, by: str | Callable[[Any], Any] | Any = "weight") -> _R:
             )
         if is_concrete(values) and np.isnan(values).any():
             raise ValueError(f"by: component {int(np.isnan(values).argmax())} has NaN")
-    order = jnp.argsort(jnp.asarray(values)[:free], stable=True)
-    return _reordered(result, jnp.append(order, jnp.arange(free, k, dtype=order.dtype)))
+    return _reordered(result, _ascending(to_device(values), free, k))
 
 
 def align(result: _R, reference: Any) -> _R:
@@ -106,7 +106,7 @@ def align(result: _R, reference: Any) -> _R:
 
     rows, columns = linear_sum_assignment(cost)
     matched = rows[np.argsort(columns)]
-    weight = fetched(q.weights.mean)
+    weight = fetched(_weight(q))
     free = _num_free(q)
     others = np.setdiff1d(np.arange(free), matched)
     others = others[np.argsort(-weight[others], kind="stable")]
@@ -117,7 +117,7 @@ def _costs(q: ComponentParams, other: ComponentParams) -> Float[np.ndarray, "k m
     """Finite costs of every pair; pairs of unequal kind (in use, on, off) cost most."""
     components = _like(q.components, other.components)
     k, m = _num_free(q), _num_free(other)
-    weight = fetched(q.weights.mean)[:k, None], fetched(other.weights.mean)[:m]
+    weight = fetched(_weight(q))[:k, None], fetched(_weight(other))[:m]
     cost = fetched(_divergences(q.components, components, k, m)).astype(np.float64)
     top = cost.max(initial=0.0, where=np.isfinite(cost))
     cost = np.where(np.isfinite(cost), cost, 1.0 + top)
@@ -127,6 +127,7 @@ def _costs(q: ComponentParams, other: ComponentParams) -> Float[np.ndarray, "k m
     return cost + (1.0 + top) * (1.0 + min(k, m)) * np.abs(kind[0] - kind[1])
 
 
+@partial(jax.jit, static_argnums=(2, 3))
 def _divergences(a: Any, b: Any, k: int, m: int) -> Float[Array, "k m"]:
     """The smaller of KL(a_i || b_j) and KL(b_j || a_i), up to a constant for shared parameters."""
 
@@ -139,7 +140,7 @@ def _divergences(a: Any, b: Any, k: int, m: int) -> Float[Array, "k m"]:
         return jnp.sum(first.kl(second)), jnp.sum(second.kl(first))
 
     i, j = np.divmod(np.arange(k * m, dtype=np.int32), np.int32(m))
-    both = jax.vmap(pair)(to_device(i), to_device(j))
+    both = jax.vmap(pair)(jnp.asarray(i), jnp.asarray(j))
     if not a.separable:  # shared parameters are part of every pair
         both = [kl - jnp.nanmin(kl) for kl in both]
     return jnp.minimum(*both).reshape(k, m)
@@ -187,5 +188,24 @@ def _num_free(q: ComponentParams) -> int:
 def _reordered(result: _R, order: Int[np.ndarray, "m"] | Int[Array, "m"]) -> _R:
     index = to_device(order, jnp.int32)
     if isinstance(result, Result):
-        return replace(result, q=result.q.take(index))
-    return result.take(index)  # type: ignore[attr-defined]
+        return replace(result, q=_take(result.q, index))
+    return _take(result, index)
+
+
+# programs, since an operation by itself would move its constants to the device
+
+
+@jax.jit
+def _take(q: Any, index: Int[Array, "m"]) -> Any:
+    return q.take(index)
+
+
+@jax.jit
+def _weight(q: ComponentParams) -> Float[Array, "k"]:
+    return q.weights.mean
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _ascending(values: Float[Array, "..."], free: int, k: int) -> Int[Array, "k"]:
+    order = jnp.argsort(values[:free], stable=True)
+    return jnp.append(order, jnp.arange(free, k, dtype=order.dtype))

@@ -12,6 +12,7 @@ from .._pytree import pytree
 from .._text import Overview, estimates, table_of_estimates
 from ..data.batch import Batch
 from ..data.host import as_floats, check_bound, readable, unguarded
+from ..data.padding import compiled
 from ..data.types import Data
 from ..exponential_family import Product, Q, natural_step
 from ..families.column_scale import refuse_exposure
@@ -77,21 +78,27 @@ class NormalGammaExact(Univariate, Conjugate):
         """p(mu, tau | x) for rows x (n,)."""
         batch = Batch.of(data)
         self.check(batch, point=False)
-        x, weight = batch.x, batch.weight
-        centre = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
-        return self.prior + NormalGamma.observe(x, weight, centre)
+        return compiled(_posterior)(self.prior, batch.x, batch.weight)
 
     def log_evidence(self, data: Data) -> Float[Array, ""]:
         """log p(x) in nats for rows x (n,)."""
         batch = Batch.of(data)
-        rows = jnp.sum(batch.weight)
-        return self.posterior(batch).log_ratio(self.prior) - 0.5 * rows * special.LOG_2PI
+        return compiled(_log_evidence)(self.posterior(batch), self.prior, batch.weight)
 
     def local(self, moments: NormalGammaMoments, batch: Batch) -> EStep:
         """Sufficient statistics; nothing is latent."""
         origin = moments.origin + moments.shift
         stats = NormalGamma.observe(batch.x, batch.weight, origin)
         return EStep(stats, moments.log_lik(batch.x))
+
+
+def _posterior(prior: NormalGamma, x: Array, weight: Array) -> NormalGamma:
+    centre = x[0] + jnp.sum(weight * (x - x[0])) / jnp.sum(weight)
+    return prior + NormalGamma.observe(x, weight, centre)
+
+
+def _log_evidence(q: NormalGamma, prior: NormalGamma, weight: Array) -> Float[Array, ""]:
+    return q.log_ratio(prior) - 0.5 * jnp.sum(weight) * special.LOG_2PI
 
 
 @pytree

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._pytree import pytree, replace, static
 from .._text import columns
 from ..data.batch import Batch
-from ..data.host import to_device
+from ..data.host import fetched, to_device
 from ..data.types import Data
 from ..infer.arguments import check_key, check_kinds
 from ..infer.method import Method
@@ -48,13 +48,13 @@ class CrossValidation:
     @property
     def fold_totals(self) -> Float[np.ndarray, "*m f"]:
         """Log predictive density of the rows in each fold, in nats."""
-        fold, each = np.asarray(self.fold), self._weighted
+        fold, each = fetched(self.fold), self._weighted
         return np.stack([each[..., fold == f].sum(-1) for f in range(fold.max() + 1)], -1)
 
     @property
     def usable(self) -> Bool[np.ndarray, "*m"]:
         """Whether no fit failed, so that all rows have a density."""
-        return np.asarray(np.asarray(self.results.usable).all(-1))
+        return np.asarray(fetched(self.results.usable).all(-1))
 
     @property
     def best(self) -> int:
@@ -82,8 +82,8 @@ class CrossValidation:
     def summary(self) -> str:
         """A table of all numbers of components as text, the best first."""
         order, several = self._order, self.log_density.ndim > 1
-        total, status = np.atleast_1d(self.total), np.asarray(self.results.status)
-        per_row = total / np.asarray(self.weight, float).sum()
+        total, status = np.atleast_1d(self.total), fetched(self.results.status)
+        per_row = total / np.asarray(fetched(self.weight), float).sum()
         mean, error = (np.atleast_1d(a) for a in self._difference())
         status = status if several else status[None]
         head = [""] if self.num_components is None else [str(self.num_components[i]) for i in order]
@@ -94,14 +94,14 @@ class CrossValidation:
         if several:
             rows["below the best, per row"] = [f"{mean[i]:.4f} ± {error[i]:.4f}" for i in order]
         rows["status"] = [statuses(status[i]) for i in order]
-        title = f"{status.shape[-1]} folds of {len(np.asarray(self.fold))} rows"
+        title = f"{status.shape[-1]} folds of {len(fetched(self.fold))} rows"
         title = f"best: {self.best} components, by {title}" if several else title
         return "\n".join([title, *columns(head, rows)])
 
     @property
     def _weighted(self) -> Float[np.ndarray, "*m n"]:
-        weight = np.asarray(self.weight, np.float64)
-        density = np.asarray(self.log_density, np.float64)
+        weight = np.asarray(fetched(self.weight), np.float64)
+        density = np.asarray(fetched(self.log_density), np.float64)
         return np.where(weight > 0, weight * np.where(weight > 0, density, 0.0), 0.0)
 
     @property
@@ -110,8 +110,8 @@ class CrossValidation:
         return [int(i) for i in np.argsort(-score, kind="stable")]
 
     def _difference(self) -> tuple[Any, Any]:
-        weight = np.asarray(self.weight, np.float64)
-        density = np.asarray(self.log_density, np.float64)
+        weight = np.asarray(fetched(self.weight), np.float64)
+        density = np.asarray(fetched(self.log_density), np.float64)
         top = density if density.ndim == 1 else density[self._order[0]]
         rows, share = weight.sum(), weight / weight.sum()
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -44,7 +44,7 @@ def read_folds(folds: Folds, batch: Batch, key: Key[Array, ""]) -> Int[np.ndarra
             raise ValueError(f"folds: need at least 2, got {count}")
         if count > number:
             raise ValueError(f"folds: {count} of {number} rows of positive weight; take fewer")
-        drawn = np.asarray(jax.random.bits(key, (padded_size(n),)))[:n]
+        drawn = fetched(jax.random.bits(key, (padded_size(n),)))[:n]
         order = np.argsort(drawn, kind="stable")
         order = order[np.argsort(~present[order], kind="stable")]
         fold = np.empty(n, np.int32)
@@ -124,7 +124,7 @@ def held_out(
 
     It is -inf where that fit failed. Labels and weights of the rows are not looked at.
     """
-    usable = np.asarray(results.usable)
+    usable = fetched(results.usable)
     out = np.empty((usable.shape[0], len(fold)), fetched(batch.weight).dtype)
     rows = replace(batch.unfilled, label=None, as_given=None, group=None, patterns=None, names=None)
     for f in range(usable.shape[1]):
@@ -132,7 +132,7 @@ def held_out(
         part = rows.map_rows(_taker(which))
         part = replace(part, weight=np.ones(len(which), out.dtype))
         each = jax.tree.map(lambda a, f=f: a[:, f], (models, results.q))
-        out[:, which] = np.asarray(read_rows(_log_predictive, part, *each)).T
+        out[:, which] = fetched(read_rows(_log_predictive, part, *each)).T
         out[np.ix_(~usable[:, f], which)] = -np.inf
     return out
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from .._pytree import pytree, replace, static
 from .._text import columns
 from ..data.batch import Batch
-from ..data.host import to_device
+from ..data.host import fetched, to_device
 from ..data.padding import compiled, pad
 from ..data.types import Data
 from ..infer.arguments import check_key
@@ -60,7 +60,7 @@ class Selection:
 
     @property
     def _order(self) -> list[int]:
-        score = np.where(self.results.usable, np.asarray(self.score), -np.inf)
+        score = np.where(fetched(self.results.usable), fetched(self.score), -np.inf)
         return [int(i) for i in np.argsort(-score, kind="stable")]
 
     def result(self, num_components: int | None = None) -> Result:
@@ -71,27 +71,29 @@ class Selection:
                 f"num_components: {wanted} was not tried, only {list(self.num_components)}"
             )
         i = self.num_components.index(wanted)
-        return jax.tree.map(lambda a: a[i], self.results)
+        return self.results[i]
 
     def summary(self) -> str:
         """A table of all numbers of components as text, the best first."""
         order = self._order
-        top = float(self.score[order[0]])
+        score, status = fetched(self.score), fetched(self.results.status)
+        top = float(score[order[0]])
         head = [str(self.num_components[i]) for i in order]
         rows = {
-            criteria.LABELS[self.criterion]: [f"{float(self.score[i]):.2f}" for i in order],
-            "below the best": [f"{top - float(self.score[i]):.2f}" for i in order],
-            "status": [Status(int(self.results.status[i])).name for i in order],
+            criteria.LABELS[self.criterion]: [f"{float(score[i]):.2f}" for i in order],
+            "below the best": [f"{top - float(score[i]):.2f}" for i in order],
+            "status": [Status(int(status[i])).name for i in order],
         }
         if self.validation is not None:
             held_out = self.validation
-            status = np.asarray(held_out.results.status)
-            error = held_out.standard_error * float(np.sum(np.asarray(held_out.weight, float)))
+            folds = fetched(held_out.results.status)
+            error = held_out.standard_error * float(np.sum(fetched(held_out.weight), dtype=float))
             rows["± standard error"] = [f"{error[i]:.2f}" for i in order]
-            rows["status of folds"] = [statuses(status[i]) for i in order]
-        if np.isfinite(np.asarray(self.bic)).any():
+            rows["status of folds"] = [statuses(folds[i]) for i in order]
+        if np.isfinite(fetched(self.bic)).any():
             for name in ("bic", "aic", "icl"):
-                rows[name.upper()] = [f"{float(getattr(self, name)[i]):.2f}" for i in order]
+                values = fetched(getattr(self, name))
+                rows[name.upper()] = [f"{float(values[i]):.2f}" for i in order]
         return "\n".join([f"best: {self.best} components", *columns(head, rows)])
 
 
@@ -150,7 +152,7 @@ def select_num_components(
         weights = rows_of.training_weights(batch, fold)
         lanes = models_of_folds(models_of, given, weights)
         lanes = [[*each, model] for each, model in zip(lanes, models, strict=True)]
-        weights = np.concatenate([weights, np.asarray(batch.weight)[None]])
+        weights = np.concatenate([weights, fetched(batch.weight)[None]])
         own = jax.random.fold_in(key, 1)
         stacked, results = fit_rows(lanes, given, weights, own, method, stop, num_restarts)
         folded, of_folds = jax.tree.map(lambda a: a[:, :-1], (stacked, results))

@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import gauge, pytree, replace, static
 from ...data.batch import Batch
+from ...data.host import to_device
 from ...exponential_family import Lifted
 from ...kernel import Kernel
 from ...numerics import quadrature, roots, special
@@ -274,7 +276,7 @@ class StudentT(Lifted, Emission):
 
 def student_t(gaussian: Gaussian, dof: Float[Array, "k"], learn: bool) -> StudentT:
     """Student-t components with a prior of Gaussian components and these degrees of freedom."""
-    zero = jnp.zeros_like(dof)
+    zero = to_device(np.zeros(dof.shape, dof.dtype))
     return StudentT(gaussian, zero, zero, dof, learn)
 
 

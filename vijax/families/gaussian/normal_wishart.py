@@ -155,8 +155,8 @@ class NormalWishart(Gaussian):
         """
         share, scatter = (count / jnp.sum(count))[:, None], self.scatter
         within = linalg.diagonal(scatter) / jnp.where(count > 0, count, 1.0)[:, None]
-        middle = jnp.sum(share * self.mean, 0)
-        spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0)
+        middle = jnp.sum(share * self.mean, 0, keepdims=True)
+        spread = jnp.sum(share * (within + (self.mean - middle) ** 2), 0, keepdims=True)
         root = linalg.chol(scatter)
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2 * spread * count[:, None]
         known = jnp.all(jnp.isfinite(self.square)) & jnp.all(jnp.isfinite(self.mean))

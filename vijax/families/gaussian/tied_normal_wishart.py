@@ -186,7 +186,7 @@ class TiedNormalWishart(Gaussian):
         """True, for all, if a column's conditional sd is at most 16 eps of its sd over all data."""
         total = jnp.sum(count)
         share, scatter = (count / total)[:, None], self.scatter
-        middle = jnp.sum(share * self.mean, 0)
+        middle = jnp.sum(share * self.mean, 0, keepdims=True)
         between = jnp.sum(share * (self.mean - middle) ** 2, 0)
         root = linalg.chol(scatter)
         least = (16.0 * jnp.finfo(count.dtype).eps) ** 2

@@ -142,7 +142,7 @@ class DirichletCategorical(Categories):
         if not is_concrete(conc):
             return cls(each, plain((c,) * d))
         # of the argument: inside of jit, what was moved to the device is traced
-        on = np.asarray(fetched(conc)).reshape(-1, d, c) > 0
+        on = fetched(conc).reshape(-1, d, c) > 0
         sizes = on[0].sum(-1)
         if (on != (np.arange(c) < sizes[:, None])).any() or (sizes == 0).any():
             raise ValueError(
@@ -262,7 +262,7 @@ def levels_of(rows: Batch) -> tuple[Levels, ...]:
     if not is_concrete(rows.x, rows.weight, rows.mask):
         raise ValueError("num_categories: must be given where x is traced")
     x = fetched(as_floats("x", rows.x))
-    used = np.broadcast_to(fetched(rows.weight > 0)[:, None], x.shape)
+    used = np.broadcast_to((fetched(rows.weight) > 0)[:, None], x.shape)
     used = used if rows.mask is None else used & fetched(rows.mask)
     return tuple(
         tuple(np.unique(x[used[:, j], j]).astype(int).tolist()) or (0,) if own is None else own

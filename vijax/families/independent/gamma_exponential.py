@@ -122,8 +122,8 @@ class GammaExponential(GammaRates):
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
         """True if a column's mean wait is at most eps^2 of its mean over all the data."""
         shape, rate = self.each.shape, self.each.rate
-        number = jnp.sum(shape, 0)
-        mean = jnp.sum(rate, 0) / jnp.where(number > 0, number, 1.0)
+        number = jnp.sum(shape, 0, keepdims=True)
+        mean = jnp.sum(rate, 0, keepdims=True) / jnp.where(number > 0, number, 1.0)
         least = jnp.finfo(count.dtype).eps ** 2 * mean
         return jnp.any((shape > 0) & ~(rate > least * shape), -1)
 

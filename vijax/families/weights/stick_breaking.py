@@ -12,7 +12,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree, replace, static
-from ...data.host import as_floats, check_bound, check_integer, common_dtype, is_concrete, standard
+from ...data.host import (
+    as_floats,
+    check_bound,
+    check_integer,
+    common_dtype,
+    fetched,
+    is_concrete,
+    standard,
+)
 from ...exponential_family import Q, natural_step
 from ...numerics import special
 from ..dirichlet import CategoricalMoments, Dirichlet
@@ -84,7 +92,7 @@ class StickBreaking(Weights):
         check_bound("b", b, least=0.0)
         a, b = standard(a=(a, 1), b=(b, 1))
         if is_concrete(a, b):
-            _check_sticks(np.asarray(a), np.asarray(b), truncated)
+            _check_sticks(fetched(a), fetched(b), truncated)
         return cls(a, b, truncated, ordered)
 
     @classmethod

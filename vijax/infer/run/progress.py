@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree, static
 from ...data.absent import is_absent
-from ...data.host import fetched, is_concrete
+from ...data.host import fetched, is_concrete, to_device
 from .interrupt import STOP, CtrlC, wait
 
 _EVERY = 10  # iterations between two reports from a traced loop; a report costs about 50 us
@@ -147,7 +147,7 @@ class Reporter:
         listener = callback if isinstance(callback, Listener) else Listener(callback, num_rows)
         _LISTENERS[token] = listener
         quiet = listener.callback is None
-        return cls(jnp.asarray(token, jnp.int32), jnp.asarray(every, jnp.int32), quiet)
+        return cls(to_device(token, np.int32), to_device(every, np.int32), quiet)
 
     @property
     def stopped(self) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from ..._pytree import pytree
 from ...data.chunks import Chunks
+from ...data.host import unguarded
 from ...data.padding import compiled
 from ...data.types import ArrayLike, Data
 from ...families.compound.noise import WithNoise
@@ -176,7 +177,10 @@ class GaussianMixture(Mixture):
             raise ValueError(
                 "density: a uniform component has no Student-t form; use log_predictive"
             )
-        known = q_of(q)
+        with unguarded():  # a few numbers for each component
+            return self._density(q_of(q))
+
+    def _density(self, known: Known) -> MixtureDensity:
         if isinstance(known, MixtureParams) and self.improper:
             known = known.point()
         weight, components = known.weights.mean, known.components
