@@ -212,6 +212,23 @@ def test_models_are_built_under_every_setting():
             assert repr(build())
 
 
+def read_density(model, key):
+    out = []
+    for known in (model.prior, model.prior.point()):
+        density = model.density(known)
+        rows = density.sample(key, 5)
+        out += [density.mean, density.covariance, density.log_prob(rows)]
+        out += [density.marginal([1]).log_prob(rows[:, 1:])]
+        out += [density.conditional([0], [1.0]).log_prob(rows[:, 1:])]
+    return out
+
+
+@pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical", "process"])
+def test_densities_promote_no_rank(key, name):
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(read_density, case(name)[1], key)
+
+
 FLAT = {
     "full": (X, lambda: vx.GaussianMixture.flat(2, 2)),
     "tied": (X, lambda: vx.GaussianMixture.flat(2, 2, covariance="tied")),
@@ -237,6 +254,9 @@ def test_moves_terms_and_blocks_promote_no_rank(key, name):
     batch, model, _ = case(name)
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         jax.eval_shape(model.elbo_terms, model.prior, batch)
+        if isinstance(model, vx.Mixture):
+            jax.eval_shape(lambda q: q.log_prob(q.sample(key, (3,))), model.prior)
+            jax.eval_shape(lambda q: (vx.relabel(q), q.table(), q.point().table()), model.prior)
         options = {"moves": vx.Moves()}, {"method": vx.Memoized()}, {"method": vx.SVI(batch_size=8)}
         for given in options:
             jax.eval_shape(

@@ -36,6 +36,7 @@ from jaxtyping import Array, Float, Key
 from ._pytree import map_fields
 from ._text import Overview
 from .data.host import readable
+from .numerics.broadcasting import broadcasts
 from .numerics.kl_terms import KLTerms
 
 Q = Any  # the type of a q: any pytree; in conjugate models an ExponentialFamily
@@ -302,9 +303,11 @@ class Lifted(Compound):
     def mode(self) -> Any:
         return getattr(self, self.part).mode()
 
+    @broadcasts
     def log_prob(self, value: Any) -> Float[Array, "..."]:
         return self._reduce(getattr(self, self.part).log_prob(value))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
         return getattr(self, self.part).sample(key, shape)
 
@@ -341,6 +344,7 @@ class Product(Compound):
     def kl_terms(self, prior: Any) -> KLTerms:
         return KLTerms.join(*self._each(lambda f, p: f.kl_terms(p).flat(), prior).values())
 
+    @broadcasts
     def log_prob(self, value: dict[str, Any]) -> Float[Array, "..."]:
         def factor_log_prob(field: str, factor: ExponentialFamily) -> Array:
             batch_axes = jax.eval_shape(factor.log_normalizer).ndim
@@ -349,6 +353,7 @@ class Product(Compound):
         terms = [factor_log_prob(name, factor) for name, factor in self._each(lambda f: f).items()]
         return functools.reduce(jnp.add, terms)
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
         fields = self._each(lambda f: f)
         keys = jax.random.split(key, len(fields))

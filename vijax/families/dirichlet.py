@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._pytree import pytree
 from ..data.host import check_bound, standard
 from ..numerics import special
+from ..numerics.broadcasting import broadcasts
 from ..numerics.kl_terms import KLTerms
 from .weights.base import Weights, pad_zeros
 
@@ -199,10 +200,12 @@ class Dirichlet(Weights):
         whole = whole + special.stirling_error(total) - 0.5 * jnp.log(total)
         return self._sum(each) - whole - 0.5 * special.LOG_2PI
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
         """log p(value) in nats; `value` sums to one over the last axis."""
         return self.expected_log_prob(CategoricalMoments(jnp.log(value)))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
         """Draws of p as normalised log-Gammas, so that tiny concentrations do not give 0 / 0."""
         full = (*shape, *self.conc.shape)

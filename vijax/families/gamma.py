@@ -12,6 +12,7 @@ from .._pytree import pytree
 from ..data.host import check_bound, standard
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
+from ..numerics.broadcasting import broadcasts
 from ..numerics.kl_terms import KLTerms
 
 
@@ -108,9 +109,11 @@ class Gamma(ExponentialFamily):
         scale = 0.5 * jnp.log(a) - jnp.log(self.rate) + 0.5 * special.LOG_2PI
         return scale + special.stirling_error(a) + (a - 1.0) * special.digamma_gap(a)
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.expected_log_prob(GammaMoments(value, jnp.log(value)))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         return (
             jax.random.gamma(key, self.shape, (*shape, *self.shape.shape), self.shape.dtype)

@@ -12,6 +12,7 @@ from .._pytree import gauge, pytree, replace
 from ..data.host import standard
 from ..exponential_family import ExponentialFamily
 from ..numerics import linalg, special
+from ..numerics.broadcasting import broadcasts
 
 
 @pytree
@@ -125,10 +126,12 @@ class MultivariateNormal(ExponentialFamily):
     def entropy(self) -> Float[Array, "*b"]:
         return 0.5 * (self.dim * (1.0 + special.LOG_2PI) - linalg.logdet(self._chol))
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "*s d"]) -> Float[Array, "..."]:
         point = jnp.zeros((*value.shape, self.dim), value.dtype)
         return self.expected_log_prob(MultivariateNormalMoments(value, point))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s d"]:
         noise = jax.random.normal(key, (*shape, *self.shift.shape), self.shift.dtype)
         root = linalg.tri_inverse(self._chol)

@@ -12,6 +12,7 @@ from .._pytree import gauge, pytree, replace
 from ..data.host import check_bound, standard
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
+from ..numerics.broadcasting import broadcasts
 
 
 @pytree
@@ -101,9 +102,11 @@ class Normal(ExponentialFamily):
     def entropy(self) -> Float[Array, "*b"]:
         return 0.5 * (1.0 + special.LOG_2PI - jnp.log(self.precision))
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.expected_log_prob(NormalMoments(value, jnp.zeros_like(value)))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         noise = jax.random.normal(key, (*shape, *self.precision.shape), self.precision.dtype)
         return self.mean + self.sd * noise

@@ -14,6 +14,7 @@ from .._text import Overview, estimates, table_of_estimates
 from ..data.host import check_bound, standard, to_device, unguarded
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
+from ..numerics.broadcasting import broadcasts
 from ..numerics.kl_terms import KLTerms
 from .gamma import Gamma
 
@@ -210,6 +211,7 @@ class NormalGamma(ExponentialFamily):
         mean = 0.5 * (1.0 + special.LOG_2PI - jnp.log(self.kappa) - e_log)
         return mean + self.tau.entropy()
 
+    @broadcasts
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
         mean, tau = jnp.broadcast_arrays(value.mean, value.precision)
         origin = jnp.broadcast_to(self.origin, jnp.broadcast_shapes(mean.shape, self.origin.shape))
@@ -218,6 +220,7 @@ class NormalGamma(ExponentialFamily):
             NormalGammaMoments(origin, mean - origin, tau, jnp.log(tau), zero)
         )
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
         k_tau, k_mean = jax.random.split(key)
         tau = self.tau.sample(k_tau, shape)

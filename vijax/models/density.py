@@ -46,7 +46,7 @@ class MixtureDensity:
         refuse_exposure(batch, "a density of Gaussian components")
         if self._independent:
             _check_independent(batch)
-        batch = batch.unfilled
+        batch = batch.numeric().unfilled
         held = {"x": batch.x, "noise": batch.noise}
         held = jax.tree.map(lambda a: a.astype(self.location.dtype), held)
         batch = replace(batch, **held, names=None)
@@ -63,13 +63,14 @@ class MixtureDensity:
             zero = jnp.zeros_like(self.location)
             return Student(self.location, zero, self.scale, self.dof).log_prob(batch)
         assert self.dof is not None  # `_independent` says so
-        variance = linalg.diagonal(self.scale)
-        z = batch.x[:, None] - self.location
+        variance = linalg.diagonal(self.scale)[None]
+        dof = self.dof[None]
+        z = batch.x[:, None] - self.location[None]
         if batch.noise is None:
-            columns = special.log_student(z**2 / variance, jnp.log(variance), self.dof, 1.0)
+            columns = special.log_student(z**2 / variance, jnp.log(variance), dof, 1.0)
         else:
             noise = linalg.diagonal(batch.noise)[:, None]
-            columns = log_student_with_noise(z, variance, self.dof, noise)
+            columns = log_student_with_noise(z, variance, dof, noise)
         if batch.mask is not None:
             columns = jnp.where(batch.mask[:, None], columns, 0.0)
         return jnp.sum(columns, -1)
@@ -92,7 +93,7 @@ class MixtureDensity:
         """Cov[x]; NaN where a component with weight has none."""
         on = (self.weight > 0)[:, None, None]
         within = jnp.where(on, self.component_covariance, 0.0)
-        move = self.location - self.mean
+        move = self.location - self.mean[None]
         return jnp.sum(self.weight[:, None, None] * (within + linalg.outer(move, move)), 0)
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
@@ -131,7 +132,7 @@ class MixtureDensity:
             return replace(free, weight=weight)
         root = linalg.chol(known.scale)
         cross = linalg.tri_solve(root, self.scale[:, fixed][:, :, others])
-        white = linalg.tri_solve_vector(root, values - known.location)
+        white = linalg.tri_solve_vector(root, values[None] - known.location)
         location = free.location + jnp.sum(cross * white[:, :, None], 1)
         scale = free.scale - linalg.matmul(cross.mT, cross)
         if self.dof is None:

@@ -66,7 +66,7 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
 
     @property
     def active(self) -> Bool[Array, "*b k"]:
-        return self.weights.on if self.switch is None else self.switch
+        return compiled(_on)(self.weights) if self.switch is None else self.switch
 
     # -- E-step and update ------------------------------------------------------------------------
 
@@ -370,6 +370,10 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         batch = self.as_batch(data if isinstance(data, Batch) else Batch.for_jit(data))
         batch, resp = pad(replace(batch, names=None, as_given=None), resp)
         return compiled(_elbo)(unnamed(self), q_of(q), batch, resp)
+
+
+def _on(weights: Weights) -> Bool[Array, "*b k"]:
+    return weights.on
 
 
 def _elbo(model: Mixture, q: MixtureParams, batch: Batch, resp: Array) -> Float[Array, ""]:

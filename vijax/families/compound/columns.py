@@ -16,6 +16,7 @@ from ..._text import count
 from ...data.batch import Batch
 from ...exponential_family import Compound
 from ...kernel import Kernel
+from ...numerics.broadcasting import broadcasts
 from ..emission import Emission, EmissionMoments, Spread
 
 _LONGEST_NAMES = 40  # characters of the names of columns in a short form
@@ -99,10 +100,12 @@ class Columns(Compound, Emission):
     def mode(self) -> dict[str, Any]:
         return {name: part.mode() for name, part in self.parts.items()}
 
+    @broadcasts
     def log_prob(self, value: dict[str, Any]) -> Float[Array, "..."]:
         """log p(value) in nats, for a dict of values by column."""
         return self._total(lambda f, v: f.log_prob(v), ColumnsMoments(value))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
         """Draws of every column's parameters, by name."""
         keys = jax.random.split(key, len(self.parts))

@@ -12,6 +12,7 @@ from ..._pytree import gauge, pytree, replace
 from ...data.batch import Batch
 from ...data.host import check_bound, standard
 from ...numerics import linalg, special
+from ...numerics.broadcasting import broadcasts
 from ...numerics.kl_terms import KLTerms
 from ..column_scale import seed_rows
 from ..emission import Spread
@@ -242,6 +243,7 @@ class NormalWishart(Gaussian):
         mean = self.dim * (1.0 + special.LOG_2PI - jnp.log(self.kappa))
         return self.wishart.entropy() + 0.5 * (mean - self.wishart.e_logdet())
 
+    @broadcasts
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
         """log p(mu, Lambda) in nats, for `value.mean` (*s, d) and `value.precision` (*s, d, d)."""
         root = linalg.chol(value.precision)
@@ -251,6 +253,7 @@ class NormalWishart(Gaussian):
         power = (self.df - self.dim) * linalg.logdet(root)
         return 0.5 * (power - self.kappa * mean - trace) - self.log_normalizer()
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
         k_precision, k_mean = jax.random.split(key)
         precision, root = self.wishart.sample(k_precision, shape)

@@ -12,6 +12,7 @@ from ..._pytree import gauge, pytree, replace
 from ...data.batch import Batch
 from ...data.host import check_bound, standard
 from ...numerics import special
+from ...numerics.broadcasting import broadcasts
 from ...numerics.kl_terms import KLTerms
 from ..column_scale import location_and_sd, refuse_noise, seed_rows, standardized_with_sd
 from ..emission import Spread
@@ -224,6 +225,7 @@ class SphericalNormalGamma(IndependentColumns):
         means = 1.0 + special.LOG_2PI - jnp.log(self.kappa) - e_log
         return 0.5 * jnp.sum(means, -1) + self.tau.entropy()
 
+    @broadcasts
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
         """log p(mu, tau) in nats, for `value.mean` (*s, d) and `value.precision` (*s)."""
         tau = value.precision
@@ -232,6 +234,7 @@ class SphericalNormalGamma(IndependentColumns):
         power = (self.shape + 0.5 * self.dim - 1.0) * jnp.log(tau)
         return power - 0.5 * square - self.rate * tau - self.log_normalizer()
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
         """Draws of mu (*s, d) and tau (*s)."""
         k_tau, k_mean = jax.random.split(key)

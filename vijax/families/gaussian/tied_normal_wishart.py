@@ -12,6 +12,7 @@ from ..._pytree import gauge, pytree, replace
 from ...data.batch import Batch
 from ...data.host import check_bound, standard
 from ...numerics import linalg, special
+from ...numerics.broadcasting import broadcasts
 from ..column_scale import seed_rows
 from ..emission import Spread
 from ..normal_gamma import MeanPrecision
@@ -318,6 +319,7 @@ class TiedNormalWishart(Gaussian):
         means = self._sum(each - wishart.e_logdet()[..., None])
         return wishart.entropy() + 0.5 * means
 
+    @broadcasts
     def log_prob(self, value: MeanPrecision) -> Float[Array, "..."]:
         """log p(mu, Lambda) in nats, for `value.mean` (*s, k, d), `value.precision` (*s, d, d)."""
         root = linalg.chol(value.precision)
@@ -327,6 +329,7 @@ class TiedNormalWishart(Gaussian):
         power = (self.df + self._size - self.dim - 1.0) * linalg.logdet(root)
         return 0.5 * (power - jnp.sum(square, -1) - trace) - self.log_normalizer()
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> MeanPrecision:
         """Draws of mu (*s, k, d) and Lambda (*s, d, d); m_k for a component that is off."""
         k_precision, k_mean = jax.random.split(key)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from ..._pytree import pytree
 from ...data.batch import Batch
 from ...data.host import check_bound, standard, to_device
+from ...numerics.broadcasting import broadcasts
 from ..column_scale import standardize
 from ..describe import label
 from ..dirichlet import CategoricalMoments, Dirichlet
@@ -109,10 +110,12 @@ class BetaProbabilities(Categories):
         """(a - 1) / (a + b - 2); NaN unless a >= 1 and b >= 1."""
         return self.each.mode()[..., 0]
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """log density of p in nats, summed over the columns."""
         return self._reduce(self.each.log_prob(jnp.stack([value, 1.0 - value], -1)))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         return self.each.sample(key, shape)[..., 0]
 

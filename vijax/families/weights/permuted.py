@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree
+from ...numerics.broadcasting import broadcasts
 from ..dirichlet import CategoricalMoments
 
 
@@ -57,6 +58,7 @@ class PermutedWeights:
         """log pi_k of these components at the point of `weights`."""
         return CategoricalMoments(self.weights.point().log_p[..., self.order])
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s m"]:
         """Draws of the weights of these components."""
         return self.weights.sample(key, shape)[..., self.order]

@@ -23,6 +23,7 @@ from ...data.host import (
 )
 from ...exponential_family import Q, natural_step
 from ...numerics import special
+from ...numerics.broadcasting import broadcasts
 from ..dirichlet import CategoricalMoments, Dirichlet
 from .base import Weights, pad_zeros
 from .permuted import PermutedWeights
@@ -353,6 +354,7 @@ class StickBreaking(Weights):
         jacobian = self._later * self.expectation().b
         return self._sum(self._betas.entropy() + jacobian)
 
+    @broadcasts
     def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
         """log p(value) in nats, for weights that sum to one if truncated and to less otherwise."""
         total = jnp.sum(value, -1, keepdims=True)
@@ -363,6 +365,7 @@ class StickBreaking(Weights):
         log_pair = jnp.log(pair) - jnp.log(jnp.sum(pair, -1, keepdims=True))
         return self.expected_log_prob(self._moments(log_pair))
 
+    @broadcasts
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*s k"]:
         """Draws of the weights, which sum to one if truncated and to less otherwise."""
         pair = self._betas.sample(key, shape)
