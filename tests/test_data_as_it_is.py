@@ -399,3 +399,37 @@ def test_mixed_draws_come_back_as_a_table():
     assert set(draws) == set(KINDS)
     assert label.shape == (50,)
     assert jnp.isfinite(model.log_predictive(fit.q, {n: v[:, 0] for n, v in draws.items()})).all()
+
+
+def test_a_density_takes_columns_by_name(rng):
+    """As the model does: the density of a frame is that of its rows in the model's order."""
+    x, _ = clusters(rng, n=60)
+    x = x * [1.0, 30.0]
+    frame = pd.DataFrame(x, columns=["width", "height"])
+    other = frame[["height", "width"]]
+    model = vx.GaussianMixture.from_data(frame, 3)
+    fit = vx.fit(model, frame, init=rng.integers(3, size=60))
+    for known in (fit, fit.q.point()):
+        density = model.density(known)
+        right = density.log_prob(x)
+        np.testing.assert_allclose(density.log_prob(frame), right, rtol=1e-6)
+        np.testing.assert_allclose(density.log_prob(other), right, rtol=1e-6)
+        tall = density.marginal([1])
+        np.testing.assert_array_equal(tall.log_prob(frame[["height"]]), tall.log_prob(x[:, 1:]))
+        given = density.conditional([1], [2.0])
+        np.testing.assert_array_equal(given.log_prob(frame[["width"]]), given.log_prob(x[:, :1]))
+        for part in (tall, given):
+            with pytest.raises(ValueError, match="no column 'height'|no column 'width'"):
+                part.log_prob(frame.rename(columns=str.upper)[["WIDTH"]])
+
+
+def test_masked_responsibilities_are_not_read_through_their_mask(rng):
+    x, _ = clusters(rng, n=12)
+    model = vx.GaussianMixture.from_data(x, 2)
+    resp = np.ma.masked_array(np.full((12, 2), 0.5), mask=np.eye(12, 2, dtype=bool))
+    with pytest.raises(TypeError, match="resp: a masked array"):
+        model.elbo(model.prior, x, resp)
+    with pytest.raises(TypeError, match="weight: a masked array"):
+        vx.Batch.of(x, np.ma.masked_array(np.ones(12), mask=np.arange(12) == 3))
+    with pytest.raises(TypeError, match="conc: a masked array"):
+        vx.Dirichlet.from_standard(np.ma.masked_array([1.0, 2.0], mask=[False, True]))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._pytree import pytree, replace
+from .._pytree import pytree, replace, static
 from ..data.batch import Batch
 from ..data.host import as_floats, is_concrete, to_device
 from ..data.padding import read_rows
@@ -23,13 +23,15 @@ class MixtureDensity:
     """p(x) = sum_k weight_k St(x | location_k, scale_k, dof_k) in data units; normal without `dof`.
 
     `dof` is (k,), or (k, d) if the columns of a component are independent, each Student-t.
-    Marginals and conditionals have the same form.
+    Marginals and conditionals have the same form. `names` are those of the columns, if they have
+    any; rows with names are then matched by name.
     """
 
     weight: Float[Array, "k"]
     location: Float[Array, "k d"]
     scale: Float[Array, "k d d"]
     dof: Float[Array, "..."] | None
+    names: tuple[str, ...] | None = static(default=None)
 
     @property
     def _independent(self) -> bool:
@@ -46,11 +48,11 @@ class MixtureDensity:
         refuse_exposure(batch, "a density of Gaussian components")
         if self._independent:
             _check_independent(batch)
-        batch = batch.numeric().unfilled
+        batch = batch.in_order(self.names).numeric().unfilled
         held = {"x": batch.x, "noise": batch.noise}
         held = jax.tree.map(lambda a: a.astype(self.location.dtype), held)
         batch = replace(batch, **held, names=None)
-        return read_rows(_log_prob, batch, self)
+        return read_rows(_log_prob, batch, replace(self, names=None))
 
     @property
     def _log_weight(self) -> Float[Array, "k"]:
@@ -112,7 +114,8 @@ class MixtureDensity:
         keep = _columns("columns", columns, self.location.shape[1])
         dof = self.dof[:, keep] if self._independent and self.dof is not None else self.dof
         scale = self.scale[:, keep][:, :, keep]
-        return MixtureDensity(self.weight, self.location[:, keep], scale, dof)
+        names = None if self.names is None else tuple(self.names[j] for j in keep)
+        return MixtureDensity(self.weight, self.location[:, keep], scale, dof, names)
 
     def conditional(self, columns: Any, values: Any) -> MixtureDensity:
         """The density of all other columns given `values`, one number for each of `columns`."""
@@ -136,10 +139,10 @@ class MixtureDensity:
         location = free.location + jnp.sum(cross * white[:, :, None], 1)
         scale = free.scale - linalg.matmul(cross.mT, cross)
         if self.dof is None:
-            return MixtureDensity(weight, location, scale, None)
+            return MixtureDensity(weight, location, scale, None, free.names)
         dof = self.dof + float(len(fixed))
         factor = (self.dof + jnp.sum(white**2, -1)) / dof
-        return MixtureDensity(weight, location, factor[:, None, None] * scale, dof)
+        return MixtureDensity(weight, location, factor[:, None, None] * scale, dof, free.names)
 
 
 def _log_prob(density: MixtureDensity, batch: Batch) -> Float[Array, "n"]:

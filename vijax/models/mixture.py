@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
+from ..data.host import as_floats
 from ..data.padding import compiled, pad
 from ..data.types import AnyArray, Data
 from ..exponential_family import natural_step
@@ -368,7 +369,7 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
             resp: Responsibilities (n, k).
         """
         batch = self.as_batch(data if isinstance(data, Batch) else Batch.for_jit(data))
-        batch, resp = pad(replace(batch, names=None, as_given=None), resp)
+        batch, resp = pad(replace(batch, names=None, as_given=None), as_floats("resp", resp))
         return compiled(_elbo)(unnamed(self), q_of(q), batch, resp)
 
 

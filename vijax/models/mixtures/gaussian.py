@@ -185,14 +185,16 @@ class GaussianMixture(Mixture):
             known = known.point()
         weight, components = known.weights.mean, known.components
         if not isinstance(known, MixtureParams):
-            return MixtureDensity(weight, components.mean, components.covariance, None)
+            spread = components.covariance
+            return MixtureDensity(weight, components.mean, spread, None, self.names)
         student, rest = components.predictive(), known.weights.rest
         if rest is not None:
             unseen = self._unseen(components).predictive()
             weight = jnp.append(weight, rest)
             student = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), student, unseen)
         location = student.origin + student.shift
-        return MixtureDensity(weight / jnp.sum(weight), location, student.scale, student.dof)
+        weight = weight / jnp.sum(weight)
+        return MixtureDensity(weight, location, student.scale, student.dof, self.names)
 
 
 def _covariances(components: Emission, value: MeanPrecision) -> Float[Array, "..."]:
