@@ -196,7 +196,7 @@ def _reordered(result: _R, order: Int[np.ndarray, "m"] | Int[Array, "m"]) -> _R:
 
 
 @jax.jit
-def _take(q: Any, index: Int[Array, "m"]) -> Any:
+def _take(q: ComponentParams, index: Int[Array, "m"]) -> Any:
     return q.take(index)
 
 

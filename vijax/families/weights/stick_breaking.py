@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,15 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree, replace, static
-from ...data.host import (
-    as_floats,
-    check_bound,
-    check_integer,
-    common_dtype,
-    fetched,
-    is_concrete,
-    standard,
-)
+from ...data.host import as_floats, check_bound, check_integer, common_dtype, is_concrete, standard
 from ...exponential_family import Q, natural_step
 from ...numerics import special
 from ...numerics.broadcasting import broadcasts
@@ -93,7 +86,7 @@ class StickBreaking(Weights):
         check_bound("b", b, least=0.0)
         a, b = standard(a=(a, 1), b=(b, 1))
         if is_concrete(a, b):
-            _check_sticks(fetched(a), fetched(b), truncated)
+            _check_sticks(jax.device_get(a), jax.device_get(b), truncated)
         return cls(a, b, truncated, ordered)
 
     @classmethod
