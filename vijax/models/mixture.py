@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +16,7 @@ from ..data.host import as_floats
 from ..data.padding import compiled, pad
 from ..data.types import AnyArray, Data
 from ..exponential_family import natural_step
-from ..families.emission import Emission, log_joint, weighted
+from ..families.emission import log_joint, weighted
 from ..families.weights.base import Weights
 from ..kernel import Kernel
 from ..model import Conjugate, EStep, SplitMergeModel, unnamed
@@ -25,6 +24,7 @@ from ..numerics import seeding, special
 from ..numerics.kl_terms import KLTerms
 from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
+from .parts import check_parts
 from .prediction import Prediction, check_labels
 from .shown import Shown
 
@@ -77,7 +77,7 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         Raises TypeError or ValueError if weights and components do not go together, and ValueError
         for columns of other names.
         """
-        _check_parts(self)
+        check_parts(self.weights, self.components)
         return self.components.as_batch(Batch.of(data).in_order(self.names))
 
     def check(self, batch: Batch, point: bool) -> None:
@@ -382,24 +382,3 @@ def _elbo(model: Mixture, q: MixtureParams, batch: Batch, resp: Array) -> Float[
     log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
     rows = jnp.sum(special.xlogy(resp, joint - log_resp), -1)
     return jnp.sum(batch.weight * rows) - model.kl(q)
-
-
-def _check_parts(model: Mixture) -> None:
-    if not isinstance(model.weights, Weights):
-        raise TypeError(f"weights: expected a prior such as Dirichlet, got {model.weights!r:.80}")
-    if not isinstance(model.components, Emission):
-        raise TypeError(
-            f"components: expected a component family such as NormalWishart, got "
-            f"{model.components!r:.80}"
-        )
-    leaves, structure = jax.tree.flatten(model.components)
-    k = _members(structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves))
-    if k and k[0] != model.num_components and jnp.ndim(model.active) == 1:  # 2 of a stack
-        raise ValueError(f"components: {k[0]} of them, but weights for {model.num_components}")
-
-
-@lru_cache(maxsize=1024)
-def _members(structure: Any, leaves: tuple[Any, ...]) -> tuple[int, ...]:
-    """The batch axes of a family with arrays of these shapes, kept since tracing takes a while."""
-    arrays = [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]
-    return jax.eval_shape(lambda a: jax.tree.unflatten(structure, a).log_normalizer(), arrays).shape
