@@ -164,8 +164,9 @@ def test_chunks_and_streams_under_every_setting(key):
 def test_selection_under_every_setting(key):
     batch, _, _ = case("full")
     with every_setting():
-        for method in (vx.CAVI(), vx.EM()):
-            found = vx.select_num_components(batch, [1, 2], key=key, stop=STOP, method=method)
+        for method, criterion in ((vx.CAVI(), "cv"), (vx.EM(), "bic")):
+            settings = {"method": method, "criterion": criterion, "folds": 2, "stop": STOP}
+            found = vx.select_num_components(batch, [1, 2], key=key, **settings)
             assert "best: " in found.summary()
             assert np.isfinite(found.result(2).elbo)
 

@@ -26,8 +26,8 @@ def by_evidence(models: Mixture, results: Result, batch: Batch) -> Float[Array, 
 
 def by_likelihood(
     models: Mixture, results: Result, k: Float[Array, "m"], batch: Batch
-) -> tuple[Array, Array, Array]:
-    """BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000).
+) -> tuple[Array, Array, Array, Array]:
+    """-BIC / 2, BIC, AIC, and ICL = BIC + 2 entropy (Biernacki, Celeux & Govaert 2000).
 
     They take the log-likelihood at the point of q: the estimate of EM, the posterior means of CAVI
     (Fraley & Raftery 2007).
@@ -37,7 +37,7 @@ def by_likelihood(
     own, shared = components.num_parameters()
     free = k * own + shared + k + components.num_background - 1.0
     bic = free * jnp.log(jnp.sum(batch.weight)) - 2.0 * log_lik
-    return bic, 2.0 * free - 2.0 * log_lik, bic + 2.0 * entropy
+    return -0.5 * bic, bic, 2.0 * free - 2.0 * log_lik, bic + 2.0 * entropy
 
 
 def _at_point(model: Mixture, q: MixtureParams, batch: Batch) -> tuple[Any, Any]:

@@ -148,16 +148,15 @@ def select_num_components(
     rows, _ = pad(replace(batch, names=None, as_given=None))
     if criterion == "cv":
         check_key(key, True, method)
-        fold = rows_of.read_folds(folds, batch, jax.random.fold_in(key, 0))
+        fold = rows_of.read_folds(folds, batch, rows_of.fold_in(key, 0))
         weights = rows_of.training_weights(batch, fold)
         lanes = models_of_folds(models_of, given, weights)
         lanes = [[*each, model] for each, model in zip(lanes, models, strict=True)]
         weights = np.concatenate([weights, fetched(batch.weight)[None]])
-        own = jax.random.fold_in(key, 1)
+        own = rows_of.fold_in(key, 1)
         stacked, results = fit_rows(lanes, given, weights, own, method, stop, num_restarts)
-        folded, of_folds = jax.tree.map(lambda a: a[:, :-1], (stacked, results))
-        held_out = validation(folded, of_folds, batch, fold, sizes)
-        stacked, results = jax.tree.map(lambda a: a[:, -1], (stacked, results))
+        folded, (stacked, results) = compiled(_last_apart)((stacked, results))
+        held_out = validation(*folded, batch, fold, sizes)
     else:
         stacked = stack(models)
 
@@ -167,15 +166,13 @@ def select_num_components(
         results = jax.vmap(fit_one)(stacked, jax.random.split(key, len(sizes)))
     dtype = results.elbo.dtype
     unknown = to_device(np.full(len(sizes), np.nan), dtype)
-    bic, aic, icl = unknown, unknown, unknown
+    score, bic, aic, icl = unknown, unknown, unknown, unknown
     if method.point or criterion == "bic":
         k = to_device(sizes, dtype)
-        bic, aic, icl = compiled(criteria.by_likelihood)(stacked, results, k, rows)
+        score, bic, aic, icl = compiled(criteria.by_likelihood)(stacked, results, k, rows)
     if held_out is not None:
         score = to_device(held_out.total, dtype)
-    elif criterion == "bic":
-        score = -0.5 * bic
-    else:
+    elif criterion == "elbo":
         score = compiled(criteria.by_evidence)(stacked, results, rows)
     return Selection(
         results,
@@ -185,6 +182,11 @@ def select_num_components(
         criterion=criterion,
         validation=held_out,
     )
+
+
+def _last_apart(tree: Any) -> tuple[Any, Any]:
+    """The members of the second axis but the last, and the last."""
+    return jax.tree.map(lambda a: a[:, :-1], tree), jax.tree.map(lambda a: a[:, -1], tree)
 
 
 def _criterion(criterion: str | None, method: Method[Any]) -> str:
