@@ -161,6 +161,17 @@ def test_chunks_and_streams_under_every_setting(key):
     assert int(stream.num_batches) == 2
 
 
+@pytest.mark.parametrize("name", ["k_max", "sticks"])
+def test_components_that_are_off_under_every_setting(key, name):
+    """The log of their weight is -inf, which is no fault."""
+    batch, model, _ = case(name)
+    with every_setting():
+        fit = vx.fit(model, vx.Chunks.of(batch.x, chunk=10), key=key, stop=STOP)
+        told = [fit.summary(), fit.q._repr_html_(), fit.q.summary(point=True), fit.q.table()]
+    assert np.isfinite(fit.elbo)
+    assert all(told)
+
+
 def test_selection_under_every_setting(key):
     batch, _, _ = case("full")
     with every_setting():

@@ -6,7 +6,9 @@ large or too distributed to fetch, stay in JAX.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -178,9 +180,15 @@ def guarded() -> bool:
     return guard not in (None, "allow")
 
 
-def unguarded() -> Any:
-    """A context for text that people read, which moves a few numbers, whatever guards are set."""
-    return jax.transfer_guard("allow")
+@contextlib.contextmanager
+def unguarded() -> Iterator[None]:
+    """A context for what people read, whatever debugging settings are on.
+
+    It moves a few numbers, and what a component has not, such as the mean of noise or the log of a
+    weight of 0, is NaN or infinite there.
+    """
+    with jax.transfer_guard("allow"), jax.debug_nans(False), jax.debug_infs(False):
+        yield
 
 
 def sent(tree: Any) -> Any:

@@ -15,7 +15,7 @@ from jax import lax
 
 from .._pytree import pytree
 from ..data.batch import Batch
-from ..data.host import fetched, is_concrete, sent, to_device
+from ..data.host import fetched, is_concrete, sent, to_device, unguarded
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..model import ComponentParams, Model, Predictor, Q
@@ -91,7 +91,7 @@ class Fits(Result):
         if not isinstance(self.q, ComponentParams):
             raise TypeError(f"to_frame: a {type(self.q).__name__} has no components")
         names = None if self.names is None else list(self.names)
-        with jax.debug_nans(False):  # what a component has not, such as the mean of noise, is NaN
+        with unguarded():
             table = _tables(names and tuple(names), self.point, sent(self.q))
         heads = sorted(table, key=lambda label: not label.startswith("weight"))
         columns = {label: fetched(table[label]) for label in heads}

@@ -104,7 +104,8 @@ def _run_passes(
     with CtrlC(lambda: None) as ctrl_c:
         while _running(now.run).any() and not stopped:
             try:
-                moments = _moments(method, now.run, platform=platform)
+                with jax.debug_infs(False):  # the log of a weight of 0
+                    moments = _moments(method, now.run, platform=platform)
                 batches = ctrl_c.unless_heard(chunks.batches(now.num_rows, check=False))
                 sums = _sum(model, method, moments, batches)
                 run = _accept(method, model, now.run, sums, total, stop, platform)
