@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_integer, fetched, is_concrete, to_device
-from ..data.padding import pad, padded_size, read_rows
+from ..data.padding import pad, read_rows
 from ..data.reader import read_labels
 from ..data.types import ArrayLike
 from ..infer.fit import fit
@@ -44,8 +44,8 @@ def read_folds(folds: Folds, batch: Batch, key: Key[Array, ""]) -> Int[np.ndarra
             raise ValueError(f"folds: need at least 2, got {count}")
         if count > number:
             raise ValueError(f"folds: {count} of {number} rows of positive weight; take fewer")
-        drawn = fetched(jax.random.bits(key, (padded_size(n),)))[:n]
-        order = np.argsort(drawn, kind="stable")
+        # on the host, where no number of rows is compiled for
+        order = np.random.default_rng(fetched(jax.random.key_data(key))).permutation(n)
         order = order[np.argsort(~present[order], kind="stable")]
         fold = np.empty(n, np.int32)
         fold[order] = np.arange(n) % count
