@@ -78,9 +78,9 @@ def test_default_priors(rng):
     each = vx.GeometricMixture.from_data(x, 2).components.each
     np.testing.assert_allclose(each.conc, [[[1.0, np.sqrt(3.0 * 5.0) - 1.0]] * 2] * 2)
     model = CategoricalMixture.from_data(x, 3, k_max=4)
-    assert model.components.sizes == (5, 1)
-    assert model.components.num_parameters() == (4, 0)
-    np.testing.assert_array_equal(model.components.each.conc[:, 1], [[0.5, 0, 0, 0, 0]] * 4)
+    assert model.components.levels == ((2, 4), (0,))
+    assert model.components.num_parameters() == (1, 0)
+    np.testing.assert_array_equal(model.components.each.conc[:, 1], [[0.5, 0]] * 4)
     model = CategoricalMixture.from_data(x, 3, num_categories=(5, 3))
     assert model.components.sizes == (5, 3)
     np.testing.assert_allclose(model.weights.conc, 1 / 3)

@@ -155,8 +155,8 @@ def select_num_components(
         weights = np.concatenate([weights, fetched(batch.weight)[None]])
         own = rows_of.fold_in(key, 1)
         stacked, results = fit_rows(lanes, given, weights, own, method, stop, num_restarts)
-        folded, (stacked, results) = compiled(_last_apart)((stacked, results))
-        held_out = validation(*folded, batch, fold, sizes)
+        folds_apart, (stacked, results) = compiled(_last_apart)((stacked, results))
+        held_out = validation(folds_apart[0], folds_apart[1], batch, fold, sizes)
     else:
         stacked = stack(models)
 
