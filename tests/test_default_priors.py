@@ -98,3 +98,23 @@ def test_float32_rows_stay_float32_under_x64(rng, kind):
     q = model.init(KEY, batch)
     assert {leaf.dtype for leaf in jax.tree.leaves((model.prior, q))} == {np.dtype(np.float32)}
     assert model.merge_gain(q).dtype == np.float32
+
+
+BAD_ROWS = {
+    "one mistyped row, full": ("full", [[1000.0, 0.0]]),
+    "a sentinel, diag": ("diag", [[-999.0, -999.0]] * 3),
+    "another unit, spherical": ("spherical", [[2e6, 3e6]]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_few_bad_rows_leave_the_clusters_what_they_are(name):
+    covariance, bad = BAD_ROWS[name]
+    centres = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([centres[np.arange(300) % 3] + rng.normal(size=(300, 2)), bad])
+    model = vx.GaussianMixture.from_data(rows, 5, covariance=covariance)
+    fit = vx.fit(model, rows, key=jax.random.key(0), num_restarts=4)
+    mean = np.asarray(fit.q.components.mean)[np.asarray(fit.q.weights.mean) > 0.1]
+    assert len(mean) == 3
+    assert np.linalg.norm(centres[:, None] - mean, axis=-1).min(1).max() < 0.5
