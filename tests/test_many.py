@@ -9,10 +9,10 @@ import pytest
 
 import vijax as vx
 from vijax import Status
-from vijax.infer.many import _models
 from vijax.infer.run.devices import deal
 from vijax.infer.run.restarts import choose_layout
-from vijax.infer.run.stacks import stack_by_size
+from vijax.infer.run.stacks import Header, stack_by_size
+from vijax.infer.stacked_models import stacked_models
 
 from .data import clusters
 from .programs import programs
@@ -124,8 +124,8 @@ def test_as_many_models_as_components_are_told_apart(rows, model):
     """Three data sets and three components: the leading axis alone does not say."""
     stacks, m = stack_by_size(rows[:3])
     pile = jax.tree.map(lambda a: jnp.stack([a] * 3), model)
-    assert _models(model, stacks, m, np.float64)[1]
-    assert not _models(pile, stacks, m, np.float64)[1]
+    assert stacked_models(model, stacks, m, np.float64, Header())[1]
+    assert not stacked_models(pile, stacks, m, np.float64, Header())[1]
 
 
 def test_other_numbers_of_data_sets_compile_nothing(rows, model):
