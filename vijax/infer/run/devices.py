@@ -47,6 +47,11 @@ def shard_rows(
     with jax.default_device(_host_device()):
         try:
             batch = Batch.of(data, **parts)
+            if batch.levels and not (isinstance(data, Batch) or sharding.is_fully_addressable):
+                raise ValueError(
+                    "data: text, whose levels may differ between processes; give the Batch that "
+                    "`model.as_batch(data)` returns"
+                )
         except (TypeError, ValueError):
             _sizes(sharding, -1)  # the other processes then raise too
             raise
