@@ -200,3 +200,23 @@ def test_bad_degrees_of_freedom():
         vx.StudentTMixture.from_data(x, 2, dof=-1.0)
     with pytest.raises(ValueError, match="noise: the Student-t mixture takes none"):
         vx.fit(vx.StudentTMixture.from_data(x, 2), vx.Batch.of(x, noise=x), key=jax.random.key(0))
+
+
+FAR_ROWS = {
+    "one": [[3e4]],
+    "on both sides": [[900.0], [-1000.0], [1100.0], [-950.0]],
+    "a sentinel": [[-999.0]] * 6,
+}
+
+
+@pytest.mark.parametrize("name", FAR_ROWS)
+def test_starts_beside_far_rows_find_both_clusters(name):
+    rng = np.random.default_rng(3)
+    near = np.concatenate([rng.normal(size=(150, 1)), 8.0 + rng.normal(size=(150, 1))])
+    x = np.concatenate([near, FAR_ROWS[name]])
+    labels = (x[:, 0] > 4.0).astype(int)
+    model = vx.StudentTMixture.from_data(x, 2)
+    known = vx.fit(model, x, init=labels)
+    found = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+    assert found.elbo > known.elbo - 0.1
+    np.testing.assert_allclose(np.sort(found.q.components.mean[:, 0]), [0.0, 8.0], atol=0.5)
