@@ -233,6 +233,18 @@ def test_chunks_of_text():
 
 
 REFUSED = {
+    "counts": lambda: vx.fit(
+        vx.PoissonMixture.from_data(CODES, 2), FRAME[["grade", "colour"]], init=START
+    ),
+    "waits": lambda: vx.fit(
+        vx.ExponentialMixture.from_data(CODES + 1, 2), FRAME[["grade", "colour"]], init=START
+    ),
+    "flags": lambda: vx.fit(
+        vx.BernoulliMixture.from_data(CODES > 0, 2), FRAME[["grade", "colour"]], init=START
+    ),
+    "Student-t": lambda: vx.fit(
+        vx.StudentTMixture.from_data(CODES, 2), FRAME[["grade", "colour"]], init=START
+    ),
     "Gaussian": lambda: vx.GaussianMixture.from_data(TABLE, 2),
     "Poisson": lambda: vx.PoissonMixture.from_data(FRAME, 2),
     "kind": lambda: vx.MixedMixture.from_data(TABLE, 2, KINDS | {"colour": "gaussian"}),

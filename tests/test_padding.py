@@ -86,12 +86,12 @@ def test_by_every_method(rng, method):
 def test_restarts_moves_and_trajectories(rng):
     x, z = clusters(rng, n=70, k=3)
     model = vx.GaussianMixture.from_data(x, 4)
-    for options in ({"num_restarts": 2}, {"moves": vx.Moves(max_trials=2)}):
+    for options in ({"num_restarts": 3}, {"moves": vx.Moves(max_trials=5)}):
         found = vx.fit(model, x, key=KEY, **options)
         right = traced(lambda x, options=options: vx.fit(model, x, key=KEY, **options), x)
         np.testing.assert_allclose(found.elbos, right.elbos, rtol=1e-6)
     resp = np.random.default_rng(0).dirichlet(np.ones(4), 70)
-    for init in (resp, z):
+    for init in (resp, z, "random"):
         found = vx.trajectory(model, x, num_iters=4, init=init, key=KEY)
 
         def run(x, init=init):

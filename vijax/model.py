@@ -69,7 +69,7 @@ class Model(abc.ABC):
         """The number of floats that an E-step holds per row; chunk sizes follow from it."""
 
     @property
-    def coded(self) -> bool:
+    def recodes(self) -> bool:
         """Whether `as_batch` changes entries of rows, as it does for levels of categories."""
         return False
 

@@ -24,7 +24,7 @@ from .host import (
 )
 from .levels import BatchLevels
 from .reader import label
-from .shards import on_cpu
+from .shards import on_cpu, platform_of
 from .sources import (
     OPTIONAL,
     Part,
@@ -148,8 +148,10 @@ class Chunks:
                 break
             if not check and set(part) == {"x"} and not self.missing and seen - first == self.rows:
                 ones = to_device(np.ones(self.rows, self.dtype)) if ones is None else ones
+                x = jax.tree.map(to_device, part["x"])
                 place = {"names": self.names, "levels": self.levels}
-                yield Batch(jax.tree.map(to_device, part["x"]), ones, **place)
+                # as of other chunks, which Batch.of makes: all run the same programs
+                yield Batch(x, ones, **place, platform=platform_of(ones))
             elif (batch := self._batch(part, first, self.rows)) is not None:
                 yield batch
         if seen == 0:

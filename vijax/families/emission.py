@@ -78,7 +78,7 @@ class Emission(ExponentialFamily):
     takes_exposure: ClassVar[bool] = False
 
     @property
-    def coded(self) -> bool:
+    def recodes(self) -> bool:
         """Whether `as_batch` changes entries, so that their levels must be known before."""
         return False
 

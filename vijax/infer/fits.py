@@ -128,7 +128,7 @@ class Fits(Result):
 
     def _reader(self) -> Model | None:
         """One of the models, if rows must be read by it before they are stacked."""
-        return self.model(0) if isinstance(self.models, Model) and self.models.coded else None
+        return self.model(0) if isinstance(self.models, Model) and self.models.recodes else None
 
     def _of_stack(self, read: Callable[..., Any], stack: Stack, header: Header) -> list[Any]:
         """What is read of every data set of a stack, without the rows that pad it."""

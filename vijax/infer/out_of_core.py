@@ -132,7 +132,7 @@ def reader(model: ConditionalModel, batch: Batch) -> Callable[[Batch], Batch]:
     without_names = partial(replace, names=None, levels=None)
     form = jax.tree.structure(jax.eval_shape(_as_batch, model, batch))
     same = form == jax.tree.structure(without_names(batch)) and model.names in (None, batch.names)
-    same = same and not model.coded
+    same = same and not model.recodes
     return without_names if same else partial(_as_batch, model)
 
 

@@ -17,8 +17,38 @@ from ..model import ComponentParams
 _IN_USE = 0.01  # expected weight of a component in use
 
 
+class _Shown:
+    """A short form and a table of what has weights and components."""
+
+    weights: Any
+    overview: Any
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """The axes in front of that of the components."""
+        return _axes(self.weights)[:-1]
+
+    def __repr__(self) -> str:
+        try:
+            axes = _axes(self.weights)
+        except Exception:  # a pytree may hold anything while JAX looks at its structure
+            return short(self)
+        what = count(axes[-1], "component")
+        if axes[:-1]:
+            what = f"{'x'.join(map(str, axes[:-1]))} of {what}"
+        elif readable(self.weights):
+            with unguarded():
+                used = int(np.sum(fetched(self.weights.mean) >= _IN_USE))
+            what = f"{what}, {used} with weight >= {_IN_USE:g}"
+        return f"{type(self).__name__}({what})"
+
+    def _repr_html_(self) -> str:
+        several = not readable(self) or self.batch_axes
+        return (Overview([repr(self)]) if several else self.overview()).html()
+
+
 @pytree
-class MixtureMoments:
+class MixtureMoments(_Shown):
     """Moments of the weights and of every component, under q or at a point."""
 
     weights: Any
@@ -37,20 +67,9 @@ class MixtureMoments:
         """The same in the form of a table for notebooks."""
         return _table(self.weights, self.components, min_weight, names, sd=False)
 
-    @property
-    def batch_axes(self) -> tuple[int, ...]:
-        """The axes in front of that of the components."""
-        return _axes(self.weights)[:-1]
-
-    def __repr__(self) -> str:
-        return _line(self)
-
-    def _repr_html_(self) -> str:
-        return _html(self)
-
 
 @pytree
-class MixtureParams(ComponentParams):
+class MixtureParams(_Shown, ComponentParams):
     """q(theta) or p(theta) of a mixture: its weights, and k components on the last batch axis."""
 
     Moments: ClassVar = MixtureMoments
@@ -100,17 +119,6 @@ class MixtureParams(ComponentParams):
             known = self.point() if point else self
         return _table(known.weights, known.components, min_weight, names, sd=not point)
 
-    @property
-    def batch_axes(self) -> tuple[int, ...]:
-        """The axes in front of that of the components."""
-        return _axes(self.weights)[:-1]
-
-    def __repr__(self) -> str:
-        return _line(self)
-
-    def _repr_html_(self) -> str:
-        return _html(self)
-
 
 @runtime_checkable
 class Fitted(Protocol):
@@ -139,27 +147,6 @@ def q_of(fitted: Any) -> Any:
 def _axes(weights: Any) -> tuple[int, ...]:
     """The shape of the weights, that of the components last."""
     return jax.eval_shape(lambda weights: weights.mean, weights).shape
-
-
-def _line(known: MixtureParams | MixtureMoments) -> str:
-    """The numbers of components and of those in use, without reading a tracer."""
-    try:
-        axes = _axes(known.weights)
-    except Exception:  # a pytree may hold anything while JAX looks at its structure
-        return short(known)
-    what = count(axes[-1], "component")
-    if axes[:-1]:
-        what = f"{'x'.join(map(str, axes[:-1]))} of {what}"
-    elif readable(known.weights):
-        with unguarded():
-            used = int(np.sum(fetched(known.weights.mean) >= _IN_USE))
-        what = f"{what}, {used} with weight >= {_IN_USE:g}"
-    return f"{type(known).__name__}({what})"
-
-
-def _html(known: MixtureParams | MixtureMoments) -> str:
-    several = not readable(known) or known.batch_axes
-    return (Overview([repr(known)]) if several else known.overview()).html()
 
 
 def _table(

@@ -37,9 +37,9 @@ class Prediction:
     names: Any
 
     @property
-    def coded(self) -> bool:
+    def recodes(self) -> bool:
         """Whether rows have levels that are not their own codes, such as texts."""
-        return self.components.coded
+        return self.components.recodes
 
     def responsibilities(self, q: Known | Fitted, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row; each row sums to one.

@@ -188,11 +188,11 @@ def cross_validate(
         def models_of(rows: Batch) -> list[Model]:
             return [make(rows, k, k_max=max(sizes), **prior) for k in sizes]
 
-    fold = rows_of.read_folds(folds, batch, rows_of.fold_in(key, 0))
+    fold = rows_of.read_folds(folds, batch, jax.random.fold_in(key, 0))
     weights = rows_of.training_weights(batch, fold)
     lanes = models_of_folds(models_of, batch, weights)
     stacked, results = fit_rows(
-        lanes, batch, weights, rows_of.fold_in(key, 1), method, stop, num_restarts
+        lanes, batch, weights, jax.random.fold_in(key, 1), method, stop, num_restarts
     )
     whole = validation(stacked, results, lanes[0][0].as_batch(batch), fold, sizes)
     if sizes is not None and isinstance(num_components, Iterable):

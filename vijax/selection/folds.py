@@ -110,11 +110,6 @@ def fit_lanes(
     return stacked, fit_all(to_device(weights), stacked, keys)
 
 
-def fold_in(key: Key[Array, ""], number: int) -> Key[Array, ""]:
-    """`jax.random.fold_in`, with a number that is moved to the device openly."""
-    return jax.random.fold_in(key, to_device(np.asarray(number, np.uint32)))
-
-
 def lane_keys(key: Key[Array, ""], m: int, f: int) -> Key[Array, "m f"]:
     """The key of lane (i, j), which is fold_in(fold_in(key, i), j)."""
     i, j = to_device(np.arange(m)), to_device(np.arange(f))

@@ -148,12 +148,12 @@ def select_num_components(
     rows, _ = pad(replace(batch, names=None, as_given=None))
     if criterion == "cv":
         check_key(key, True, method)
-        fold = rows_of.read_folds(folds, batch, rows_of.fold_in(key, 0))
+        fold = rows_of.read_folds(folds, batch, jax.random.fold_in(key, 0))
         weights = rows_of.training_weights(batch, fold)
         lanes = models_of_folds(models_of, given, weights)
         lanes = [[*each, model] for each, model in zip(lanes, models, strict=True)]
         weights = np.concatenate([weights, fetched(batch.weight)[None]])
-        own = rows_of.fold_in(key, 1)
+        own = jax.random.fold_in(key, 1)
         stacked, results = fit_rows(lanes, given, weights, own, method, stop, num_restarts)
         folds_apart, (stacked, results) = compiled(_last_apart)((stacked, results))
         held_out = validation(folds_apart[0], folds_apart[1], batch, fold, sizes)

@@ -119,9 +119,9 @@ class Columns(Compound, Emission):
     # -- as components --------------------------------------------------------------------------
 
     @property
-    def coded(self) -> bool:
+    def recodes(self) -> bool:
         """Whether a part is."""
-        return any(part.coded for part in self.parts.values())
+        return any(part.recodes for part in self.parts.values())
 
     def as_batch(self, rows: Batch) -> Batch:
         """The rows, with a data frame as a dict of columns, and texts as codes."""
@@ -130,7 +130,7 @@ class Columns(Compound, Emission):
             return rows
         known = dict(rows.levels or ())
         for name, part in self.parts.items():
-            if name in rows.x and (part.coded or name in known):
+            if name in rows.x and (part.recodes or name in known):
                 own = rows.column(name)
                 named = replace(own, names=(name,) * own.x.shape[1])
                 rows = rows.with_column(name, part.as_batch(named))

@@ -177,7 +177,7 @@ class DirichletCategorical(Categories):
         return replace(self, levels=every)
 
     @property
-    def coded(self) -> bool:
+    def recodes(self) -> bool:
         """Whether some levels are not their own codes."""
         return not all(is_plain(own) for own in self.levels)
 
@@ -189,7 +189,7 @@ class DirichletCategorical(Categories):
 
     def decode(self, x: Any) -> Any:
         """Codes (..., d) as levels: numbers, or objects of NumPy if there are texts."""
-        return decoded(x, self.levels) if self.coded else x
+        return decoded(x, self.levels) if self.recodes else x
 
     @property
     def _possible(self) -> Any:

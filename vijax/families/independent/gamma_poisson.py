@@ -33,7 +33,7 @@ class GammaRates(Independent):
 
     def as_batch(self, rows: Batch) -> Batch:
         """The rows, with the exposures of a data frame as one array."""
-        return rows.by_position()
+        return super().as_batch(rows).by_position()
 
     @classmethod
     def from_standard(cls: type[_G], shape: Any, rate: Any) -> _G:

@@ -60,7 +60,7 @@ def in_order(datasets: Any, names: Names, model: Model | None = None) -> tuple[A
         return datasets, Header(datasets.names or names, datasets.levels)
     if not isinstance(datasets, list | tuple):
         return datasets, Header(names)
-    if model is not None and model.coded and is_concrete(*jax.tree.leaves(datasets)):
+    if model is not None and model.recodes and is_concrete(*jax.tree.leaves(datasets)):
         as_batch = model.as_batch
         items = [
             _named(i, lambda item: as_batch(Batch.for_jit(item)), item)
