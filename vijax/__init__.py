@@ -4,6 +4,7 @@ from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static
 from ._version import __version__ as __version__
+from . import constraints as constraints
 from .data import datasets as datasets
 from .data.batch import Batch as Batch
 from .data.chunks import Chunks as Chunks
@@ -35,6 +36,7 @@ from .families.normal_gamma import NormalGamma as NormalGamma
 from .families.weights.base import Weights as Weights
 from .families.weights.dirichlet_process import DirichletProcess as DirichletProcess
 from .families.weights.stick_breaking import StickBreaking as StickBreaking
+from .guides.transformed_normal import TransformedNormal as TransformedNormal
 from .infer.annealed import Annealed as Annealed
 from .infer.fit import elbo as elbo
 from .infer.fit import elbo_terms as elbo_terms
@@ -50,6 +52,7 @@ from .infer.method import Method as Method
 from .infer.methods.accelerated import Accelerated as Accelerated
 from .infer.methods.cavi import CAVI as CAVI
 from .infer.methods.em import EM as EM
+from .infer.methods.gaussian_vi import GaussianVI as GaussianVI
 from .infer.methods.memoized import Memoized as Memoized
 from .infer.methods.svi import SVI as SVI
 from .infer.methods.svi import RobbinsMonro as RobbinsMonro
@@ -73,11 +76,13 @@ from .infer.streaming import Streaming as Streaming
 from .kernel import Kernel as Kernel
 from .model import ConditionalModel as ConditionalModel
 from .model import Conjugate as Conjugate
+from .model import DensityModel as DensityModel
 from .model import EStep as EStep
 from .model import LatentClassModel as LatentClassModel
 from .model import Model as Model
 from .model import SplitMergeModel as SplitMergeModel
 from .models.density import MixtureDensity as MixtureDensity
+from .models.log_density import LogDensity as LogDensity
 from .models.mixture import Mixture as Mixture
 from .models.mixtures.columns import BernoulliMixture as BernoulliMixture
 from .models.mixtures.columns import CategoricalMixture as CategoricalMixture

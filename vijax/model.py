@@ -1,6 +1,7 @@
 """The protocols of models: what `fit` and the other drivers call.
 
 - `Model`: a first q, and checks.
+- `DensityModel`: a log density over real numbers, for black-box methods.
 - `ConditionalModel`: the E-step `local`, the `update` of q(theta), and KL(q || prior).
 - `LatentClassModel`: rows belong to components, with responsibilities.
 - `SplitMergeModel`: components can be split, merged, deleted and born.
@@ -43,11 +44,15 @@ class EStep:
 class Model(abc.ABC):
     """A family of q with a starting point and checks.
 
-    `draws` says whether `init` needs a key, and `names` are those of the columns that the model was
-    made for, if they have any. Drivers remove them before anything is compiled.
+    `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none.
+    `by_row` says that rows of weight 0 may be added, so that data of other lengths share programs.
+    `names` are those of the columns that the model was made for, if they have any. Drivers remove
+    them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False
+    first_is_fixed: ClassVar[bool] = False
+    by_row: ClassVar[bool] = True
     names: tuple[str, ...] | None = None
 
     @property
@@ -83,6 +88,36 @@ class Model(abc.ABC):
         `point` is True for EM, False for Bayesian methods.
         """
         return
+
+
+class DensityModel(Model):
+    """A model of which log p(theta, x) is known, up to nothing, and no conjugate update.
+
+    Parameters theta are a function of a vector u (d,) of real numbers, which `space` describes; q
+    is over u. All constants count, so that bounds are comparable with those of other models.
+    """
+
+    draws: ClassVar[bool] = True
+    first_is_fixed: ClassVar[bool] = True
+    by_row: ClassVar[bool] = False  # there may be a parameter for each row
+
+    @property
+    @abc.abstractmethod
+    def space(self) -> Any:
+        """The form of theta, a `guides.space.Space`."""
+
+    @property
+    @abc.abstractmethod
+    def takes_rows(self) -> bool:
+        """Whether the density is one of rows; if not, a fit has no data."""
+
+    @abc.abstractmethod
+    def log_density(self, u: Float[Array, "d"], batch: Batch) -> Float[Array, ""]:
+        """log p(theta(u), x) + log |d theta / d u| in nats, with weighted rows."""
+
+    @abc.abstractmethod
+    def start_at(self, params: Any) -> Q:
+        """A narrow q around these parameters, in the form of `space`."""
 
 
 def unnamed(model: Model) -> Any:

@@ -53,7 +53,7 @@ def pad(batch: Batch, by_row: Any = None) -> tuple[Batch, Any]:
     Both are as they were if they cannot be padded.
     """
     n = batch.weight.shape[0]
-    if not can_pad(batch) or not is_concrete(by_row) or padded_size(n) == n:
+    if not n or not can_pad(batch) or not is_concrete(by_row) or padded_size(n) == n:
         return batch, by_row
     size = padded_size(n)
     return _padded(batch, size), None if by_row is None else longer(by_row, size)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from .._pytree import replace
@@ -13,7 +14,7 @@ from ..data.batch import Batch, check_entries
 from ..data.host import check_bound, check_integer, check_whole, described, strong
 from ..data.padding import pad
 from ..data.types import Data
-from ..model import Model, SplitMergeModel, unnamed
+from ..model import DensityModel, Model, SplitMergeModel, unnamed
 from .initialise import Init, Job, Start, parse_init
 from .method import Method
 from .moves import Moves
@@ -23,7 +24,7 @@ from .run.halving import Halving
 
 def prepare_job(
     model: Model,
-    data: Data,
+    data: Data | None,
     key: Key[Array, ""] | None,
     init: Init,
     method: Method[Any],
@@ -38,14 +39,15 @@ def prepare_job(
     start = parse_init(model, batch, init)
     check_start(model, key, start, num_restarts, method)
     num_rows = batch.weight.shape[0]
-    batch, by_row = pad(batch, start.value if start.of_rows else None)
-    if start.of_rows:
-        start = replace(start, value=by_row)
+    if model.by_row:
+        batch, by_row = pad(batch, start.value if start.of_rows else None)
+        if start.of_rows:
+            start = replace(start, value=by_row)
     return Job(model, batch, key, start, method, stop), names, num_rows
 
 
 def prepare(
-    model: Model, data: Data, method: Method[Any], stop: Stop
+    model: Model, data: Data | None, method: Method[Any], stop: Stop
 ) -> tuple[Any, Batch, Any, Stop, tuple[str, ...] | None]:
     """Check model, data, method and stop; returns them and the names of the columns.
 
@@ -54,13 +56,24 @@ def prepare(
     """
     check_order(model, data)
     check_kinds(model, method, stop)
-    batch = model.as_batch(Batch.for_jit(data))
-    check_entries(batch)
+    if data is None:
+        batch = _no_rows(model)
+    else:
+        batch = model.as_batch(Batch.for_jit(data))
+        check_entries(batch)
     dtype, names = batch.weight.dtype, batch.names or model.names
     model, method = strong(unnamed(model), dtype), strong(method, dtype)
     model.check(batch, method.point)
     batch = replace(batch, names=None, levels=None, as_given=None)
     return model, batch, method, strong(stop, dtype), names
+
+
+def _no_rows(model: Model) -> Batch:
+    """The batch of a density without rows; TypeError for other models."""
+    if not isinstance(model, DensityModel) or model.takes_rows:
+        raise TypeError(f"data: {type(model).__name__} is a model of rows; give them")
+    none = np.zeros(0, model.space.float_dtype)
+    return Batch(none, none)
 
 
 def check_order(model: object, data: object) -> None:
@@ -98,11 +111,11 @@ def check_start(
     model: Model, key: Any, start: Start, num_restarts: Any, method: Method[Any]
 ) -> None:
     """Raise TypeError or ValueError for a bad key, or for restarts that would all be equal."""
-    drawn = start.drawn(model)
-    check_key(key, drawn, method)
     check_integer("num_restarts", num_restarts)
     if num_restarts < 1:
         raise ValueError(f"num_restarts: must be at least 1, got {num_restarts}")
+    drawn = start.drawn(model, num_restarts)
+    check_key(key, drawn, method)
     if num_restarts > 1 and not (drawn or method.draws):
         raise ValueError("num_restarts: this start is deterministic, so restarts would be equal")
 

@@ -24,6 +24,7 @@ from .arguments import checked_halving, checked_moves, prepare, prepare_job
 from .initialise import Init, Job, parse_q
 from .method import Method
 from .methods.cavi import CAVI, need_conditional
+from .methods.default import method_for
 from .moves import Moves, search
 from .out_of_core import fit_chunks
 from .result import Result, State, Stop, best
@@ -39,11 +40,11 @@ from .run.restarts import Problems, choose_layout, run_restarts
 @on_auto_mesh
 def fit(
     model: Model,
-    data: Data | Chunks,
+    data: Data | Chunks | None = None,
     *,
     key: Key[Array, ""] | None = None,
     init: Init = None,
-    method: Method[Any] = CAVI(),
+    method: Method[Any] | None = None,
     stop: Stop = Stop(),
     num_restarts: int = 1,
     moves: Moves | None = None,
@@ -60,9 +61,9 @@ def fit(
     and vmap, where values of the arguments are not checked.
 
     Args:
-        model: A model, such as `GaussianMixture.from_data(x, 10)`.
+        model: A model, such as `GaussianMixture.from_data(x, 10)` or `LogDensity(...)`.
         data: Rows: array-like (n, d), a dict of columns, a data frame, a Batch; or Chunks, if they
-            need not fit in memory. The result is the same.
+            need not fit in memory. The result is the same. None for a density without rows.
         key: A typed key, `jax.random.key(0)`, needed exactly when something is drawn. Restart i
             uses `fold_in(key, i)`, so more restarts never change the earlier ones.
         init: None (`model.init`; for mixtures k-means++ seeds, whose components are merged and
@@ -70,9 +71,11 @@ def fit(
             halve), "random" (random labels), labels (n,), responsibilities (n, k), a q or a Result
             to continue from, which grows if it has fewer components than the model: some are
             halved, and for all methods but EM only as long as the bound gains (`infer/grow.py`);
-            or `Annealed` around any of these. With Chunks, arrays are not
+            or `Annealed` around any of these. For a LogDensity: None (u = 0, and uniform in
+            (-2, 2) for later starts), parameters, a q or a Result. With Chunks, arrays are not
             possible, and starts see `data.sample()`.
-        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`.
+        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`; `GaussianVI()` for a
+            LogDensity. None is the first that suits the model.
         stop: When a run ends.
         num_restarts: Number of starts.
         moves: `Moves()` lets every start go on to a search over structures; it draws.
@@ -92,6 +95,7 @@ def fit(
         result = vx.fit(model, x, key=jax.random.key(0), num_restarts=4).check()
         print(result.summary())
     """
+    method = method_for(model, method)
     paths = {"checkpoint": checkpoint, "resume": resume}
     if isinstance(data, Chunks):
         for name, given in {"moves": moves, "halving": halving}.items():
@@ -118,12 +122,12 @@ def fit(
 @on_auto_mesh
 def trajectory(
     model: Model,
-    data: Data,
+    data: Data | None = None,
     *,
     num_iters: int,
     key: Key[Array, ""] | None = None,
     init: Init = None,
-    method: Method[Any] = CAVI(),
+    method: Method[Any] | None = None,
 ) -> State:
     """Every iterate of a fit, stacked on a leading axis of length `num_iters`.
 
@@ -142,12 +146,15 @@ def trajectory(
     """
     check_integer("num_iters", num_iters)
     check_bound("num_iters", num_iters, least=1.0)
+    method = method_for(model, method)
     job, _, _ = prepare_job(model, data, key, init, method, Stop())
     return _trajectory(job, num_iters=num_iters)
 
 
 @on_auto_mesh
-def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Array:
+def elbo(
+    model: Model, q: Q, data: Data | None = None, *, method: Method[Any] | None = None
+) -> Array:
     """The objective of `method` at any q, in nats; for CAVI it is the exact bound.
 
     ELBO(q) = sum_n w_n log Z_n - KL(q || p), with the latent variables at their optimum given q.
@@ -163,10 +170,11 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
         model = vx.GaussianMixture.from_data(x, 3)
         bound = vx.elbo(model, vx.fit(model, x, key=jax.random.key(0)), x)
     """
-    model, batch, method, _, _ = prepare(model, data, method, Stop())
-    if not isinstance(q, ExponentialFamily | Result):
+    model, batch, method, _, _ = prepare(model, data, method_for(model, method), Stop())
+    if not isinstance(q, ExponentialFamily | Result | type(model.template)):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    return _evaluate(model, pad(batch)[0], parse_q(model, batch, q), method)
+    q = parse_q(model, batch, q)
+    return _evaluate(model, pad(batch)[0] if model.by_row else batch, q, method)
 
 
 @on_auto_mesh

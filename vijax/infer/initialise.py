@@ -18,7 +18,7 @@ from ..data.reader import read_labels
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
-from ..model import ComponentParams, LatentClassModel, Model, Q, SplitMergeModel
+from ..model import ComponentParams, DensityModel, LatentClassModel, Model, Q, SplitMergeModel
 from .annealed import Annealed, anneal
 from .grow import embed, grow
 from .method import Method
@@ -48,9 +48,10 @@ class Start:
         """Whether `value` has an entry for each row."""
         return self.kind in ("labels", "responsibilities")
 
-    def drawn(self, model: Model) -> bool:
-        """Whether the start is random and so needs a key."""
-        return self.kind == "random" or (self.kind == "seeds" and model.draws)
+    def drawn(self, model: Model, num_restarts: int = 1) -> bool:
+        """Whether some start is random and so needs a key."""
+        fixed = num_restarts == 1 and model.first_is_fixed
+        return self.kind == "random" or (self.kind == "seeds" and model.draws and not fixed)
 
 
 class Job(NamedTuple):
@@ -129,9 +130,24 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
         return parse_name(model, init)
     if isinstance(init, Result):
         init = init.q
+    if isinstance(model, DensityModel):
+        return Start("q", _density_q(model, init, batch.weight.dtype))
     if isinstance(init, ExponentialFamily):
         return _parse_q(model, init, batch)
     return parse_rows(init, batch.weight, with_classes(model).active, batch.sharding)
+
+
+def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:
+    """The q, of the form of the template, or a narrow one around given parameters."""
+    template = jax.eval_shape(lambda model: model.template, model)
+    if jax.tree.structure(init) == jax.tree.structure(template):
+        return jax.tree.map(lambda a: to_device(a, dtype), init)
+    if isinstance(init, type(template)):
+        raise TypeError("init: a q of other parameters, constraints or covariance")
+    try:
+        return jax.tree.map(lambda a: to_device(a, dtype), model.start_at(init))
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from None
 
 
 def parse_name(model: Model, init: str | None) -> Start:

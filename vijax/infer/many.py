@@ -25,7 +25,7 @@ from .arguments import check_kinds, check_layout, check_order, check_start, chec
 from .fits import Fits, with_models
 from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
 from .method import Method
-from .methods.cavi import CAVI
+from .methods.default import method_for
 from .result import Result, Status, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
@@ -69,7 +69,7 @@ def fit_many(
     *,
     key: Key[Array, ""] | None = None,
     init: Init | Sequence[Init] = None,
-    method: Method[Any] = CAVI(),
+    method: Method[Any] | None = None,
     stop: Stop = Stop(),
     num_restarts: int = 1,
     halving: Halving | None = None,
@@ -115,6 +115,7 @@ def fit_many(
     names = header.names
     header = header if names_of(models) is None else header._replace(names=None)
     stacked, shared = stacked_models(models, stacks, m, dtype, header)
+    method = method_for(stacked, method)
     check_kinds(stacked, method, stop)
     method, stop = strong(method, dtype), strong(stop, dtype)
     halving = checked_halving(halving)

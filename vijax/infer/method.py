@@ -21,7 +21,7 @@ class Method(abc.ABC, Generic[_M]):
 
     Class variables: `monotone` says that the objective must not fall; `point` that the estimate is
     `q.point()`, as in EM; `draws` that steps need a key; `estimates` that the objective of a step
-    is an estimate, and `evaluate` the exact one. `chunk` is the number of rows in memory at once;
+    is an estimate, and `estimate` a better one. `chunk` is the number of rows in memory at once;
     None chooses it from the sizes and the device.
     """
 
@@ -46,6 +46,12 @@ class Method(abc.ABC, Generic[_M]):
     def evaluate(self, model: _M, q: Q, batch: Batch) -> Float[Array, ""]:
         """The exact objective of q in nats, in one pass over the rows."""
         return self.step(model, self.init(model, q, batch), batch, None).elbo
+
+    def estimate(
+        self, model: _M, q: Q, batch: Batch
+    ) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+        """`evaluate`, and its standard error in nats; None where it is exact."""
+        return self.evaluate(model, q, batch), None
 
 
 class FullPassMethod(Method[ConditionalModel]):

@@ -38,6 +38,7 @@ class Status(enum.IntEnum):
     COLLAPSED = 5
     DROPPED = 6
     INTERRUPTED = 7
+    STALLED = 8
 
 
 REMEDIES = {
@@ -58,6 +59,10 @@ REMEDIES = {
     ),
     Status.INTERRUPTED: (
         "Ctrl-C or the callback ended it early: take the best so far, or continue with init=result"
+    ),
+    Status.STALLED: (
+        "no step raises the objective although the best is not reached: the log density is rough "
+        "or breaks off, so try another start, other constraints, or float64"
     ),
     Status.DROPPED: "a restart that Halving left early; the fit that is returned never is one",
 }
@@ -139,7 +144,8 @@ class Result:
     """The result of a fit; under vmap every array has the batch axes in front.
 
     `elbo` is the objective of exactly this `q` in nats, NaN if it was never finite: the bound of
-    CAVI, the log-likelihood (plus log-prior) of EM. `point` says that the estimate is `q.point()`,
+    CAVI, the log-likelihood (plus log-prior) of EM. `elbo_se` is its standard error in nats where
+    it is an estimate, as after GaussianVI, and None where it is exact. `point` says that the estimate is `q.point()`,
     as after EM. `names` are the names of the data's columns, if they have any.
     """
 
@@ -149,6 +155,7 @@ class Result:
     n_iter: Int[Array, "*b"]
     _elbo_trace: Float[Array, "*b t"] = shown_as("elbo_trace")
     runs: Runs | None = None
+    elbo_se: Float[Array, "*b"] | None = None
     point: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)
 

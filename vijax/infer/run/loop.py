@@ -38,7 +38,8 @@ class Run:
 
     `streak` counts the iterations in a row that forecast the end, and `improvement` is the last one
     in nats. `least` is the smallest improvement since they last left their band, and `age` the
-    number of steps since then without a rise. `elbo_trace` is absent beyond `n_iter`.
+    number of steps since then without a rise. `elbo_trace` is absent beyond `n_iter`. `elbo_se` is
+    the standard error of the final objective, if that is an estimate.
     """
 
     state: State
@@ -49,6 +50,7 @@ class Run:
     least: Float[Array, "*b"]
     age: Int[Array, "*b"]
     elbo_trace: Float[Array, "*b t"]
+    elbo_se: Float[Array, "*b"] | None = None
 
     @property
     def running(self) -> Bool[Array, "*b"]:
@@ -140,7 +142,8 @@ def finish(run: Run, point: bool) -> Result:
     """The Result of a run."""
     elbo = run.state.elbo
     elbo = jnp.where(is_absent(elbo), jnp.nan, elbo)
-    return Result(run.state.q, elbo, run.status, run.n_iter, run.elbo_trace, point=point)
+    own = run.state.q, elbo, run.status, run.n_iter, run.elbo_trace
+    return Result(*own, elbo_se=run.elbo_se, point=point)
 
 
 def iterate(
@@ -183,13 +186,13 @@ def iterate(
 
 
 def exact(method: Method[Any], model: Model, batch: Batch, run: Run) -> Run:
-    """The run with the exact objective of its q, if the objective of a step is an estimate."""
+    """The run with the best known objective of its q, if that of a step is an estimate."""
     if not method.estimates:
         return run
     state = run.state
-    exact = method.evaluate(model, state.q, batch)
-    elbo = jnp.where(is_absent(state.elbo), state.elbo, exact)
-    return replace(run, state=replace(state, elbo=elbo))
+    better, elbo_se = method.estimate(model, state.q, batch)
+    elbo = jnp.where(is_absent(state.elbo), state.elbo, better)
+    return replace(run, state=replace(state, elbo=elbo), elbo_se=elbo_se)
 
 
 def _code(status: Status) -> Array:

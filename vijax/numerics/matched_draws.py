@@ -1,0 +1,39 @@
+"""Standard normal draws whose first and second moments are exact, and functions over many draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+
+def antithetic(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array, "s d"]:
+    """`size` standard normal draws, the second half the negative of the first; `size` is even."""
+    z = jax.random.normal(jax.random.key(seed), (size // 2, d), dtype)
+    return jnp.concatenate([z, -z])
+
+
+def matched(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array, "s d"]:
+    """Antithetic draws with mean z z^T = I exactly if size / 2 > d, else with mean z_i^2 = 1.
+
+    A function that is quadratic then has its exact mean, so that a normal posterior is found
+    exactly by few draws.
+    """
+    z = antithetic(seed, size, d, dtype)[: size // 2]
+    if size // 2 > d:
+        z = jnp.linalg.qr(z)[0] * jnp.sqrt(jnp.asarray(size / 2.0, dtype))
+    else:
+        z = z / jnp.sqrt(jnp.mean(z**2, 0))
+    return jnp.concatenate([z, -z])
+
+
+def map_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
+    """`fn` of every draw, with at most `at_once` of them in memory together."""
+    size = jax.tree.leaves(draws)[0].shape[0]
+    if size <= at_once:
+        return jax.vmap(fn)(draws)
+    return lax.map(fn, draws, batch_size=max(1, at_once))
