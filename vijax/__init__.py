@@ -1,10 +1,10 @@
 """Closed-form variational inference and EM in JAX."""
 
+from . import constraints as constraints
 from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static
 from ._version import __version__ as __version__
-from . import constraints as constraints
 from .data import datasets as datasets
 from .data.batch import Batch as Batch
 from .data.chunks import Chunks as Chunks

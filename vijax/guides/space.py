@@ -1,4 +1,4 @@
-"""The space of parameters: from one vector of real numbers to named, constrained arrays, and back."""
+"""The space of parameters: from a vector of real numbers to named, constrained arrays, and back."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Space:
         return jnp.concatenate(pieces)
 
     def unravel(self, u: Float[Array, "*b d"]) -> Any:
-        """Numbers for each coordinate of u as a pytree of the form of theta, still unconstrained."""
+        """Numbers for each coordinate of u, still unconstrained, in the form of theta."""
         return self._joined(self._split(u))
 
     def groups(self, blocks: Any) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def _no_rows(model: Model) -> Batch:
     """The batch of a density without rows; TypeError for other models."""
     if not isinstance(model, DensityModel) or model.takes_rows:
         raise TypeError(f"data: {type(model).__name__} is a model of rows; give them")
-    none = np.zeros(0, model.space.float_dtype)
+    none: Any = np.zeros(0, model.space.float_dtype)
     return Batch(none, none)
 
 

@@ -115,12 +115,12 @@ def fit_many(
     names = header.names
     header = header if names_of(models) is None else header._replace(names=None)
     stacked, shared = stacked_models(models, stacks, m, dtype, header)
-    method = method_for(stacked, method)
-    check_kinds(stacked, method, stop)
-    method, stop = strong(method, dtype), strong(stop, dtype)
+    chosen = method_for(stacked, method)
+    check_kinds(stacked, chosen, stop)
+    chosen, stop = strong(chosen, dtype), strong(stop, dtype)
     halving = checked_halving(halving)
     start = _parse_inits(stacked, shared, init, stacks, m)
-    check_start(stacked, key, start, num_restarts, method)
+    check_start(stacked, key, start, num_restarts, chosen)
     check_layout(layout, _LAYOUTS)
     known_platform = datasets.platform if isinstance(datasets, Batch) else None
     traced = not is_concrete(*jax.tree.leaves((stacked, stacks[0].parts, key, start, stop)))
@@ -141,7 +141,7 @@ def fit_many(
             dealt.live,
             _start_of(start, stack, dealt.members),
             key,
-            Settings(method, stop, halving, reporter),
+            Settings(chosen, stop, halving, reporter),
         )
         program = Program(num_restarts, shared, layout, mesh, platform, header)
         result = _fit_many(program, *sent(args))

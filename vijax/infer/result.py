@@ -145,8 +145,8 @@ class Result:
 
     `elbo` is the objective of exactly this `q` in nats, NaN if it was never finite: the bound of
     CAVI, the log-likelihood (plus log-prior) of EM. `elbo_se` is its standard error in nats where
-    it is an estimate, as after GaussianVI, and None where it is exact. `point` says that the estimate is `q.point()`,
-    as after EM. `names` are the names of the data's columns, if they have any.
+    it is an estimate, as after GaussianVI, and None where it is exact. `point` says that the
+    estimate is `q.point()`, as after EM. `names` are those of the data's columns, if any.
     """
 
     q: Any

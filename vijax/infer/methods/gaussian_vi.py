@@ -2,41 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..._pytree import pytree, replace, static
+from ..._pytree import pytree, static
+from ...data.absent import is_absent
 from ...data.batch import Batch
-from ...data.host import check_bound, check_integer, described
+from ...data.host import check_bound, check_integer
 from ...guides.roots import LowRankRoot, SquareRoot
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics import linalg
-from ...numerics.matched_draws import antithetic, map_draws, matched
+from ...numerics.matched_draws import map_draws, matched
+from ...numerics.quasi_newton import Pairs
 from ..method import Method
 from ..result import State, Status
 from ..run.loop import unevaluated
+from .fresh_draws import check_draws, draws_at_once, estimated_elbo, need_density
 
 _FEWEST_DRAWS = 64
 _LARGEST_CURVATURE = 512  # parameters, up to which means are moved by the whole curvature
+_PAIRS = 8  # last steps that a quasi-Newton step remembers
+_NEAR = 1.0  # squared length of a step, in nats, up to which it may be a quasi-Newton one
+_CURVED = 0.1  # least curvature along a step that is remembered, relative to that of q
+_UPWARD = 0.05  # least cosine between a quasi-Newton step and the natural gradient
 _SHORTER = 0.4  # a step that does not climb is tried again at this share of its length
 _SHORTEST = 1e-6
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
 _SLACK = 32.0  # times eps and the objective: nats that are rounding
-_FLOATS = 2**24  # numbers of rows times draws that are in memory together
 
 
-class _Proposal(NamedTuple):
-    """A q at the end of a step of length `rho`, its objective, and KL(new || old) in nats."""
+class Slope(NamedTuple):
+    """The natural gradient of the objective where q is standard normal: g (d,) and T.
+
+    T = I - A, with the curvature A, is (d, d), or its diagonal (d,) for many parameters. Both are 0
+    at the best q. As a step, m moves by C g and C by C T / 2, to first order.
+    """
+
+    mean: Float[Array, "d"]
+    spread: Float[Array, "..."]
+
+    def flat(self) -> Float[Array, "p"]:
+        """As a vector whose inner products are those of the Fisher metric, in nats."""
+        return jnp.concatenate([self.mean, (0.5**0.5 * self.spread).ravel()])
+
+    def like(self, flat: Float[Array, "p"]) -> Slope:
+        """The slope that `flat` made a vector of."""
+        d = self.mean.size
+        return Slope(flat[:d], (flat[d:] / 0.5**0.5).reshape(self.spread.shape))
+
+
+class Memory(NamedTuple):
+    """The fixed draws, the slope at q, the direction and length of the next step, past steps."""
+
+    z: Float[Array, "s d"]
+    slope: Slope
+    direction: Slope
+    rho: Float[Array, ""]
+    pairs: Pairs
+
+
+class _Trial(NamedTuple):
+    """A q at the end of a step of length `rho`, how far it moved, its objective and slope."""
 
     rho: Float[Array, ""]
     q: TransformedNormal
+    moved: Slope
     elbo: Float[Array, ""]
-    move: Float[Array, ""]
+    slope: Slope
+    finite: Bool[Array, ""]
     tries: Int[Array, ""]
 
 
@@ -57,14 +96,17 @@ class GaussianVI(Method[DensityModel]):
 
     It is shortened until the objective does not fall, so every step climbs; steps are invariant
     under affine maps of u (Opper & Archambeau 2009; Khan & Rue 2023; Dauphin et al. 2014 for |w|).
+    Next to the best q, g and I - A are multiplied by a limited-memory inverse Hessian of past steps
+    first, which halves the number of iterations on skewed posteriors.
+
     Standard deviations of a skewed posterior are too small in any q that minimises KL(q || p):
     `linear_response` corrects them.
 
     The `elbo` of a step, and `elbo_trace`, are this objective, which is above the bound of q.
     `Result.elbo` is an unbiased estimate of the bound from `elbo_draws` other draws, with its
-    standard error `elbo_se`, both 0-noise for a normal posterior. A fit ends as STALLED where no
-    step climbs but q still wants to move, and as NON_FINITE where the density of its start is not
-    finite.
+    standard error `elbo_se`; the error is 0 for a normal posterior. The first step only evaluates
+    the start. A fit ends as STALLED where no step climbs but q still wants to move, and as
+    NON_FINITE where the density of its start, or its gradient, is not finite.
 
     Args:
         num_draws: Number of draws, even, more than 2 d for a full covariance; None is the larger of
@@ -83,150 +125,155 @@ class GaussianVI(Method[DensityModel]):
     estimates: ClassVar[bool] = True
 
     def check(self, model: Model) -> None:
-        space = need_density(self, model).space
-        low_rank = jax.eval_shape(lambda m: m.template, model).root
-        if isinstance(low_rank, LowRankRoot):
-            raise ValueError("covariance: low rank needs LBFGS() or StochasticVI(), not GaussianVI")
-        check_integer("seed", self.seed) if not isinstance(self.seed, jax.Array) else None
+        d = need_density(self, model).space.size
+        form = jax.eval_shape(lambda model: model.template, model)
+        if isinstance(form.root, LowRankRoot):
+            raise ValueError("method: GaussianVI takes no covariance of low rank; take LBFGS()")
+        if not isinstance(self.seed, jax.Array):
+            check_integer("seed", self.seed)
         check_bound("floor", self.floor, above=0.0, most=1.0)
         check_draws("elbo_draws", self.elbo_draws, 4)
         if self.num_draws is not None:
-            full = space.size <= _LARGEST_CURVATURE
-            check_draws("num_draws", self.num_draws, 2 * space.size + 2 if full else 2)
+            check_draws("num_draws", self.num_draws, 2 * (d + 1) if _is_small(d) else 2)
+
+    def base_draws(self, d: int, dtype: Any) -> Float[Array, "s d"]:
+        """The fixed draws z of a fit with d parameters."""
+        size = self.num_draws or max(_FEWEST_DRAWS, 4 * (d + 1) if _is_small(d) else 0)
+        return matched(jnp.asarray(self.seed), size, d, dtype)
 
     def init(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> State:
-        d = model.space.size
-        size = self.num_draws or max(_FEWEST_DRAWS, 4 * (d + 1) if d <= _LARGEST_CURVATURE else 0)
-        z = matched(jnp.asarray(self.seed), size, d, q.location.dtype)
-        return unevaluated(q, batch, memory=(z, jnp.ones((), q.location.dtype)))
+        d, dtype = model.space.size, q.location.dtype
+        zero = Slope(jnp.zeros(d, dtype), jnp.zeros((d, d) if _is_small(d) else d, dtype))
+        pairs = Pairs.none(_PAIRS, zero.flat().size, dtype)
+        memory = Memory(self.base_draws(d, dtype), zero, zero, jnp.zeros((), dtype), pairs)
+        return unevaluated(q, batch, memory=memory)
 
     def step(
-        self,
-        model: DensityModel,
-        state: State,
-        batch: Batch,
-        key: Key[Array, ""] | None,
+        self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
-        """A step that climbs from `next_q`; `q` is the same as the new `next_q`, evaluated."""
-        z, rho = state.memory
+        """A step that climbs; the new `q` is the same as its `next_q`, evaluated."""
         q: TransformedNormal = state.next_q
+        z, slope, direction, rho, pairs = state.memory
+        begins = is_absent(state.elbo)
+        slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + z.shape[1])
+        least = jnp.where(begins, -jnp.inf, state.elbo - slack)
+        move = _ray(q, direction, self.floor)
         at_once = draws_at_once(batch)
-        eps = jnp.finfo(z.dtype).eps
-        worst = -jnp.sqrt(jnp.finfo(z.dtype).max)
 
-        def log_density(u: Array) -> Array:
-            return model.log_density(u, batch)
+        def trial(rho: Array, tries: Array) -> _Trial:
+            new, moved = move(jnp.where(begins, 0.0, rho))
+            density = jax.value_and_grad(lambda u: model.log_density(u, batch))
+            values, gradients = map_draws(density, new.at(z), at_once)
+            pulled = new.root.pull(gradients)
+            elbo = jnp.mean(values) + new.entropy()
+            finite = jnp.isfinite(elbo) & jnp.all(jnp.isfinite(pulled))
+            return _Trial(rho, new, moved, elbo, _slope(pulled, z, slope), finite, tries)
 
-        def objective(q: TransformedNormal) -> Array:
-            values = map_draws(log_density, q.at(z), at_once)
-            return jnp.mean(jnp.where(jnp.isfinite(values), values, worst)) + q.entropy()
+        def climbs(t: _Trial) -> Array:
+            return t.finite & (t.elbo >= least)
 
-        values, gradients = map_draws(jax.value_and_grad(log_density), q.at(z), at_once)
-        elbo = jnp.mean(values) + q.entropy()
-        g_draws = q.root.pull(gradients)
-        finite = jnp.isfinite(elbo) & jnp.all(jnp.isfinite(g_draws))
-        g_draws = jnp.where(finite, g_draws, 0.0)
-        propose = _direction(q, z, g_draws, self.floor)
-        slack = _SLACK * eps * (jnp.abs(elbo) + z.shape[1])
+        def goes_on(t: _Trial) -> Array:
+            return (t.tries == 0) | (~climbs(t) & (t.rho > _SHORTEST) & ~begins)
 
-        def evaluated(rho: Array, tries: Array) -> _Proposal:
-            new, move = propose(rho)
-            return _Proposal(rho, new, objective(new), move, tries)
+        def shorten(t: _Trial) -> _Trial:
+            return trial(jnp.where(t.tries > 0, _SHORTER * t.rho, t.rho), t.tries + 1)
 
-        def falls(p: _Proposal) -> Array:
-            return ~(p.elbo >= elbo - slack) & (p.rho > _SHORTEST) & finite
+        # a loop, so that the program has one copy of the density
+        none = jax.tree.map(
+            lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(trial, rho, jnp.zeros((), int))
+        )
+        end = lax.while_loop(goes_on, shorten, none._replace(rho=rho))
+        climbed = climbs(end)
 
-        def shorten(p: _Proposal) -> _Proposal:
-            return evaluated(_SHORTER * p.rho, p.tries + 1)
+        def chosen(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(climbed, a, b), new, old)
 
-        first = evaluated(rho, jnp.asarray(1, jnp.int32))
-        p = lax.while_loop(falls, shorten, first)
-        climbs = finite & (p.elbo >= elbo - slack)
-        whole = 2.0 * p.move / p.rho**2  # what a step of length 1 would gain, near the end
-        stalled = ~climbs & (whole > jnp.maximum(_STILL, 4.0 * slack))
-        new_q = jax.tree.map(lambda a, b: jnp.where(climbs, a, b), p.q, q)
-        elbo = jnp.where(climbs, p.elbo, jnp.where(finite, elbo, jnp.nan))
-        grown = jnp.where(p.tries == 1, jnp.minimum(2.0 * p.rho, 1.0), p.rho)
-        failure = jnp.where(finite & stalled, int(Status.STALLED), 0).astype(state.failure.dtype)
-        improvement = jnp.where(climbs, whole, 0.0)
-        memory = (z, jnp.where(climbs, grown, 1.0).astype(rho.dtype))
+        new_slope = chosen(end.slope, slope)
+        own = new_slope.flat()
+        whole = jnp.sum(own**2)  # nats that a step of length 1 gains next to the best q
+        # a step that fails forgets the past, and only one along the natural gradient is the last
+        natural = jnp.all(direction.flat() == slope.flat())
+        stalled = ~climbed & ~begins & natural & (whole > jnp.maximum(_STILL, 4.0 * slack))
+        failure = jnp.where(stalled, int(Status.STALLED), 0).astype(state.failure.dtype)
+        elbo = jnp.where(climbed, end.elbo, jnp.where(begins, jnp.nan, state.elbo))
+        moved, change = end.moved.flat(), slope.flat() - own
+        square = jnp.sum(moved**2)
+        good = climbed & ~begins & (square < _NEAR)
+        good = good & (jnp.sum(moved * change) > _CURVED * square)
+        pairs = pairs.forget(~climbed).with_pair(moved, change, good)
+        grown = jnp.where(end.tries == 1, jnp.minimum(2.0 * end.rho, 1.0), end.rho)
+        rho = jnp.where(begins | ~climbed, 1.0, grown).astype(z.dtype)
+        memory = Memory(z, new_slope, _direction(pairs, new_slope), rho, pairs)
+        rests = ~climbed & natural
+        improvement = jnp.where(rests, 0.0, whole)
+        new_q = chosen(end.q, q)
         return State(new_q, new_q, elbo, improvement, failure, memory=memory)
 
     def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
+        """An unbiased estimate of the bound of q, in nats."""
         return self.estimate(model, q, batch)[0]
 
     def estimate(
         self, model: DensityModel, q: TransformedNormal, batch: Batch
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """An unbiased estimate of the bound in nats, from draws that the fit has not seen."""
+        """The same and its standard error, from draws that the fit has not seen."""
         return estimated_elbo(model, q, batch, jnp.asarray(self.seed) + 1, self.elbo_draws)
 
 
-def _direction(q: TransformedNormal, z: Array, g_draws: Array, floor: Any) -> Any:
-    """A function from the length of a step to the q at its end, and KL(new || old)."""
-    root: SquareRoot = q.root
-    s, d = z.shape
-    g = jnp.mean(g_draws, 0)
-    if d > _LARGEST_CURVATURE:
-        w, vectors = -jnp.mean(g_draws * z, 0), None
-        spread, own = w, None
+def _is_small(d: int) -> bool:
+    return d <= _LARGEST_CURVATURE
+
+
+def _slope(pulled: Float[Array, "s d"], z: Float[Array, "s d"], like: Slope) -> Slope:
+    """The slope from the gradients by z of all draws."""
+    g = jnp.mean(pulled, 0)
+    if like.spread.ndim == 1:
+        return Slope(g, 1.0 + jnp.mean(pulled * z, 0))
+    tilt = linalg.matmul(pulled.T, z) / z.shape[0]
+    return Slope(g, jnp.eye(g.size, dtype=g.dtype) + 0.5 * (tilt + tilt.T))
+
+
+def _direction(pairs: Pairs, slope: Slope) -> Slope:
+    """The quasi-Newton step if it is short and goes up, otherwise the natural gradient."""
+    natural = slope.flat()
+    step = pairs.times(natural)
+    length, steepest = jnp.sum(step**2), jnp.sum(natural**2)
+    upward = jnp.sum(step * natural) > _UPWARD * jnp.sqrt(length * steepest)
+    taken = upward & (jnp.maximum(length, steepest) < _NEAR)
+    return slope.like(jnp.where(taken, step, natural))
+
+
+def _ray(
+    q: TransformedNormal, direction: Slope, floor: Any
+) -> Callable[[Array], tuple[TransformedNormal, Slope]]:
+    """A function from the length of a step to the q at its end, and the whole way as a Slope."""
+    root: SquareRoot = q.root  # type: ignore[assignment]
+    g, tilt = direction
+    if tilt.ndim == 1:
+        spread, own = 1.0 - tilt, None
+        w, vectors = spread, None
     else:
-        a = -linalg.matmul(g_draws.T, z) / s
-        a = 0.5 * (a + a.T)
+        a = jnp.eye(g.size, dtype=g.dtype) - tilt
         spread, own = root.spectrum(a)
         w, vectors = (spread, own) if own is not None else jnp.linalg.eigh(a)
     w, spread = (jnp.maximum(jnp.abs(v), floor) for v in (w, spread))
 
-    def along(v: Array) -> Array:
-        return v if vectors is None else linalg.matmul(vectors, v[:, None])[:, 0]
+    def times(matrix: Array, v: Array) -> Array:
+        return linalg.matmul(matrix, v[:, None])[:, 0]
 
-    def across(v: Array) -> Array:
-        return v if vectors is None else linalg.matmul(vectors.T, v[:, None])[:, 0]
-
-    def propose(rho: Array) -> tuple[TransformedNormal, Array]:
-        step = rho * along(across(g) / (1.0 - rho + rho * w))
+    def move(rho: Array) -> tuple[TransformedNormal, Slope]:
+        damped = 1.0 - rho + rho * w
+        if vectors is None:
+            step = rho * g / damped
+        else:
+            step = rho * times(vectors, times(vectors.mT, g) / damped)
         lam = 1.0 - rho + rho * spread
         new = TransformedNormal(q.location + root.apply(step), root.shrunk(lam, own), q.space)
-        move = 0.5 * (jnp.sum(1.0 / lam - 1.0 + jnp.log(lam)) + jnp.sum(step**2))
-        return new, move
+        log_lam = -jnp.log(lam)
+        if own is not None:
+            log_lam = linalg.matmul(own * log_lam, own.mT)
+        elif tilt.ndim == 2:
+            log_lam = jnp.diag(log_lam)
+        return new, Slope(step, log_lam)
 
-    return propose
-
-
-def estimated_elbo(
-    model: DensityModel, q: TransformedNormal, batch: Batch, seed: Array, size: int
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The mean of log p(u) - log q(u) over antithetic draws of q, in nats, and its standard error.
-
-    For a normal posterior every draw gives log Z, so that the error is 0.
-    """
-    z = antithetic(seed, size, q.root.noise_size, q.location.dtype)
-
-    def log_ratio(z: Array) -> Array:
-        return model.log_density(q.at(z), batch) - q.log_density_at(z)
-
-    pairs = jnp.mean(map_draws(log_ratio, z, draws_at_once(batch)).reshape(2, -1), 0)
-    return jnp.mean(pairs), jnp.std(pairs) / jnp.sqrt(jnp.asarray(pairs.size, z.dtype))
-
-
-def draws_at_once(batch: Batch) -> int:
-    """The number of draws whose log densities of all rows are in memory together."""
-    return max(1, _FLOATS // max(1, batch.weight.shape[0]))
-
-
-def need_density(method: Method[Any], model: Model) -> DensityModel:
-    """The model as a DensityModel; raises TypeError naming the method if it is none."""
-    if not isinstance(model, DensityModel):
-        raise TypeError(
-            f"method: {type(method).__name__} needs a DensityModel, such as LogDensity, got "
-            f"{type(model).__name__}"
-        )
-    return model
-
-
-def check_draws(name: str, value: Any, least: int) -> None:
-    """Raise TypeError or ValueError unless it is an even number of draws, `least` or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an integer, got {described(value)}")
-    if value % 2 or value < least:
-        raise ValueError(f"{name}: expected an even number of at least {least}, got {value}")
+    return move
