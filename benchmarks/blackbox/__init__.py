@@ -1,0 +1,1 @@
+"""Small posteriors with reference draws, and the peers that approximate them."""
