@@ -53,7 +53,7 @@ def garch() -> Problem:
         def step(variance, e):
             return p["omega"] + p["alpha"] * e**2 + persist * variance, variance
 
-        _, variance = jax.lax.scan(step, jnp.fulllike_of(p["mu"], first), error)
+        _, variance = jax.lax.scan(step, jnp.full_like(p["mu"], first), error)
         prior = normal(p["mu"], 0.0, 5.0) + half_normal(p["omega"], 1.0)
         return prior + jnp.sum(normal(error, 0.0, jnp.sqrt(variance)))
 

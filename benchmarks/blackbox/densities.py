@@ -38,11 +38,6 @@ def log_normal(x, mean, sd):
     return normal(jnp.log(x), mean, sd) - jnp.log(x)
 
 
-def inverse_gamma(x, shape, rate):
-    """1 / Gamma(shape, rate) at x."""
-    return shape * jnp.log(rate) - gammaln(shape) - (shape + 1) * jnp.log(x) - rate / x
-
-
 def gamma(x, shape, rate):
     """Gamma(shape, rate) at x."""
     return shape * jnp.log(rate) - gammaln(shape) + (shape - 1) * jnp.log(x) - rate * x
