@@ -40,7 +40,7 @@ def test_draws_are_of_the_density(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("theophylline", "jacobian"), ("eight_schools_noncentred", "prior")]
+    ("name", "part"), [("eight_schools_noncentred", "jacobian"), ("logistic_iris", "prior")]
 )
 def test_a_wrong_density_is_seen(name, part):
     assert largest_z(name, **{part: False}) > 4
