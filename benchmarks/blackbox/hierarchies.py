@@ -82,8 +82,8 @@ def rats_noncentred() -> Problem:
 
 @problem
 def rats_centred() -> Problem:
-    """The same posterior in theta, nearly Gaussian; its density has no bound where tau goes to 0 and
-    all of theta to mu, so there is a mode, but no highest point.
+    """The same posterior in theta, nearly Gaussian but for a spike: the density has no bound where
+    tau goes to 0 and all of theta to mu.
     """
     shapes = {"mu": (), "sigma": (), "slope": (), "tau": (), "theta": (30,)}
 

@@ -176,8 +176,8 @@ def blackjax_pathfinder(
 
 
 def elbo(logp: LogDensity, means: Any, roots: Any, draws: int = 4096, seed: int = 0) -> np.ndarray:
-    """Bounds in nats of Gaussians stacked along the first axis, all on the same antithetic draws:
-    differences of them are far more exact than they are.
+    """Bounds in nats of Gaussians stacked along the first axis, roots of any shape or sds, all on the
+    same antithetic draws: differences of them are far more exact than they are.
     """
     means, roots = jnp.asarray(means), jnp.asarray(roots)
     half = jax.random.normal(jax.random.key(seed), (draws // 2, means.shape[1]))
@@ -185,10 +185,11 @@ def elbo(logp: LogDensity, means: Any, roots: Any, draws: int = 4096, seed: int 
 
     def one(gaussian: tuple[jax.Array, jax.Array]) -> jax.Array:
         mean, root = gaussian
-        scales = root if root.ndim == 1 else jnp.diagonal(root)
-        u = mean + (z * root if root.ndim == 1 else z @ root.T)
-        entropy = jnp.sum(jnp.log(jnp.abs(scales))) + 0.5 * len(mean) * (1 + np.log(2 * np.pi))
-        return jnp.mean(jax.vmap(logp)(u)) + entropy
+        if root.ndim == 1:
+            u, log_det = mean + z * root, jnp.sum(jnp.log(jnp.abs(root)))
+        else:
+            u, log_det = mean + z @ root.T, jnp.linalg.slogdet(root)[1]
+        return jnp.mean(jax.vmap(logp)(u)) + log_det + 0.5 * len(mean) * (1 + np.log(2 * np.pi))
 
     return np.asarray(jax.jit(lambda *gaussians: jax.lax.map(one, gaussians))(means, roots))
 
