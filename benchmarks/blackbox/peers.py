@@ -176,8 +176,8 @@ def blackjax_pathfinder(
 
 
 def elbo(logp: LogDensity, means: Any, roots: Any, draws: int = 4096, seed: int = 0) -> np.ndarray:
-    """Bounds in nats of Gaussians stacked along the first axis, roots of any shape or sds, all on the
-    same antithetic draws: differences of them are far more exact than they are.
+    """Bounds in nats of Gaussians stacked along the first axis, of any square roots or sds, all on
+    the same antithetic draws: differences of them are far more exact than they are.
     """
     means, roots = jnp.asarray(means), jnp.asarray(roots)
     half = jax.random.normal(jax.random.key(seed), (draws // 2, means.shape[1]))
