@@ -3,7 +3,7 @@
 import dataclasses
 import html
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,15 @@ class Overview:
             head = _row(self.corner, "th", self.rows)
             parts.append(f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")
         return f"<div>{''.join(parts)}</div>"
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What can show itself as a table."""
+
+    def overview(self, *, point: bool = False, **options: Any) -> Overview:
+        """The table, for notebooks."""
+        ...
 
 
 def _row(label: str, tag: str, cells: Iterable[str]) -> str:

@@ -122,10 +122,15 @@ def _pack_plain(value: Any, path: tuple[str, ...]) -> Any:
     """A number, a string, None or a tuple of these, as strict JSON."""
     if type(value) is tuple:
         return {"tuple": [_pack_plain(v, (*path, str(i))) for i, v in enumerate(value)]}
+    kind = full_name(type(value))
+    if REGISTRY.get(kind) is type(value) and not jax.tree.leaves(value):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        packed = {name: _pack_plain(v, (*path, name)) for name, v in fields.items()}
+        return {"constant": kind, "fields": packed}
     if type(value) not in _PLAIN:
         raise TypeError(
             f"{_where(path)}: cannot be stored: a {full_name(type(value))}; static values must be "
-            "numbers of Python, strings, None, or tuples of these"
+            "numbers of Python, strings, None, tuples of these, or constants of a vijax.pytree"
         )
     if type(value) is float and not np.isfinite(value):
         return {"float": repr(value)}  # JSON has no inf and nan
@@ -228,9 +233,24 @@ class _Unpacker:
             return value
         if isinstance(value, dict) and isinstance(value.get("tuple"), list):
             return tuple(self.plain(child, path) for child in value["tuple"])
+        if isinstance(value, dict) and isinstance(value.get("constant"), str):
+            return self.constant(value, path)
         if isinstance(value, dict) and value.get("float") in ("nan", "inf", "-inf"):
             return float(value["float"])
         raise self.fail(path, f"damaged: {value!r:.80} is no plain value")
+
+    def constant(self, node: dict[str, Any], path: tuple[str, ...]) -> Any:
+        """An object without arrays, such as a constraint, of plain fields."""
+        cls, given = REGISTRY.get(node["constant"]), node.get("fields")
+        if cls is None or not isinstance(given, dict):
+            raise self.fail(path, f"is a {node['constant']}, which is not known here; import it")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if given.keys() != known:
+            raise self.fail(path, f"damaged: {node['constant']} has the fields {sorted(known)}")
+        new = object.__new__(cls)
+        for name, value in given.items():
+            object.__setattr__(new, name, self.plain(value, (*path, name)))
+        return new
 
     def array(self, node: dict[str, Any], path: tuple[str, ...]) -> jax.Array:
         name = node["array"]

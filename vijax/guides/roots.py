@@ -69,11 +69,12 @@ class SquareRoot(Root):
         return jnp.sum(z**2, -1)  # without the rounding of a solve
 
     @abc.abstractmethod
-    def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
-        """Eigenvalues and eigenvectors of the part of a symmetric matrix that fits the structure.
+    def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
+        """The part of a symmetric matrix that fits the structure: (d, d), or (d,) if diagonal."""
 
-        The eigenvectors are None for a diagonal root.
-        """
+    @abc.abstractmethod
+    def spectrum(self, part: Float[Array, "..."]) -> tuple[Float[Array, "d"], Any]:
+        """Eigenvalues and eigenvectors of such a part; the vectors are None if it is diagonal."""
 
     @abc.abstractmethod
     def shrunk(self: _C, lam: Float[Array, "d"], vectors: Any) -> _C:
@@ -116,8 +117,11 @@ class FullRoot(SquareRoot):
         z = jnp.linalg.solve(self.matrix, rows.T)
         return jnp.sum(z**2, 0).reshape(v.shape[:-1])
 
-    def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
-        return jnp.linalg.eigh(a)
+    def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
+        return a
+
+    def spectrum(self, part: Float[Array, "..."]) -> tuple[Float[Array, "d"], Any]:
+        return jnp.linalg.eigh(part)
 
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> FullRoot:
         return FullRoot(*self._times(lam, vectors))
@@ -134,8 +138,8 @@ class BlockRoot(FullRoot):
 
     groups: tuple[int, ...] = static(default=())
 
-    def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
-        return jnp.linalg.eigh(jnp.where(self._same, a, 0.0))
+    def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
+        return jnp.where(self._same, a, 0.0)
 
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> BlockRoot:
         matrix, log_det = self._times(lam, vectors)
@@ -174,8 +178,11 @@ class DiagonalRoot(SquareRoot):
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         return jnp.sum((v / self.scale) ** 2, -1)
 
-    def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
-        return jnp.diagonal(a), None
+    def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
+        return jnp.diagonal(a)
+
+    def spectrum(self, part: Float[Array, "..."]) -> tuple[Float[Array, "d"], Any]:
+        return part, None
 
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> DiagonalRoot:
         return DiagonalRoot(self.scale / jnp.sqrt(lam))

@@ -93,9 +93,10 @@ class Space:
         """The u of these parameters; ValueError naming one of another shape or form."""
         structure = jax.tree.structure(self.parameters, is_leaf=_is_parameter)
         if jax.tree.structure(params) != structure:
+            found = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
             raise ValueError(
-                f"parameters: expected {', '.join(self.names)} in the form of `like`, got "
-                f"{jax.tree.structure(params)}"
+                f"expected the parameters {', '.join(self.names)} in the form of `like`, got "
+                f"{', '.join(found) or described(params)}"
             )
         pieces = []
         leaves = jax.tree.leaves(params)

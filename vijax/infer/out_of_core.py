@@ -53,7 +53,7 @@ def fit_chunks(
     """
     check_kinds(model, method, stop)
     if not isinstance(method, FullPassMethod):
-        raise ValueError(f"method: {type(method).__name__} needs the rows in memory; take CAVI()")
+        raise ValueError(f"method: {type(method).__name__} needs all rows; try data.sample()")
     conditional = need_conditional(method, model)
     path = resume if checkpoint is None else checkpoint
     if resume is None:

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import pytree, replace, shown_as, static
-from .._text import Overview
+from .._text import Described, Overview
 from ..data.absent import with_nan
 from ..data.host import fetched, is_concrete, readable, to_device
-from ..exponential_family import ExponentialFamily
 
 _R = TypeVar("_R", bound="Result")
 
@@ -240,7 +239,7 @@ class Result:
             return Overview([repr(self)]).html()
         if self.status.ndim:
             return _table_of_many(self).html()
-        if not isinstance(self.q, ExponentialFamily):
+        if not isinstance(self.q, Described):
             return Overview([*self._lines(), repr(self.q)]).html()
         names = {} if self.names is None else {"names": list(self.names)}
         return self.q.overview(point=self.point, **names).below(self._lines()).html()

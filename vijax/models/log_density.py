@@ -121,6 +121,8 @@ class LogDensity(DensityModel):
 
     def as_batch(self, data: Data) -> Batch:
         """Rows with weights; ValueError for masks, noise and the like, which a density has not."""
+        if not self.takes_rows:
+            raise ValueError("data: this LogDensity has no log_lik, so leave it out")
         batch = Batch.of(data)
         for name in ("mask", "noise", "label", "exposure"):
             if getattr(batch, name) is not None:

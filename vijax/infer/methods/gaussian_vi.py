@@ -14,7 +14,7 @@ from ..._pytree import pytree, static
 from ...data.absent import is_absent
 from ...data.batch import Batch
 from ...data.host import check_bound, check_integer
-from ...guides.roots import LowRankRoot, SquareRoot
+from ...guides.roots import BlockRoot, FullRoot, LowRankRoot, SquareRoot
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics import linalg
@@ -27,6 +27,7 @@ from .fresh_draws import check_draws, draws_at_once, estimated_elbo, need_densit
 
 _FEWEST_DRAWS = 64
 _LARGEST_CURVATURE = 512  # parameters, up to which means are moved by the whole curvature
+_FLATTEST = 1e-6  # least curvature of means where q cannot take it up, as a narrow diagonal one
 _PAIRS = 8  # last steps that a quasi-Newton step remembers
 _NEAR = 1.0  # squared length of a step, in nats, up to which it may be a quasi-Newton one
 _CURVED = 0.1  # least curvature along a step that is remembered, relative to that of q
@@ -35,13 +36,14 @@ _SHORTER = 0.4  # a step that does not climb is tried again at this share of its
 _SHORTEST = 1e-6
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
 _SLACK = 32.0  # times eps and the objective: nats that are rounding
+_RESOLVED = 2e-3  # share of these nats that gradients, which are better known, resolve
 
 
 class Slope(NamedTuple):
-    """The natural gradient of the objective where q is standard normal: g (d,) and T.
+    """The natural gradient of the objective where q is standard normal; 0 at the best q.
 
-    T = I - A, with the curvature A, is (d, d), or its diagonal (d,) for many parameters. Both are 0
-    at the best q. As a step, m moves by C g and C by C T / 2, to first order.
+    `mean` (d,) is |A|^-1/2 g with the curvature A, or g itself where q is to have A = I, and
+    `spread` the part of I - A that fits the structure of the covariance, (d, d) or (d,).
     """
 
     mean: Float[Array, "d"]
@@ -57,11 +59,30 @@ class Slope(NamedTuple):
         return Slope(flat[:d], (flat[d:] / 0.5**0.5).reshape(self.spread.shape))
 
 
+class Curvature(NamedTuple):
+    """|A| of the means, as eigenvalues w and vectors V, for a q that cannot have A = I.
+
+    Both are None for a full covariance; V is None where only the diagonal of A is known.
+    """
+
+    w: Float[Array, "d"] | None = None
+    vectors: Float[Array, "d d"] | None = None
+
+    def function(self, fn: Callable[[Array], Array], v: Float[Array, "d"]) -> Float[Array, "d"]:
+        """V diag(fn(w)) V^T v; v itself if there is no curvature."""
+        if self.w is None:
+            return v
+        if self.vectors is None:
+            return fn(self.w) * v
+        return _times(self.vectors, fn(self.w) * _times(self.vectors.mT, v))
+
+
 class Memory(NamedTuple):
     """The fixed draws, the slope at q, the direction and length of the next step, past steps."""
 
     z: Float[Array, "s d"]
     slope: Slope
+    curvature: Curvature
     direction: Slope
     rho: Float[Array, ""]
     pairs: Pairs
@@ -75,6 +96,7 @@ class _Trial(NamedTuple):
     moved: Slope
     elbo: Float[Array, ""]
     slope: Slope
+    curvature: Curvature
     finite: Bool[Array, ""]
     tries: Int[Array, ""]
 
@@ -143,21 +165,24 @@ class GaussianVI(Method[DensityModel]):
 
     def init(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> State:
         d, dtype = model.space.size, q.location.dtype
-        zero = Slope(jnp.zeros(d, dtype), jnp.zeros((d, d) if _is_small(d) else d, dtype))
-        pairs = Pairs.none(_PAIRS, zero.flat().size, dtype)
-        memory = Memory(self.base_draws(d, dtype), zero, zero, jnp.zeros((), dtype), pairs)
-        return unevaluated(q, batch, memory=memory)
+        root = _square(q)
+        zero = jnp.zeros((d, d) if _is_small(d) else d, dtype)
+        slope = Slope(jnp.zeros(d, dtype), root.part(zero) if _is_small(d) else zero)
+        pairs = Pairs.none(_PAIRS, slope.flat().size, dtype)
+        z, rho = self.base_draws(d, dtype), jnp.zeros((), dtype)
+        curvature = _curvature(root, zero)
+        return unevaluated(q, batch, memory=Memory(z, slope, curvature, slope, rho, pairs))
 
     def step(
         self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
         """A step that climbs; the new `q` is the same as its `next_q`, evaluated."""
         q: TransformedNormal = state.next_q
-        z, slope, direction, rho, pairs = state.memory
+        z, slope, curvature, direction, rho, pairs = state.memory
         begins = is_absent(state.elbo)
         slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + z.shape[1])
         least = jnp.where(begins, -jnp.inf, state.elbo - slack)
-        move = _ray(q, direction, self.floor)
+        move = _ray(q, direction, curvature, self.floor)
         at_once = draws_at_once(batch)
 
         def trial(rho: Array, tries: Array) -> _Trial:
@@ -167,7 +192,8 @@ class GaussianVI(Method[DensityModel]):
             pulled = new.root.pull(gradients)
             elbo = jnp.mean(values) + new.entropy()
             finite = jnp.isfinite(elbo) & jnp.all(jnp.isfinite(pulled))
-            return _Trial(rho, new, moved, elbo, _slope(pulled, z, slope), finite, tries)
+            slope, curvature = _slope(new, pulled, z)
+            return _Trial(rho, new, moved, elbo, slope, curvature, finite, tries)
 
         def climbs(t: _Trial) -> Array:
             return t.finite & (t.elbo >= least)
@@ -203,9 +229,10 @@ class GaussianVI(Method[DensityModel]):
         pairs = pairs.forget(~climbed).with_pair(moved, change, good)
         grown = jnp.where(end.tries == 1, jnp.minimum(2.0 * end.rho, 1.0), end.rho)
         rho = jnp.where(begins | ~climbed, 1.0, grown).astype(z.dtype)
-        memory = Memory(z, new_slope, _direction(pairs, new_slope), rho, pairs)
-        rests = ~climbed & natural
-        improvement = jnp.where(rests, 0.0, whole)
+        new_curvature, next_step = chosen(end.curvature, curvature), _direction(pairs, new_slope)
+        memory = Memory(z, new_slope, new_curvature, next_step, rho, pairs)
+        resolved = whole > _RESOLVED * slack
+        improvement = jnp.where(resolved & ~(~climbed & natural), whole, 0.0)
         new_q = chosen(end.q, q)
         return State(new_q, new_q, elbo, improvement, failure, memory=memory)
 
@@ -224,13 +251,42 @@ def _is_small(d: int) -> bool:
     return d <= _LARGEST_CURVATURE
 
 
-def _slope(pulled: Float[Array, "s d"], z: Float[Array, "s d"], like: Slope) -> Slope:
-    """The slope from the gradients by z of all draws."""
-    g = jnp.mean(pulled, 0)
-    if like.spread.ndim == 1:
-        return Slope(g, 1.0 + jnp.mean(pulled * z, 0))
-    tilt = linalg.matmul(pulled.T, z) / z.shape[0]
-    return Slope(g, jnp.eye(g.size, dtype=g.dtype) + 0.5 * (tilt + tilt.T))
+def _square(q: TransformedNormal) -> SquareRoot:
+    assert isinstance(q.root, SquareRoot)  # `check` has seen to it
+    return q.root
+
+
+def _slope(
+    q: TransformedNormal, pulled: Float[Array, "s d"], z: Float[Array, "s d"]
+) -> tuple[Slope, Curvature]:
+    """The slope at q, and the curvature of the means, from the gradients by z of all draws."""
+    root, g = _square(q), jnp.mean(pulled, 0)
+    if not _is_small(g.size):
+        tilt = 1.0 + jnp.mean(pulled * z, 0)
+        curvature = _curvature(root, tilt)
+        return Slope(curvature.function(_inverse_root, g), tilt), curvature
+    a = -linalg.matmul(pulled.T, z) / z.shape[0]
+    tilt = jnp.eye(g.size, dtype=g.dtype) - 0.5 * (a + a.T)
+    curvature = _curvature(root, tilt)
+    return Slope(curvature.function(_inverse_root, g), root.part(tilt)), curvature
+
+
+def _curvature(root: SquareRoot, tilt: Float[Array, "..."]) -> Curvature:
+    """|A| of A = I - `tilt`, away from 0."""
+    if isinstance(root, FullRoot) and not isinstance(root, BlockRoot):
+        return Curvature()
+    if tilt.ndim == 1:
+        return Curvature(jnp.maximum(jnp.abs(1.0 - tilt), _FLATTEST))
+    w, vectors = jnp.linalg.eigh(jnp.eye(tilt.shape[0], dtype=tilt.dtype) - tilt)
+    return Curvature(jnp.maximum(jnp.abs(w), _FLATTEST), vectors)
+
+
+def _inverse_root(w: Array) -> Array:
+    return 1.0 / jnp.sqrt(w)
+
+
+def _times(matrix: Array, v: Array) -> Array:
+    return linalg.matmul(matrix, v[:, None])[:, 0]
 
 
 def _direction(pairs: Pairs, slope: Slope) -> Slope:
@@ -244,36 +300,26 @@ def _direction(pairs: Pairs, slope: Slope) -> Slope:
 
 
 def _ray(
-    q: TransformedNormal, direction: Slope, floor: Any
+    q: TransformedNormal, direction: Slope, curvature: Curvature, floor: Any
 ) -> Callable[[Array], tuple[TransformedNormal, Slope]]:
     """A function from the length of a step to the q at its end, and the whole way as a Slope."""
-    root: SquareRoot = q.root  # type: ignore[assignment]
-    g, tilt = direction
-    if tilt.ndim == 1:
-        spread, own = 1.0 - tilt, None
-        w, vectors = spread, None
-    else:
-        a = jnp.eye(g.size, dtype=g.dtype) - tilt
-        spread, own = root.spectrum(a)
-        w, vectors = (spread, own) if own is not None else jnp.linalg.eigh(a)
-    w, spread = (jnp.maximum(jnp.abs(v), floor) for v in (w, spread))
-
-    def times(matrix: Array, v: Array) -> Array:
-        return linalg.matmul(matrix, v[:, None])[:, 0]
+    root, (mean, tilt) = _square(q), direction
+    one = jnp.ones_like(tilt) if tilt.ndim == 1 else jnp.eye(mean.size, dtype=mean.dtype)
+    spread, vectors = root.spectrum(one - tilt)
+    spread = jnp.maximum(jnp.abs(spread), floor)
+    own = Curvature(spread, vectors) if curvature.w is None else curvature
 
     def move(rho: Array) -> tuple[TransformedNormal, Slope]:
-        damped = 1.0 - rho + rho * w
-        if vectors is None:
-            step = rho * g / damped
-        else:
-            step = rho * times(vectors, times(vectors.mT, g) / damped)
+        step = own.function(lambda w: rho / (1.0 - rho + rho * w), mean)
+        moved = step
+        if curvature.w is not None:
+            step = curvature.function(jnp.sqrt, step)
+            moved = curvature.function(jnp.sqrt, step)
         lam = 1.0 - rho + rho * spread
-        new = TransformedNormal(q.location + root.apply(step), root.shrunk(lam, own), q.space)
-        log_lam = -jnp.log(lam)
-        if own is not None:
-            log_lam = linalg.matmul(own * log_lam, own.mT)
-        elif tilt.ndim == 2:
-            log_lam = jnp.diag(log_lam)
-        return new, Slope(step, log_lam)
+        new = TransformedNormal(q.location + root.apply(step), root.shrunk(lam, vectors), q.space)
+        widened = -jnp.log(lam)
+        if vectors is not None:
+            widened = linalg.matmul(vectors * widened, vectors.mT)
+        return new, Slope(moved, widened)
 
     return move
