@@ -73,6 +73,11 @@ class Model(abc.ABC):
         """Whether `as_batch` changes entries of rows, as it does for levels of categories."""
         return False
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows may be padded, cut into chunks and drawn; otherwise they are one whole."""
+        return True
+
     def as_batch(self, data: Data) -> Batch:
         """Rows in the form that this model takes; TypeError for text, by default."""
         return Batch.of(data).numeric()

@@ -166,7 +166,8 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
     model, batch, method, _, _ = prepare(model, data, method, Stop())
     if not isinstance(q, ExponentialFamily | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    return _evaluate(model, pad(batch)[0], parse_q(model, batch, q), method)
+    rows = pad(batch)[0] if model.by_rows else batch
+    return _evaluate(model, rows, parse_q(model, batch, q), method)
 
 
 @on_auto_mesh
@@ -186,7 +187,8 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """
     model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
     need_conditional(method, model)
-    return _terms(model, parse_q(model, batch, q), pad(batch)[0])
+    rows = pad(batch)[0] if model.by_rows else batch
+    return _terms(model, parse_q(model, batch, q), rows)
 
 
 def _iterations_between_looks(job: Job, moves: Moves | None, num_restarts: int) -> int | None:
