@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 
 _ROWS = 256  # at which an energy of single rows is looked at
 _MANY_ROWS = 2**16  # if an update is no density at the few rows
+_LARGEST_TABLE = 2**24
 _ROUNDING = 1e4  # times eps: what a number relative to its terms may be off
 
 
 def check_energy(model: Energy, batch: Batch) -> None:
     """Raise ValueError naming the factor if the energy is none that this model can have."""
     model = strong(model, batch.weight.dtype)
-    shape = _shape(model, batch)
+    shape = _shape(model, replace(batch, as_given=None))
     if shape != ():
         raise ValueError(f"energy: expected one number in nats, got an array of shape {shape}")
+    if model.by_rows and model.table_size > _LARGEST_TABLE:
+        raise ValueError(
+            f"blocks: a sum over rows would have {model.table_size} numbers, the product of the "
+            "sizes of the blocks; put factors that do not meet into one block"
+        )
     if not is_concrete(*jax.tree.leaves((model, batch))):
         return
     found = _measured(model, batch, _ROWS)
@@ -47,22 +53,31 @@ def check_energy(model: Energy, batch: Batch) -> None:
 
 def _shape(model: Energy, batch: Batch) -> tuple[int, ...]:
     """The shape of the energy, found by tracing."""
-
-    def nats(model: Energy, batch: Batch) -> Any:
-        factors = _for_these_rows(model, batch)
-        m = {name: f.kind.statistics(f.first) for name, f in factors.items()}
-        values = [jnp.asarray(model.energy(m, batch.x, batch.weight))]
-        if model.prior_energy is not None:
-            values.append(jnp.asarray(model.prior_energy(m)))
-        return jnp.broadcast_arrays(*values)[0]
-
     try:
-        return jax.eval_shape(nats, model, replace(batch, as_given=None)).shape
+        return jax.eval_shape(_energy, model, batch).shape
     except KeyError as error:
         known = "; ".join(f"{n!r} has {', '.join(f.names)}" for n, f in model.factors.items())
         raise ValueError(
             f"energy: no factor, statistic or column {error.args[0]!r}; of the factors, {known}"
         ) from None
+
+
+# functions of a module, which JAX traces once for arguments of the same shapes
+
+
+def _energy(model: Energy, batch: Batch) -> Array:
+    m, _ = _first(model, batch.weight)
+    values = [jnp.asarray(model.energy(m, batch.x, batch.weight))]
+    if model.prior_energy is not None:
+        values.append(jnp.asarray(model.prior_energy(m)))
+    return jnp.broadcast_arrays(*values)[0]
+
+
+def _first(model: Energy, weight: Array) -> tuple[Any, Any]:
+    """Statistics of every factor, and numbers of the shapes that `Kind.moved` takes."""
+    factors = _for_these_rows(model, weight)
+    m = {name: f.kind.statistics(f.first) for name, f in factors.items()}
+    return m, {name: jnp.zeros(f.kind.shape(f.first)) for name, f in factors.items()}
 
 
 def _measured(model: Energy, batch: Batch, most: int) -> dict[str, Any]:
@@ -73,30 +88,23 @@ def _measured(model: Energy, batch: Batch, most: int) -> dict[str, Any]:
         index = np.resize(present[few], padded_size(len(few)))  # the same rows again at the end
         here = on_cpu(rows.platform)  # where an index costs no program
         rows = rows.map_rows(lambda a: (fetched(a) if here else a)[index])
-    noise = _noise(model, rows)
-    with unguarded():
-        return jax.tree.map(fetched, compiled(_measure)(*sent((model, rows, *noise))))
-
-
-def _noise(model: Energy, batch: Batch) -> tuple[Any, Any]:
-    """Numbers that make a q and a direction which are not special, the same at every call."""
-    rng, dtype = np.random.default_rng(0), batch.weight.dtype
-    factors = _for_these_rows(model, batch)
-    first = jax.eval_shape(lambda m: {n: f.kind.statistics(f.first) for n, f in m.items()}, factors)
-    draws = {name: f.kind.shape(f.first) for name, f in factors.items()}
-    return (
-        {name: rng.standard_normal(shape).astype(dtype) for name, shape in draws.items()},
-        jax.tree.map(lambda a: rng.standard_normal(a.shape).astype(dtype), first),
+    # numbers that make a q and a direction which are not special, the same at every call
+    rng, dtype = np.random.default_rng(0), rows.weight.dtype
+    directions, draws = jax.tree.map(
+        lambda a: rng.standard_normal(a.shape).astype(dtype),
+        jax.eval_shape(_first, model, rows.weight),
     )
+    with unguarded():
+        return jax.tree.map(fetched, compiled(_measure)(*sent((model, rows, draws, directions))))
 
 
-def _for_these_rows(model: Energy, batch: Batch) -> dict[str, Factor]:
-    return {**model.factors, **model.for_rows(batch.weight.shape[0])}
+def _for_these_rows(model: Energy, weight: Array) -> dict[str, Factor]:
+    return {**model.factors, **model.for_rows(weight.shape[0])}
 
 
 def _measure(model: Energy, batch: Batch, draws: Any, directions: Any) -> dict[str, Any]:
     """What `_judge` judges, as numbers; rows of a model by rows have the weight 1."""
-    rows, each = batch.x, _for_these_rows(model, batch)
+    rows, each = batch.x, _for_these_rows(model, batch.weight)
     weight = jnp.ones_like(batch.weight) if model.by_rows else batch.weight
     m = {n: f.kind.statistics(f.kind.moved(f.first, draws[n])) for n, f in each.items()}
     steps = jax.tree.map(_step, m, directions)
@@ -114,7 +122,9 @@ def _measure(model: Energy, batch: Batch, draws: Any, directions: Any) -> dict[s
         proper[name] = jnp.all(factor.kind.proper(new) & jnp.isfinite(new.log_normalizer()))
     found = {"value": value, "proper": proper, "bent": _bends(whole, m, slopes, steps)}
     if not model.by_rows:
-        return found
+        by_weight = jax.grad(lambda w: model.nats(m, rows, w))(weight)
+        unequal = jnp.any(weight != 1)
+        return found | {"weightless": unequal & jnp.all(by_weight == 0)}
     alone = model.prior_energy is not None  # otherwise the same numbers
     found["meeting"] = _bends(nats, m, slopes, steps) if alone else found["bent"]
     return found | _measure_rows(model, m, batch)
@@ -197,6 +207,8 @@ def _judge(model: Energy, found: dict[str, Any], eps: float) -> None:
                 f"energy: not affine in the statistics of {name!r}, which are {listed(name)}: no "
                 "function of them, nor a product of two, such as E[x]^2 in the place of E[x^2]"
             )
+    if found.get("weightless"):
+        raise ValueError("energy: some weights are not 1, but it is no function of `weight`")
     for key, reason in _OF_ROWS.items():
         if key in found and not found[key] <= most:
             raise ValueError(f"energy: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -110,6 +111,14 @@ class Energy(ConditionalModel):
         for name, value in parsed(factors, energy, local, prior, blocks).items():
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        shared = ", ".join(self.globals)
+        return (
+            f"Energy({shared}; local {', '.join(self.locals)})"
+            if self.locals
+            else (f"Energy({shared})")
+        )
+
     # -- what it is made of ----------------------------------------------------------------------
 
     @property
@@ -185,15 +194,22 @@ class Energy(ConditionalModel):
         own = sum(int(np.prod(a.shape[1:])) for a in jax.tree.leaves(batch.x))
         if not self.by_rows:
             return own + 1
-        template = jax.eval_shape(lambda model: model._first_statistics(), self)
-        sizes = {name: sum(a.size for a in jax.tree.leaves(m)) for name, m in template.items()}
+        sizes = self._sizes
         local = sum(sizes[name] for name in self.locals)
-        blocks = sorted(sum(sizes[name] for name in block) for block in self.blocks)
-        turns = int(np.prod([size + 1 for size in blocks[:-1]]))
-        return (own + 4 * local + 2) * turns
+        largest = max(sum(sizes[name] for name in block) for block in self.blocks)
+        return (own + 4 * local + 2) * (self.table_size // (largest + 1))
 
-    def _first_statistics(self) -> Moments:
-        return {name: f.kind.statistics(f.first) for name, f in self.factors.items()}
+    @property
+    def table_size(self) -> int:
+        """How many numbers a sum over rows has, with `local`."""
+        sizes = self._sizes
+        return math.prod(1 + sum(sizes[name] for name in block) for block in self.blocks)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """The number of statistics of each factor, of a local one for a row."""
+        found = jax.eval_shape(_first_statistics, self.factors)
+        return {name: sum(a.size for a in jax.tree.leaves(m)) for name, m in found.items()}
 
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
@@ -352,6 +368,10 @@ class Energy(ConditionalModel):
         """The moments of every block as a vector, and the ways back."""
         both = [ravel_pytree({name: m[name] for name in block}) for block in self.blocks]
         return [vector for vector, _ in both], [unravel for _, unravel in both]
+
+
+def _first_statistics(factors: dict[str, Factor]) -> Moments:
+    return {name: factor.kind.statistics(factor.first) for name, factor in factors.items()}
 
 
 def _row_posterior(model: Energy, q: EnergyParams, batch: Batch) -> dict[str, Any]:

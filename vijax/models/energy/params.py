@@ -29,6 +29,10 @@ class EnergyParams(Compound):
     def __getitem__(self, name: str) -> Any:
         return self.factors[name]
 
+    def __repr__(self) -> str:
+        each = [f"{name}: {type(q).__name__}" for name, q in self.factors.items()]
+        return f"EnergyParams({', '.join(each)})"
+
     def statistics(self) -> dict[str, Statistics]:
         """The expected statistics of every factor by name, the first argument of an energy."""
         return {name: kind_of(q).statistics(q) for name, q in self.factors.items()}
