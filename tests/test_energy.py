@@ -253,6 +253,33 @@ def test_gradient_of_the_bound_is_0_after_an_update(rows, key):
         assert max(largest.values()) > 1e-3
 
 
+def gaussians(m, x, weight):
+    z, mu, tau = m["z"]["one"], m["mu"], m["tau"]
+    square = x[:, None] ** 2 - 2 * x[:, None] * mu["x"] + mu["xx"]
+    each = 0.5 * (tau["log"] - LOG_2PI - tau["x"] * square) + m["pi"]["log"]
+    return jnp.sum(weight[:, None] * z * each)
+
+
+def test_a_local_factor_is_one_with_a_plate_for_each_row(rng, key):
+    """The same optimum in sweeps over all rows, and from sums over rows with blocks in turn."""
+    x = np.concatenate([rng.normal(-4, 1, 20), rng.normal(3, 0.5, 17)])
+    factors = {
+        "pi": vx.factor.dirichlet((), 2),
+        "mu": normal(2, precision=0.01),
+        "tau": gamma(2, shape=1.0, rate=1.0),
+    }
+    blocks = (("pi", "mu"), ("tau",))
+    labels = {"z": vx.factor.categorical((), 2)}
+    model = vx.Energy({**factors, **labels}, gaussians, local=("z",), blocks=blocks)
+    fit = vx.fit(model, x, key=key, stop=TIGHT).check()
+    assert np.all(np.diff(fit.elbo_trace[: int(fit.n_iter)]) > -1e-9)
+    labels = {"z": vx.factor.categorical(37, 2)}
+    full = vx.fit(vx.Energy({**labels, **factors}, gaussians), x, key=key, stop=TIGHT).check()
+    close(full.elbo, fit.elbo)
+    close(np.sort(full.q["mu"].mean), np.sort(fit.q["mu"].mean))
+    assert repr(model) == "Energy(pi, mu, tau; local z)"
+
+
 # -- matrix factorisation -------------------------------------------------------------------------
 
 
@@ -440,10 +467,10 @@ def test_mistakes_in_an_energy_are_named(rows, counts, dtype):
         refused(lambda m, r, w: log_lik(m, r, w**2), "not linear in the weights", local=())
         shifted = lambda m, x, w: poisson(m, x[::-1], w)  # noqa: E731
         refused(shifted, "depends on other rows", counts)
-    # a prior that is missing where the rows do not make the update a density
-    narrow = {name: a[:2] for name, a in rows.items()}
-    with pytest.raises(ValueError, match="'w' is no density"):
-        vx.Energy(FACTORS, log_lik).check_on(narrow)
+        # a prior that is missing where the rows do not make the update a density
+        narrow = {name: a[:2] for name, a in rows.items()}
+        with pytest.raises(ValueError, match="'w' is no density"):
+            vx.Energy(FACTORS, log_lik).check_on(narrow)
 
 
 def test_local_factors_that_meet_are_refused(counts):
@@ -471,7 +498,10 @@ def test_methods_that_cut_a_whole_are_refused(rows, key):
         vx.fit_many(REGRESSION, [rows], key=key)
     with pytest.raises(ValueError, match="key: this start is drawn"):
         vx.fit(REGRESSION, rows)
-    with pytest.raises(ValueError, match="num_restarts|no factors of single rows"):
+    unweighted = vx.Energy(FACTORS, lambda m, rows, weight: whole(m, rows, 1 + 0 * weight))
+    with pytest.raises(ValueError, match="some weights are not 1, but it is no function"):
+        unweighted.check_on(vx.Batch.of(rows, np.arange(40)))
+    with pytest.raises(ValueError, match="no factors of single rows"):
         REGRESSION.row_posterior(REGRESSION.template, rows)
 
 

@@ -43,11 +43,14 @@ class EStep:
 class Model(abc.ABC):
     """A family of q with a starting point and checks.
 
-    `draws` says whether `init` needs a key, and `names` are those of the columns that the model was
-    made for, if they have any. Drivers remove them before anything is compiled.
+    `draws` says whether `init` needs a key. `by_row` says that rows of weight 0 may be added, and
+    that rows may be cut into chunks and drawn; otherwise they are one whole. `names` are those of
+    the columns that the model was made for, if they have any. Drivers remove them before anything
+    is compiled.
     """
 
     draws: ClassVar[bool] = False
+    by_row: ClassVar[bool] = True
     names: tuple[str, ...] | None = None
 
     @property
@@ -72,11 +75,6 @@ class Model(abc.ABC):
     def recodes(self) -> bool:
         """Whether `as_batch` changes entries of rows, as it does for levels of categories."""
         return False
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether rows may be padded, cut into chunks and drawn; otherwise they are one whole."""
-        return True
 
     def as_batch(self, data: Data) -> Batch:
         """Rows in the form that this model takes; TypeError for text, by default."""

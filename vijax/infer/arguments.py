@@ -38,10 +38,10 @@ def prepare_job(
     start = parse_init(model, batch, init)
     check_start(model, key, start, num_restarts, method)
     num_rows = batch.weight.shape[0]
-    by_row = start.value if start.of_rows else None
-    batch, by_row = pad(batch, by_row) if model.by_rows else (batch, by_row)
-    if start.of_rows:
-        start = replace(start, value=by_row)
+    if model.by_row:
+        batch, by_row = pad(batch, start.value if start.of_rows else None)
+        if start.of_rows:
+            start = replace(start, value=by_row)
     return Job(model, batch, key, start, method, stop), names, num_rows
 
 

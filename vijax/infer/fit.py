@@ -166,8 +166,8 @@ def elbo(model: Model, q: Q, data: Data, *, method: Method[Any] = CAVI()) -> Arr
     model, batch, method, _, _ = prepare(model, data, method, Stop())
     if not isinstance(q, ExponentialFamily | Result):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
-    rows = pad(batch)[0] if model.by_rows else batch
-    return _evaluate(model, rows, parse_q(model, batch, q), method)
+    q = parse_q(model, batch, q)
+    return _evaluate(model, pad(batch)[0] if model.by_row else batch, q, method)
 
 
 @on_auto_mesh
@@ -187,7 +187,7 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """
     model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
     need_conditional(method, model)
-    rows = pad(batch)[0] if model.by_rows else batch
+    rows = pad(batch)[0] if model.by_row else batch
     return _terms(model, parse_q(model, batch, q), rows)
 
 

@@ -116,7 +116,7 @@ def fit_many(
     header = header if names_of(models) is None else header._replace(names=None)
     stacked, shared = stacked_models(models, stacks, m, dtype, header)
     check_kinds(stacked, method, stop)
-    if not stacked.by_rows:
+    if not stacked.by_row:
         raise ValueError(
             f"models: this {type(stacked).__name__} needs all rows of a data set at once, but many "
             "are padded; use fit under vmap"

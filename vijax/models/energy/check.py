@@ -8,7 +8,7 @@ cannot be seen.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,7 @@ from ...data.host import fetched, is_concrete, sent, strong, unguarded
 from ...data.padding import compiled, padded_size
 from ...data.shards import on_cpu
 from .factor import Factor
-
-if TYPE_CHECKING:
-    from .energy import Energy
+from .terms import EnergyTerms
 
 _ROWS = 256  # at which an energy of single rows is looked at
 _MANY_ROWS = 2**16  # if an update is no density at the few rows
@@ -31,13 +29,13 @@ _LARGEST_TABLE = 2**24
 _ROUNDING = 1e4  # times eps: what a number relative to its terms may be off
 
 
-def check_energy(model: Energy, batch: Batch) -> None:
+def check_energy(model: EnergyTerms, batch: Batch) -> None:
     """Raise ValueError naming the factor if the energy is none that this model can have."""
     model = strong(model, batch.weight.dtype)
     shape = _shape(model, replace(batch, as_given=None))
     if shape != ():
         raise ValueError(f"energy: expected one number in nats, got an array of shape {shape}")
-    if model.by_rows and model.table_size > _LARGEST_TABLE:
+    if model.by_row and model.table_size > _LARGEST_TABLE:
         raise ValueError(
             f"blocks: a sum over rows would have {model.table_size} numbers, the product of the "
             "sizes of the blocks; put factors that do not meet into one block"
@@ -46,12 +44,12 @@ def check_energy(model: Energy, batch: Batch) -> None:
         return
     found = _measured(model, batch, _ROWS)
     improper = [name for name, good in found["proper"].items() if not good]
-    if improper and model.by_rows and batch.weight.shape[0] > _ROWS:
+    if improper and model.by_row and batch.weight.shape[0] > _ROWS:
         found["proper"] = _measured(model, batch, _MANY_ROWS)["proper"]
     _judge(model, found, float(jnp.finfo(batch.weight.dtype).eps))
 
 
-def _shape(model: Energy, batch: Batch) -> tuple[int, ...]:
+def _shape(model: EnergyTerms, batch: Batch) -> tuple[int, ...]:
     """The shape of the energy, found by tracing."""
     try:
         return jax.eval_shape(_energy, model, batch).shape
@@ -65,7 +63,7 @@ def _shape(model: Energy, batch: Batch) -> tuple[int, ...]:
 # functions of a module, which JAX traces once for arguments of the same shapes
 
 
-def _energy(model: Energy, batch: Batch) -> Array:
+def _energy(model: EnergyTerms, batch: Batch) -> Array:
     m, _ = _first(model, batch.weight)
     values = [jnp.asarray(model.energy(m, batch.x, batch.weight))]
     if model.prior_energy is not None:
@@ -73,16 +71,16 @@ def _energy(model: Energy, batch: Batch) -> Array:
     return jnp.broadcast_arrays(*values)[0]
 
 
-def _first(model: Energy, weight: Array) -> tuple[Any, Any]:
+def _first(model: EnergyTerms, weight: Array) -> tuple[Any, Any]:
     """Statistics of every factor, and numbers of the shapes that `Kind.moved` takes."""
     factors = _for_these_rows(model, weight)
     m = {name: f.kind.statistics(f.first) for name, f in factors.items()}
     return m, {name: jnp.zeros(f.kind.shape(f.first)) for name, f in factors.items()}
 
 
-def _measured(model: Energy, batch: Batch, most: int) -> dict[str, Any]:
+def _measured(model: EnergyTerms, batch: Batch, most: int) -> dict[str, Any]:
     rows = replace(batch, names=None, levels=None, as_given=None)
-    if model.by_rows:
+    if model.by_row:
         present = np.flatnonzero(fetched(batch.weight) > 0)
         few = np.unique(np.linspace(0, len(present) - 1, most).astype(int))
         index = np.resize(present[few], padded_size(len(few)))  # the same rows again at the end
@@ -98,14 +96,14 @@ def _measured(model: Energy, batch: Batch, most: int) -> dict[str, Any]:
         return jax.tree.map(fetched, compiled(_measure)(*sent((model, rows, draws, directions))))
 
 
-def _for_these_rows(model: Energy, weight: Array) -> dict[str, Factor]:
+def _for_these_rows(model: EnergyTerms, weight: Array) -> dict[str, Factor]:
     return {**model.factors, **model.for_rows(weight.shape[0])}
 
 
-def _measure(model: Energy, batch: Batch, draws: Any, directions: Any) -> dict[str, Any]:
+def _measure(model: EnergyTerms, batch: Batch, draws: Any, directions: Any) -> dict[str, Any]:
     """What `_judge` judges, as numbers; rows of a model by rows have the weight 1."""
     rows, each = batch.x, _for_these_rows(model, batch.weight)
-    weight = jnp.ones_like(batch.weight) if model.by_rows else batch.weight
+    weight = jnp.ones_like(batch.weight) if model.by_row else batch.weight
     m = {n: f.kind.statistics(f.kind.moved(f.first, draws[n])) for n, f in each.items()}
     steps = jax.tree.map(_step, m, directions)
 
@@ -121,7 +119,7 @@ def _measure(model: Energy, batch: Batch, draws: Any, directions: Any) -> dict[s
         new = factor.given(slopes[name])
         proper[name] = jnp.all(factor.kind.proper(new) & jnp.isfinite(new.log_normalizer()))
     found = {"value": value, "proper": proper, "bent": _bends(whole, m, slopes, steps)}
-    if not model.by_rows:
+    if not model.by_row:
         by_weight = jax.grad(lambda w: model.nats(m, rows, w))(weight)
         unequal = jnp.any(weight != 1)
         return found | {"weightless": unequal & jnp.all(by_weight == 0)}
@@ -161,7 +159,7 @@ def _dot(a: Any, b: Any) -> Array:
     return jnp.sum(jnp.stack([jnp.sum(x * y) for x, y in pairs]))
 
 
-def _measure_rows(model: Energy, m: Any, batch: Batch) -> dict[str, Array]:
+def _measure_rows(model: EnergyTerms, m: Any, batch: Batch) -> dict[str, Array]:
     """Whether the energy is a sum over rows, each with its weight, that do not see each other."""
     theta = {name: m[name] for name in model.globals}
     own = {name: m[name] for name in model.locals}
@@ -170,14 +168,14 @@ def _measure_rows(model: Energy, m: Any, batch: Batch) -> dict[str, Array]:
     def nats(rows: Any, own: Any, weight: Array) -> Array:
         return model.nats({**theta, **own}, rows, weight)
 
-    def by_row(rows: Any, own: Any, weight: Array) -> list[Array]:
+    def of_each(rows: Any, own: Any, weight: Array) -> list[Array]:
         """Energy and gradients by local statistics of each row."""
         return jax.tree.leaves(jax.grad(nats, (2, 1))(rows, own, weight))
 
     here = (batch.x, own, ones)
     changed = (*jax.tree.map(lambda a: a.at[0].set(a[-1]), (batch.x, own)), ones)
     heavier = (batch.x, own, ones.at[0].set(2.0))
-    found = jax.vmap(by_row)(*jax.tree.map(lambda *a: jnp.stack(a), here, changed, heavier))
+    found = jax.vmap(of_each)(*jax.tree.map(lambda *a: jnp.stack(a), here, changed, heavier))
     size = [jnp.max(jnp.abs(a[0])) for a in found]
     others = [jnp.max(jnp.abs(a[1, 1:] - a[0, 1:])) for a in found]
     return {
@@ -191,7 +189,7 @@ def _relative(value: Array, size: Array) -> Array:
     return value / jnp.where(size > 0, size, 1.0)
 
 
-def _judge(model: Energy, found: dict[str, Any], eps: float) -> None:
+def _judge(model: EnergyTerms, found: dict[str, Any], eps: float) -> None:
     """Raise ValueError for the first thing that is wrong."""
     most = _ROUNDING * eps
 
@@ -214,7 +212,7 @@ def _judge(model: Energy, found: dict[str, Any], eps: float) -> None:
             raise ValueError(f"energy: {reason}")
     meeting = found.get("meeting", np.zeros((len(names), len(names)))) > most
     apart = {frozenset((names[i], names[j])) for i, j in np.argwhere(meeting)}
-    for group in (tuple(model.locals), *model.blocks) if model.by_rows else ():
+    for group in (tuple(model.locals), *model.blocks) if model.by_row else ():
         for a, b in itertools.combinations(group, 2):
             if frozenset((a, b)) not in apart:
                 continue
@@ -248,7 +246,7 @@ _OF_ROWS = {
 }
 
 
-def _turns(model: Energy, apart: set[frozenset[str]]) -> tuple[tuple[str, ...], ...]:
+def _turns(model: EnergyTerms, apart: set[frozenset[str]]) -> tuple[tuple[str, ...], ...]:
     """Blocks of factors that do not meet, each factor in the first block that it can be in."""
     blocks: list[list[str]] = []
     for name in model.globals:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from ...data.host import strong
 from ...data.padding import compiled
 from ...data.types import Data
 from ...exponential_family import Q, natural_step
-from ...model import ConditionalModel, EStep
+from ...model import EStep
 from ..mixture_params import Fitted
 from .check import check_energy
 from .door import parsed
@@ -27,15 +26,14 @@ from .factor import Factor
 from .kinds import Statistics
 from .params import EnergyParams
 from .sums import RowSums, WholeData, tabulate
-
-Moments = dict[str, Statistics]  # expected statistics of every factor by name
+from .terms import EnergyTerms, Moments
 
 _FEW = 2.0  # rows that a start has seen: so few that draws differ by as much as rows do
 _MOST_ROWS = 1024  # that a start is made from
 
 
 @pytree
-class Energy(ConditionalModel):
+class Energy(EnergyTerms):
     """A model given by named factors of q and by its expected log density, whose updates follow.
 
     `energy(m, rows, weight)` returns E_q[log p] in nats, without the priors that the factors have
@@ -112,28 +110,10 @@ class Energy(ConditionalModel):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        shared = ", ".join(self.globals)
-        return (
-            f"Energy({shared}; local {', '.join(self.locals)})"
-            if self.locals
-            else (f"Energy({shared})")
-        )
+        local = f"; local {', '.join(self.locals)}" if self.locals else ""
+        return f"Energy({', '.join(self.globals)}{local})"
 
     # -- what it is made of ----------------------------------------------------------------------
-
-    @property
-    def by_rows(self) -> bool:
-        return self.local_names is not None
-
-    @property
-    def globals(self) -> dict[str, Factor]:
-        """The factors that are not local, in the order of their updates."""
-        return {name: self.factors[name] for block in self.blocks for name in block}
-
-    @property
-    def locals(self) -> dict[str, Factor]:
-        """The factors with one member per row."""
-        return {name: self.factors[name] for name in self.local_names or ()}
 
     @property
     def prior(self) -> EnergyParams:  # type: ignore[override]
@@ -143,16 +123,6 @@ class Energy(ConditionalModel):
     @property
     def template(self) -> EnergyParams:
         return EnergyParams({name: factor.first for name, factor in self.globals.items()})
-
-    def nats(self, m: Moments, rows: Any, weight: Array) -> Float[Array, ""]:
-        """The energy in nats."""
-        return jnp.asarray(self.energy(m, rows, weight), weight.dtype)
-
-    def prior_nats(self, m: Moments, like: Array) -> Float[Array, ""]:
-        """The energy in nats of what no row has, in the dtype of `like`."""
-        if self.prior_energy is None:
-            return jnp.zeros((), like.dtype)
-        return jnp.asarray(self.prior_energy(m), like.dtype)
 
     # -- the protocol ----------------------------------------------------------------------------
 
@@ -175,7 +145,7 @@ class Energy(ConditionalModel):
                 raise ValueError(
                     f"{name}: an energy sees rows and weights alone; give it as a column of a dict"
                 )
-        if not self.by_rows and batch.sharding is not None:
+        if not self.by_row and batch.sharding is not None:
             raise ValueError(
                 "x: an Energy without `local` needs all rows in one place; name its local factors, "
                 "or gather the rows"
@@ -192,24 +162,12 @@ class Energy(ConditionalModel):
 
     def row_size(self, batch: Batch) -> int:
         own = sum(int(np.prod(a.shape[1:])) for a in jax.tree.leaves(batch.x))
-        if not self.by_rows:
+        if not self.by_row:
             return own + 1
-        sizes = self._sizes
+        sizes = self.sizes
         local = sum(sizes[name] for name in self.locals)
         largest = max(sum(sizes[name] for name in block) for block in self.blocks)
         return (own + 4 * local + 2) * (self.table_size // (largest + 1))
-
-    @property
-    def table_size(self) -> int:
-        """How many numbers a sum over rows has, with `local`."""
-        sizes = self._sizes
-        return math.prod(1 + sum(sizes[name] for name in block) for block in self.blocks)
-
-    @property
-    def _sizes(self) -> dict[str, int]:
-        """The number of statistics of each factor, of a local one for a row."""
-        found = jax.eval_shape(_first_statistics, self.factors)
-        return {name: sum(a.size for a in jax.tree.leaves(m)) for name, m in found.items()}
 
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
@@ -220,7 +178,7 @@ class Energy(ConditionalModel):
         """
         assert key is not None  # `draws` says that there is one
         n = batch.weight.shape[0]
-        if self.by_rows and n > _MOST_ROWS:
+        if self.by_row and n > _MOST_ROWS:
             batch = batch.take(jnp.asarray(np.linspace(0, n - 1, _MOST_ROWS).astype(np.int32)))
         q = self.template
         stats = self.local(q.moments(), batch).stats
@@ -240,7 +198,7 @@ class Energy(ConditionalModel):
         Of a whole, log Z of a row is an equal share of the energy, and all rows are its statistics.
         """
         m = self._named(moments)
-        if not self.by_rows:
+        if not self.by_row:
             total = self.nats(m, batch.x, batch.weight) / jnp.sum(batch.weight)
             log_z = jnp.broadcast_to(total, batch.weight.shape)
             return EStep(WholeData(batch), log_z)
@@ -276,17 +234,9 @@ class Energy(ConditionalModel):
             log_z = log_z + jnp.sum(gain.reshape(n, -1), -1)
         return local, log_z
 
-    def for_rows(self, n: int) -> dict[str, Factor]:
-        """The local factors of n rows."""
-
-        def repeat(a: Array) -> Array:
-            return jnp.broadcast_to(jnp.asarray(a)[None], (n, *jnp.shape(a)))
-
-        return {name: jax.tree.map(repeat, factor) for name, factor in self.locals.items()}
-
     def row_posterior(self, q: Q, data: Data) -> dict[str, Any]:
         """The q of every local factor by name, with the rows as leading axis; q may be a Result."""
-        if not self.by_rows:
+        if not self.by_row:
             raise ValueError("model: an Energy without `local` has no factors of single rows")
         own = q.q if isinstance(q, Fitted) else q
         if not isinstance(own, EnergyParams):
@@ -348,7 +298,7 @@ class Energy(ConditionalModel):
         return stats.value(self._vectors(q.statistics())[0])
 
     def with_posterior_as_prior(self, q: EnergyParams) -> Energy:
-        if self.prior_energy is not None or not self.by_rows:
+        if self.prior_energy is not None or not self.by_row:
             raise ValueError(
                 "model: an Energy whose prior is a function of several factors, or that has no "
                 "`local`, cannot take a posterior as its prior"
@@ -368,10 +318,6 @@ class Energy(ConditionalModel):
         """The moments of every block as a vector, and the ways back."""
         both = [ravel_pytree({name: m[name] for name in block}) for block in self.blocks]
         return [vector for vector, _ in both], [unravel for _, unravel in both]
-
-
-def _first_statistics(factors: dict[str, Factor]) -> Moments:
-    return {name: factor.kind.statistics(factor.first) for name, factor in factors.items()}
 
 
 def _row_posterior(model: Energy, q: EnergyParams, batch: Batch) -> dict[str, Any]:

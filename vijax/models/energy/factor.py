@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from ..._pytree import pytree, replace, static
 from ...data.host import as_floats, check_bound, check_integer, fetched, is_concrete, namespace
-from ...exponential_family import ExponentialFamily
+from ...exponential_family import ExponentialFamily, Q
 from ...families.categorical import Categorical
 from ...families.dirichlet import Dirichlet
 from ...families.gamma import Gamma
@@ -66,7 +66,7 @@ class Factor:
         more = self.kind.coordinates(slopes).about(self.prior)
         return self.prior.map(lambda a, b: a + scale * b, more)
 
-    def kl(self, q: Any) -> Float[Array, ""]:
+    def kl(self, q: Q) -> Float[Array, ""]:
         """KL(q || prior) in nats; of a free factor KL(q || volume), which is minus the entropy."""
         return -jnp.sum(q.entropy()) if self.is_free else jnp.sum(q.kl(self.prior))
 

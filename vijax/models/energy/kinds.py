@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..._pytree import replace
-from ...exponential_family import ExponentialFamily
+from ...exponential_family import ExponentialFamily, Q
 from ...families.categorical import Categorical, LabelMoments
 from ...families.dirichlet import CategoricalMoments, Dirichlet
 from ...families.gamma import Gamma, GammaMoments
@@ -38,7 +38,7 @@ class Kind(abc.ABC):
     def of_moments(self, moments: Any) -> Statistics:
         """E[T] by name from the moments of a member, with T about 0 whatever its origin."""
 
-    def statistics(self, q: Any) -> Statistics:
+    def statistics(self, q: Q) -> Statistics:
         """E[T] of a member by name."""
         return self.of_moments(q.moments())
 
@@ -51,18 +51,18 @@ class Kind(abc.ABC):
         """The measure of volume or counting, improper, in the natural coordinates of the family."""
 
     @abc.abstractmethod
-    def proper(self, q: Any) -> Bool[Array, "..."]:
+    def proper(self, q: Q) -> Bool[Array, "..."]:
         """Whether the coordinates are those of a density, apart from `log_normalizer`."""
 
     @abc.abstractmethod
-    def shape(self, q: Any) -> tuple[int, ...]:
+    def shape(self, q: Q) -> tuple[int, ...]:
         """The shape of the standard normal numbers that `moved` takes."""
 
     @abc.abstractmethod
-    def moved(self, q: Any, noise: Array) -> Any:
+    def moved(self, q: Q, noise: Array) -> Any:
         """A member as wide as q whose mean is about a draw of q: a start that breaks symmetry."""
 
-    def at_origin(self, q: Any) -> Statistics:
+    def at_origin(self, q: Q) -> Statistics:
         """The statistics about 0 of the value at which T about the origin of q is 0."""
         return jax.tree.map(jnp.zeros_like, self.statistics(q))
 
