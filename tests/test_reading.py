@@ -229,9 +229,9 @@ def test_names_are_kept_by_every_driver(rng, tmp_path):
     stream = vx.Streaming(model).update(other, init=z)
     assert stream.last.names == names
     np.testing.assert_allclose(stream.last.elbo, right.elbo, rtol=1e-9)
-    by_row = vx.fit(model, frame.to_numpy(), init=z)
-    assert by_row.names == names
-    assert " a " in by_row.summary()
+    by_rows = vx.fit(model, frame.to_numpy(), init=z)
+    assert by_rows.names == names
+    assert " a " in by_rows.summary()
 
 
 def test_many_tables_of_mixed_columns(rng):
