@@ -8,7 +8,7 @@ import vijax as vx
 NAMES = """
 Accelerated Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI CategoricalMixture
 Chunks Columns ConditionalModel Conjugate CrossValidation DensityModel DiagonalNormalGamma Dirichlet
-DirichletCategorical DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments
+DirichletCategorical DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments Energy
 ExponentialFamily ExponentialMixture FactorisedGaussian FitError Fits FullPassMethod Gamma
 GammaExponential GammaPoisson GaussianMixture GaussianVI GeometricMixture Halving Kernel
 LatentClassModel LogDensity MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model
@@ -16,8 +16,8 @@ Moves MultinomialMixture MultivariateNormal Normal NormalGamma NormalGammaExact 
 PoissonMixture Product Report Reporter RestartWarning Result RobbinsMonro STOP SVI Selection
 SphericalNormalGamma SplitMergeModel State Status StickBreaking Stop Streaming StudentT
 StudentTMixture TiedNormalWishart TransformedNormal Weights WithNoise align best constraints
-cross_validate datasets elbo elbo_terms fit fit_many gauge iterate load over_devices presets prune
-pytree relabel save search select_num_components shard_rows static trajectory
+cross_validate datasets elbo elbo_terms factor fit fit_many gauge iterate load over_devices presets
+prune pytree relabel save search select_num_components shard_rows static trajectory
 """
 
 

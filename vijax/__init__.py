@@ -82,6 +82,8 @@ from .model import LatentClassModel as LatentClassModel
 from .model import Model as Model
 from .model import SplitMergeModel as SplitMergeModel
 from .models.density import MixtureDensity as MixtureDensity
+from .models.energy import factor as factor
+from .models.energy.energy import Energy as Energy
 from .models.log_density import LogDensity as LogDensity
 from .models.mixture import Mixture as Mixture
 from .models.mixtures.columns import BernoulliMixture as BernoulliMixture

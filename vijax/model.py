@@ -44,10 +44,10 @@ class EStep:
 class Model(abc.ABC):
     """A family of q with a starting point and checks.
 
-    `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none.
-    `by_row` says that rows of weight 0 may be added, so that data of other lengths share programs.
-    `names` are those of the columns that the model was made for, if they have any. Drivers remove
-    them before anything is compiled.
+    `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none. `by_row`
+    says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
+    otherwise they are one whole. `names` are those of the columns that the model was made for, if
+    they have any. Drivers remove them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 import vijax as vx
 from vijax.families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
 from vijax.families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from vijax.families.gaussian.tied_normal_wishart import TiedNormalWishart
+from vijax.families.precision_matrix import PrecisionMatrix
 
 from ..oracles import gaussian_structures as oracle
 from ..rows import Family, gammas, normals, spd
@@ -123,9 +125,21 @@ FAMILIES = [
         },
         lambda moments: vx.MeanPrecision(moments.mean, moments.precision[..., 0]),
     ),
+    Family(
+        "PrecisionMatrix",
+        lambda rng: PrecisionMatrix.from_standard(gammas(rng, 3, least=9.0), spd(rng, 3, 2)),
+        {"df": lambda q: q.df, "scatter": lambda q: q.scatter},
+        lambda v, i, q: stats.wishart.logpdf(
+            np.asarray(v[i]), float(q.df[i]), np.linalg.inv(np.asarray(q.scatter[i]))
+        ),
+        lambda v: -1.5 * jnp.linalg.slogdet(v)[1],
+        {"mean": lambda v: v, "expectation().df": lambda v: 0.5 * jnp.linalg.slogdet(v)[1]},
+        lambda moments: moments.mean,
+    ),
 ]
 
 SPREADS = {
+    "PrecisionMatrix": {"sd": lambda v: v},
     "TiedNormalWishart": {
         "mean_sd": lambda v: v.mean,
         "precision_sd": lambda v: _repeat(v.precision),

@@ -194,7 +194,8 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """
     model, batch, method, _, _ = prepare(model, data, CAVI(), Stop())
     need_conditional(method, model)
-    return _terms(model, parse_q(model, batch, q), pad(batch)[0])
+    rows = pad(batch)[0] if model.by_row else batch
+    return _terms(model, parse_q(model, batch, q), rows)
 
 
 def _iterations_between_looks(job: Job, moves: Moves | None, num_restarts: int) -> int | None:

@@ -118,6 +118,8 @@ def fit_many(
     chosen = method_for(stacked, method)
     check_kinds(stacked, chosen, stop)
     chosen, stop = strong(chosen, dtype), strong(stop, dtype)
+    if not stacked.by_row:
+        _check_sizes(stacks)
     halving = checked_halving(halving)
     start = _parse_inits(stacked, shared, init, stacks, m)
     check_start(stacked, key, start, num_restarts, chosen)
@@ -174,6 +176,16 @@ def fit_many(
         result = join(parts, m)
     result = result if names is None else replace(result, names=names)
     return with_models(result, None if traced else stacked, shared and not traced)
+
+
+def _check_sizes(stacks: list[Stack]) -> None:
+    """Raise ValueError if a data set would be padded by rows."""
+    sizes = [stack.size for stack in stacks if stack.size is not None]
+    if sizes and len(np.unique(np.concatenate(sizes))) > 1:
+        raise ValueError(
+            "datasets: of different size, but this model needs all rows of a data set together, "
+            "without padding; fit sizes apart, or say that its rows are independent"
+        )
 
 
 def _not_begun(like: Result, number: np.ndarray, models: Model, shared: bool) -> Part:

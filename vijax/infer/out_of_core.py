@@ -55,6 +55,8 @@ def fit_chunks(
     if not isinstance(method, FullPassMethod):
         raise ValueError(f"method: {type(method).__name__} needs all rows; try data.sample()")
     conditional = need_conditional(method, model)
+    if not model.by_row:
+        raise ValueError(f"data: this {type(model).__name__} needs all rows at once, not Chunks")
     path = resume if checkpoint is None else checkpoint
     if resume is None:
         if not (init is None or isinstance(init, str | ExponentialFamily | Result)):

@@ -42,6 +42,9 @@ class LogDensity(DensityModel):
             `{"scale": vx.constraints.Positive()}`; all others are any real numbers.
         covariance: "full", "diag", "blocks" or ("low_rank", r). By default it is full up to 512
             free parameters.
+        independent_rows: Whether `log_lik` looks at each row by itself. Then rows can be drawn in
+            minibatches, and data sets of other lengths share programs. Not if there is a parameter
+            for each row, or if rows are correlated.
         blocks: Names of the parameters of each block, such as [("slope", "scale")]; by default
             every parameter is one.
 
@@ -67,6 +70,7 @@ class LogDensity(DensityModel):
     constraints: Any = field(default=None, kw_only=True)
     covariance: Any = static(default=None, kw_only=True)
     blocks: Any = static(default=None, kw_only=True)
+    independent_rows: bool = static(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -88,6 +92,11 @@ class LogDensity(DensityModel):
     @property
     def space(self) -> Space:
         return self.like
+
+    @property
+    def by_row(self) -> bool:  # type: ignore[override]
+        """Whether rows may be added, cut into chunks and drawn."""
+        return self.independent_rows
 
     @property
     def takes_rows(self) -> bool:

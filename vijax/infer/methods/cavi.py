@@ -69,3 +69,14 @@ def need_conditional(method: Method[Any], model: Model) -> ConditionalModel:
             f"`kl`, got {type(model).__name__}"
         )
     return model
+
+
+def need_rows(method: Method[Any], model: Model) -> ConditionalModel:
+    """As `need_conditional`; raises ValueError if the model needs all rows at once."""
+    known = need_conditional(method, model)
+    if not known.by_row:
+        raise ValueError(
+            f"method: {type(method).__name__} reads some rows at a time, but this "
+            f"{type(model).__name__} needs all of them at once; take CAVI()"
+        )
+    return known

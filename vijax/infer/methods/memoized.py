@@ -17,7 +17,7 @@ from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
 from ..run.passes import expect, floored, rounding_floor, zeros_like_result
-from .cavi import need_conditional
+from .cavi import need_rows
 
 
 @pytree
@@ -56,7 +56,7 @@ class Memoized(Method[ConditionalModel]):
     def check(self, model: Model) -> None:
         check_integer("num_blocks", self.num_blocks)
         check_bound("num_blocks", self.num_blocks, least=1.0)
-        known = need_conditional(self, model)
+        known = need_rows(self, model)
         if type(known).expected_log_lik is ConditionalModel.expected_log_lik:
             known.expected_log_lik(None, None)  # raises ValueError
 

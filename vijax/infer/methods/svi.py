@@ -19,7 +19,7 @@ from ..result import State
 from ..run.loop import unevaluated
 from ..run.passes import expect
 from ..run.random_order import random_rows
-from .cavi import CAVI, need_conditional
+from .cavi import CAVI, need_rows
 
 
 @pytree
@@ -80,7 +80,7 @@ class SVI(Method[ConditionalModel]):
             object.__setattr__(self, "rate", _Function(self.rate))
 
     def check(self, model: Model) -> None:
-        need_conditional(self, model)
+        need_rows(self, model)
         check_integer("batch_size", self.batch_size)
         check_bound("batch_size", self.batch_size, least=1.0)
         if isinstance(self.rate, RobbinsMonro):

@@ -51,6 +51,7 @@ def expect(model: ConditionalModel, moments: Any, batch: Batch, chunk: int | Non
 
     def with_kernel(kernel: Kernel) -> tuple[Any, Array]:
         rows = chunk or automatic_chunk(kernel.row_size, batch)
+        rows = rows if model.by_row else batch.weight.shape[0]
         return accumulate(e_step, batch, rows, model, kernel.moments)
 
     def with_first_reliable(kernels: Sequence[Kernel]) -> tuple[Any, Array]:

@@ -1,0 +1,1 @@
+"""Models of one's own: named factors, and an energy of their expected statistics."""

@@ -1,0 +1,79 @@
+"""What a model of one's own is made of: its factors and its energies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ...model import ConditionalModel
+from .factor import Factor
+from .kinds import Statistics
+
+Moments = dict[str, Statistics]  # expected statistics of every factor by name
+
+
+class EnergyTerms(ConditionalModel):
+    """The factors and energies of an `Energy`, whose fields these are.
+
+    `blocks` has the names of all factors but the local ones, in the order of their updates.
+    """
+
+    factors: dict[str, Factor]
+    energy: Callable[..., Any]
+    local_names: tuple[str, ...] | None
+    prior_energy: Callable[..., Any] | None
+    blocks: tuple[tuple[str, ...], ...]
+
+    @property
+    def by_row(self) -> bool:  # type: ignore[override]
+        """Whether rows are independent given the factors, as those of an energy with `local`."""
+        return self.local_names is not None
+
+    @property
+    def globals(self) -> dict[str, Factor]:
+        """The factors that are not local, in the order of their updates."""
+        return {name: self.factors[name] for block in self.blocks for name in block}
+
+    @property
+    def locals(self) -> dict[str, Factor]:
+        """The factors with one member per row."""
+        return {name: self.factors[name] for name in self.local_names or ()}
+
+    def nats(self, m: Moments, rows: Any, weight: Array) -> Float[Array, ""]:
+        """The energy in nats."""
+        return jnp.asarray(self.energy(m, rows, weight), weight.dtype)
+
+    def prior_nats(self, m: Moments, like: Array) -> Float[Array, ""]:
+        """The energy in nats of what no row has, in the dtype of `like`."""
+        if self.prior_energy is None:
+            return jnp.zeros((), like.dtype)
+        return jnp.asarray(self.prior_energy(m), like.dtype)
+
+    @property
+    def table_size(self) -> int:
+        """How many numbers a sum over rows has, with `local`."""
+        sizes = self.sizes
+        return math.prod(1 + sum(sizes[name] for name in block) for block in self.blocks)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of statistics of each factor, of a local one for a row."""
+        found = jax.eval_shape(_first_statistics, self.factors)
+        return {name: sum(a.size for a in jax.tree.leaves(m)) for name, m in found.items()}
+
+    def for_rows(self, n: int) -> dict[str, Factor]:
+        """The local factors of n rows."""
+
+        def repeat(a: Array) -> Array:
+            return jnp.broadcast_to(jnp.asarray(a)[None], (n, *jnp.shape(a)))
+
+        return {name: jax.tree.map(repeat, factor) for name, factor in self.locals.items()}
+
+
+def _first_statistics(factors: dict[str, Factor]) -> Moments:
+    return {name: factor.kind.statistics(factor.first) for name, factor in factors.items()}
