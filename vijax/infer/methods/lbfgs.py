@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ _LARGEST_MATCHED = 512  # standard normal numbers of a draw, up to which all mom
 _ENOUGH = 1e-4  # share of the promised climb that a step must make (Armijo)
 _FLATTER = 0.9  # share of the slope that may be left at the end of a step (Wolfe)
 _TRIES = 60
+_VISIBLE = 64.0  # times rounding: a slope whose climb cannot be lost in it
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
 _SLACK = 32.0  # times eps and the objective: nats that are rounding
 
@@ -57,7 +58,7 @@ class _Search(NamedTuple):
 
 
 @pytree
-class _Memory:
+class _Pairs:
     """What a step knows of the last ones; `steps` and `changes` have the newest pair at the end."""
 
     z: Float[Array, "*b s k"]
@@ -77,11 +78,15 @@ class LBFGS(Method[DensityModel]):
     of KL at q, so that units do not matter; its length satisfies the weak Wolfe conditions
     (Lewis & Overton 2013), so that the objective does not fall.
 
+    With fewer draws than 2 d, correlations of the draws are noise in the standard deviations, of
+    about 1 / sqrt(num_draws) where the posterior is correlated; the location has none if it is
+    normal.
+
     The improvement is the larger of what the gradient promises and of the squared move in standard
-    deviations of q, in nats: a small climb along a flat ridge is no end. A fit ends as STALLED where
-    no step climbs although the gradient promises one, and as NON_FINITE where the density of its
-    start is not finite. `elbo` of a step is the objective, above the bound of q; `Result.elbo` is an
-    unbiased estimate of the bound from `elbo_draws` other draws.
+    deviations of q, in nats: a small climb along a flat ridge is no end. A fit ends as STALLED
+    where no step climbs although the gradient promises one, and as NON_FINITE where the density of
+    its start is not finite. `elbo` of a step is the objective, above the bound of q; `Result.elbo`
+    is an unbiased estimate of the bound from `elbo_draws` other draws.
 
     Args:
         num_draws: Number of draws, even. None is 30 for a diagonal covariance. For others, which
@@ -117,13 +122,13 @@ class LBFGS(Method[DensityModel]):
         z = matched(jnp.asarray(self.seed), self.num_draws or _usual(q.root), k, dtype)
         at = _objective(model, batch, with_free, z)(free)
         none = jnp.zeros((self.memory, free.size), dtype)
-        return unevaluated(with_free(free), batch, memory=_Memory(z, at, none, none))
+        return unevaluated(with_free(free), batch, memory=_Pairs(z, at, none, none))
 
     def step(
         self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
         """A step that climbs from `next_q`; `q` is the same as the new `next_q`, evaluated."""
-        old: _Memory = state.memory
+        old: _Pairs = state.memory
         q: TransformedNormal = state.next_q
         at = old.at
         _, with_free = _as_vector(q)
@@ -157,9 +162,7 @@ class LBFGS(Method[DensityModel]):
         steps, changes = (jnp.where(climbs, a, 0.0) for a in past)
         new_q = jax.tree.map(lambda a, b: jnp.where(climbs, a, b), new_q, q)
         elbo = jnp.where(finite, best.elbo, jnp.nan)
-        return State(
-            new_q, new_q, elbo, improvement, failure, _Memory(old.z, best, steps, changes)
-        )
+        return State(new_q, new_q, elbo, improvement, failure, _Pairs(old.z, best, steps, changes))
 
     def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
         return self.estimate(model, q, batch)[0]
@@ -228,11 +231,12 @@ def _climb(
     finite: Bool[Array, ""],
 ) -> tuple[_Point, Float[Array, ""]]:
     """The best point of a bisection for the weak Wolfe conditions, and its length; 0 for none."""
+    lost = jnp.where(slope <= _VISIBLE * slack, slack, 0.0)
 
     def tried(search: _Search) -> _Search:
         point = objective(at.free + search.length * direction)
         sound = jnp.isfinite(point.elbo) & jnp.all(jnp.isfinite(point.gradient))
-        needed = at.elbo + _ENOUGH * search.length * slope - slack
+        needed = at.elbo + _ENOUGH * search.length * slope - lost
         high_enough = sound & (point.elbo >= needed)
         flat_enough = jnp.sum(point.gradient * direction) <= _FLATTER * slope
         low = jnp.where(high_enough, search.length, search.low)
