@@ -17,6 +17,7 @@ from vijax.infer.methods.default import method_for
 from vijax.infer.methods.objectives import Elbo, Renyi, value_and_gradient
 from vijax.infer.methods.stochastic_vi import minibatch
 from vijax.infer.methods.svi import Epoch
+from vijax.numerics.matched_draws import matched_parts
 
 from .table import leaves_close
 
@@ -96,7 +97,9 @@ def test_minibatch_gradients_are_unbiased(rng, key):
 
 def test_estimators_agree_with_the_exact_gradient(key):
     """On a normal target, where the bound has a closed form; and their order of variance."""
-    model = normal_model(CENTRE, PRECISION, "diag")
+    model = vx.LogDensity(
+        lambda p: normal(p, CENTRE, PRECISION) - 5.0, like={"u": np.zeros(2)}, covariance="diag"
+    )
     q = dataclasses.replace(
         model.template, location=jnp.asarray([0.0, 0.3]), root=DiagonalRoot(jnp.asarray([0.4, 1.2]))
     )
@@ -104,7 +107,9 @@ def test_estimators_agree_with_the_exact_gradient(key):
     def exact(free):
         new = q.with_free(free)
         mean = normal({"u": new.location}, CENTRE, PRECISION)
-        return mean - 0.5 * jnp.sum(jnp.diagonal(PRECISION) * new.root.scale**2) + new.entropy()
+        return (
+            mean - 5.0 - 0.5 * jnp.sum(jnp.diagonal(PRECISION) * new.root.scale**2) + new.entropy()
+        )
 
     def estimates(key, estimator, objective="elbo"):
         settings = {"num_draws": 8, "estimator": estimator, "objective": objective}
@@ -135,7 +140,7 @@ def test_estimators_agree_with_the_exact_gradient(key):
             assert np.all(np.abs(np.mean(own, 0) - wanted) < 5.0 * error + 1e-12), kind
         variance[kind] = sum(np.var(a, 0).sum() for a in jax.tree.leaves(found[1]))
     assert variance["reparameterised"] < 0.5 * variance["score"]
-    assert variance["score"] < 0.7 * variance["score_without_baseline"]
+    assert variance["score"] < 0.5 * variance["score_without_baseline"]
     for name, pair in rest.items():
         for a, b in zip(*map(jax.tree.leaves, pair), strict=True):
             error = np.sqrt((np.var(a, 0) + np.var(b, 0)) / len(a))
@@ -304,6 +309,14 @@ def test_low_rank_is_the_whole_covariance_of_a_low_rank_target(rng):
     assert np.abs(error).max() < 1e-3
     np.testing.assert_allclose(fit.q.location / unit, 3.0, atol=1e-3)
     np.testing.assert_allclose(fit.elbo, log_evidence(np.linalg.inv(exact)), atol=1e-3)
+
+
+def test_few_draws_of_a_factor_have_no_chance_correlations():
+    z = np.asarray(matched_parts(jnp.asarray(0), 20, 30, 2, jnp.float64))
+    moments = z.T @ z / 20
+    np.testing.assert_allclose(z.mean(0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(moments[:, 30:], np.eye(32)[:, 30:], atol=1e-12)
+    np.testing.assert_allclose(np.diag(moments), 1.0, atol=1e-12)
 
 
 def tridiagonal(p, precision):

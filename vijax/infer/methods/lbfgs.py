@@ -18,14 +18,13 @@ from ...data.host import check_bound, check_integer
 from ...guides.roots import BlockRoot, DiagonalRoot, LowRankRoot, Root
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
-from ...numerics.matched_draws import map_draws, matched
+from ...numerics.matched_draws import map_draws, matched_parts
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..method import Method
 from ..result import State, Status
 from ..run.loop import unevaluated
 from .gaussian_vi import check_draws, draws_at_once, estimated_elbo, need_density
 
-_DRAWS_OF_DIAGONAL = 30
 _FEWEST_DRAWS = 64
 _LARGEST_MATCHED = 512  # standard normal numbers of a draw, up to which all moments are matched
 _ENOUGH = 1e-4  # share of the promised climb that a step must make (Armijo)
@@ -33,7 +32,8 @@ _FLATTER = 0.9  # share of the slope that may be left at the end of a step (Wolf
 _TRIES = 60
 _VISIBLE = 64.0  # times rounding: a slope whose climb cannot be lost in it
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
-_SLACK = 32.0  # times eps and the objective: nats that are rounding
+_SLACK = 32.0  # times eps and the objective: nats that are rounding, no more than the loop allows
+_PARAMETERS = 1000  # that count in it
 
 
 class _Point(NamedTuple):
@@ -89,9 +89,10 @@ class LBFGS(Method[DensityModel]):
     is an unbiased estimate of the bound from `elbo_draws` other draws.
 
     Args:
-        num_draws: Number of draws, even. None is 30 for a diagonal covariance. For others, which
-            few draws would overfit, it is the larger of 64 and 4 (k + 1), where a draw has k <= 512
-            standard normal numbers, d + r for rank r; and 64 + 8 r for low rank beyond.
+        num_draws: Number of draws, even. None is 64 for a diagonal covariance; 30 are enough for a
+            first look. For others, which few draws would overfit, it is the larger of 64 and
+            4 (k + 1), where a draw has k <= 512 standard normal numbers, d + r for rank r; and
+            64 + 8 r for low rank beyond.
         memory: Number of past steps that a direction knows of.
         seed: Fixes the draws; all restarts have the same.
         elbo_draws: Number of draws for the bound that is returned, even.
@@ -118,8 +119,9 @@ class LBFGS(Method[DensityModel]):
         if isinstance(q.root, LowRankRoot):
             q = replace(q, root=q.root.spread(self.seed))
         free, with_free = _as_vector(q)
-        k, dtype = q.root.noise_size, q.location.dtype
-        z = matched(jnp.asarray(self.seed), self.num_draws or _usual(q.root), k, dtype)
+        size, dtype = self.num_draws or _usual(q.root), q.location.dtype
+        d, k = q.location.shape[0], q.root.noise_size
+        z = matched_parts(jnp.asarray(self.seed), size, d, k - d, dtype)
         at = _objective(model, batch, with_free, z)(free)
         none = jnp.zeros((self.memory, free.size), dtype)
         return unevaluated(with_free(free), batch, memory=_Pairs(z, at, none, none))
@@ -141,7 +143,11 @@ class LBFGS(Method[DensityModel]):
         direction = lbfgs_direction(at.gradient, old.steps, old.changes, natural)
         slope = jnp.sum(at.gradient * direction)
         finite = jnp.isfinite(at.elbo) & jnp.all(jnp.isfinite(at.gradient))
-        slack = _SLACK * jnp.finfo(at.elbo.dtype).eps * (jnp.abs(at.elbo) + q.location.shape[0])
+        slack = (
+            _SLACK
+            * jnp.finfo(at.elbo.dtype).eps
+            * (jnp.abs(at.elbo) + min(q.location.shape[0], _PARAMETERS))
+        )
         best, length = _climb(objective, at, direction, slope, slack, finite)
         climbs = finite & (length > 0)
         step, change = best.free - at.free, at.gradient - best.gradient
@@ -188,7 +194,7 @@ def _fewest(root: Root) -> int:
 def _usual(root: Root) -> int:
     """The default number of draws."""
     if isinstance(root, DiagonalRoot):
-        return _DRAWS_OF_DIAGONAL
+        return _FEWEST_DRAWS
     k = root.noise_size
     if k <= _LARGEST_MATCHED or not isinstance(root, LowRankRoot):
         return max(_FEWEST_DRAWS, 4 * (k + 1))
