@@ -37,7 +37,7 @@ ROOMS = [
     ["annealed", "grow", "labels", "moves", "split_merge"],
     ["initialise"],
     ["arguments", "stacked_models"],
-    ["fit", "fits", "many", "out_of_core", "streaming"],
+    ["fit", "fits", "gradient", "many", "out_of_core", "streaming"],
 ]
 ROOM = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 

@@ -43,6 +43,7 @@ from .infer.fit import elbo_terms as elbo_terms
 from .infer.fit import fit as fit
 from .infer.fit import trajectory as trajectory
 from .infer.fits import Fits as Fits
+from .infer.gradient import bound_and_gradient as bound_and_gradient
 from .infer.labels import align as align
 from .infer.labels import prune as prune
 from .infer.labels import relabel as relabel
@@ -53,7 +54,12 @@ from .infer.methods.accelerated import Accelerated as Accelerated
 from .infer.methods.cavi import CAVI as CAVI
 from .infer.methods.em import EM as EM
 from .infer.methods.gaussian_vi import GaussianVI as GaussianVI
+from .infer.methods.lbfgs import LBFGS as LBFGS
 from .infer.methods.memoized import Memoized as Memoized
+from .infer.methods.objectives import IWAE as IWAE
+from .infer.methods.objectives import Renyi as Renyi
+from .infer.methods.objectives import score_gradient as score_gradient
+from .infer.methods.stochastic_vi import StochasticVI as StochasticVI
 from .infer.methods.svi import SVI as SVI
 from .infer.methods.svi import RobbinsMonro as RobbinsMonro
 from .infer.moves import Moves as Moves

@@ -10,14 +10,20 @@ from __future__ import annotations
 import abc
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from .._pytree import pytree, static
+from .._pytree import pytree, replace, static
 from ..numerics import linalg
 
-_C = TypeVar("_C", bound="Root")
+_R = TypeVar("_R", bound="Root")
+_C = TypeVar("_C", bound="SquareRoot")
+_F = TypeVar("_F", bound="FullRoot")
+
+_LEAST_UNEXPLAINED = 0.01  # of low rank, so that steps in logs of scales that vanish stay bounded
 
 
 class Root(abc.ABC):
@@ -53,6 +59,23 @@ class Root(abc.ABC):
     def squared_norm(self, z: Float[Array, "*b k"]) -> Float[Array, "*b"]:
         """`mahalanobis` of C z."""
         return self.mahalanobis(self.apply(z))
+
+    @property
+    @abc.abstractmethod
+    def free(self) -> dict[str, Array]:
+        """Real numbers that fix C C^T, for optimisers: logs of scales, and all other entries."""
+
+    @abc.abstractmethod
+    def with_free(self: _R, free: dict[str, Array]) -> _R:
+        """The root of these numbers, in the form of `free`."""
+
+    @abc.abstractmethod
+    def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
+        """A gradient by `free` times about the inverse of the metric of KL; self is `with_free`."""
+
+    @abc.abstractmethod
+    def squared_distance(self, other: Root) -> Float[Array, ""]:
+        """2 tr((C' - C)^T (C C^T)^-1 (C' - C)), which is at least 2 KL for a near root C'."""
 
     @property
     def covariance(self) -> Float[Array, "d d"]:
@@ -126,6 +149,38 @@ class FullRoot(SquareRoot):
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> FullRoot:
         return FullRoot(*self._times(lam, vectors))
 
+    @property
+    def free(self) -> dict[str, Array]:
+        """The log diagonal, and the entries below it, of the triangle L with L L^T = C C^T."""
+        upper = jnp.linalg.qr(self.matrix.mT)[1]
+        diagonal = jnp.diagonal(upper)
+        low = (upper * jnp.where(diagonal < 0, -1.0, 1.0).astype(upper.dtype)[:, None]).T
+        return {"below": low[self._below], "log_diagonal": jnp.log(jnp.abs(diagonal))}
+
+    def with_free(self: _F, free: dict[str, Array]) -> _F:
+        log_diagonal = free["log_diagonal"]
+        low = self._triangle(free["below"], jnp.exp(log_diagonal))
+        return replace(self, matrix=low, log_abs_det=jnp.sum(log_diagonal))
+
+    def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
+        diagonal = jnp.diagonal(self.matrix)
+        by_entry = self._triangle(gradient["below"], gradient["log_diagonal"] / diagonal)
+        inside = jnp.tril(linalg.matmul(self.matrix.mT, by_entry))
+        move = linalg.matmul(self.matrix, inside - 0.5 * jnp.diag(jnp.diagonal(inside)))
+        return {"below": move[self._below], "log_diagonal": jnp.diagonal(move) / diagonal}
+
+    def squared_distance(self, other: Root) -> Float[Array, ""]:
+        assert isinstance(other, FullRoot)
+        return 2.0 * jnp.sum(jnp.linalg.solve(self.matrix, other.matrix - self.matrix) ** 2)
+
+    @property
+    def _below(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the entries below the diagonal that are free."""
+        return np.tril_indices(self.matrix.shape[-1], -1)
+
+    def _triangle(self, below: Array, diagonal: Array) -> Array:
+        return jnp.diag(diagonal).at[self._below].set(below)
+
     def _times(self, lam: Array, vectors: Array) -> tuple[Array, Array]:
         symmetric = linalg.matmul(vectors / jnp.sqrt(lam), vectors.mT)
         log_det = self.log_abs_det - 0.5 * jnp.sum(jnp.log(lam), -1)
@@ -144,6 +199,13 @@ class BlockRoot(FullRoot):
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> BlockRoot:
         matrix, log_det = self._times(lam, vectors)
         return BlockRoot(jnp.where(self._same, matrix, 0.0), log_det, self.groups)
+
+    @property
+    def _below(self) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns = super()._below
+        groups = np.asarray(self.groups)
+        same = groups[rows] == groups[columns]
+        return rows[same], columns[same]
 
     @property
     def _same(self) -> Array:
@@ -187,6 +249,20 @@ class DiagonalRoot(SquareRoot):
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> DiagonalRoot:
         return DiagonalRoot(self.scale / jnp.sqrt(lam))
 
+    @property
+    def free(self) -> dict[str, Array]:
+        return {"log_scale": jnp.log(self.scale)}
+
+    def with_free(self, free: dict[str, Array]) -> DiagonalRoot:
+        return DiagonalRoot(jnp.exp(free["log_scale"]))
+
+    def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
+        return {"log_scale": 0.5 * gradient["log_scale"]}
+
+    def squared_distance(self, other: Root) -> Float[Array, ""]:
+        assert isinstance(other, DiagonalRoot)
+        return 2.0 * jnp.sum(((other.scale - self.scale) / self.scale) ** 2)
+
 
 @pytree
 class LowRankRoot(Root):
@@ -209,24 +285,66 @@ class LowRankRoot(Root):
 
     @property
     def log_det(self) -> Float[Array, ""]:
-        return jnp.sum(jnp.log(self.scale), -1) + 0.5 * linalg.logdet(self._inner)
+        upper = self._qr[1]
+        return jnp.sum(jnp.log(self.scale), -1) + jnp.sum(jnp.log(jnp.abs(jnp.diagonal(upper))))
 
     @property
     def sd(self) -> Float[Array, "d"]:
         return jnp.sqrt(self.scale**2 + jnp.sum(self.factor**2, -1))
 
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+        basis, _ = self._qr
         rows = (v / self.scale).reshape(-1, v.shape[-1])
-        inside = linalg.tri_solve(self._inner, linalg.matmul(self._ratio.mT, rows.T))
-        squares = jnp.sum(rows**2, -1) - jnp.sum(inside**2, 0)
-        return squares.reshape(v.shape[:-1])
+        rows = jnp.pad(rows, [(0, 0), (0, self.factor.shape[-1])])
+        rest = rows - linalg.matmul(linalg.matmul(rows, basis), basis.T)
+        return jnp.sum(rest**2, -1).reshape(v.shape[:-1])
 
     @property
-    def _ratio(self) -> Array:
-        return self.factor / self.scale[..., None]
+    def free(self) -> dict[str, Array]:
+        least = self._least(self.factor)
+        square = jnp.maximum(self.scale**2 - least, least) + jnp.finfo(least.dtype).tiny
+        return {"factor": self.factor, "log_scale": 0.5 * jnp.log(square)}
+
+    def with_free(self, free: dict[str, Array]) -> LowRankRoot:
+        """The root of these numbers, whose scale^2 is above the rounding of the factor's share."""
+        square = jnp.exp(2.0 * free["log_scale"]) + self._least(free["factor"])
+        return LowRankRoot(jnp.sqrt(square), free["factor"])
+
+    @staticmethod
+    def _least(factor: Float[Array, "d r"]) -> Float[Array, "d"]:
+        """A square of the scale below which a factor that explains a coordinate whole is lost."""
+        return jnp.finfo(factor.dtype).eps * jnp.sum(factor**2, -1)
+
+    def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
+        factor = 0.5 * self.apply(self.pull(gradient["factor"].T)).T
+        return {"factor": factor, "log_scale": 0.5 * gradient["log_scale"] / self._unexplained}
+
+    def squared_distance(self, other: Root) -> Float[Array, ""]:
+        assert isinstance(other, LowRankRoot)
+        scale = ((other.scale - self.scale) / self.scale) ** 2
+        factor = self.mahalanobis((other.factor - self.factor).T)
+        return 2.0 * (jnp.sum(self._unexplained * scale) + jnp.sum(factor))
+
+    def spread(self, seed: Int[Array, ""] | int) -> LowRankRoot:
+        """The same root, with a random factor in place of one that is 0, where no gradient is."""
+        noise = jax.random.normal(jax.random.key(seed), self.factor.shape, self.scale.dtype)
+        width = self.scale[:, None] / np.sqrt(self.factor.shape[-1])
+        factor = jnp.where(jnp.any(self.factor != 0), self.factor, width * noise)
+        return LowRankRoot(self.scale, factor)
 
     @property
-    def _inner(self) -> Array:
-        """The factor of I + F^T D^-2 F, of size r."""
-        gram = linalg.matmul(self._ratio.mT, self._ratio)
-        return linalg.chol(gram + jnp.eye(gram.shape[-1], dtype=gram.dtype))
+    def _unexplained(self) -> Array:
+        """scale^2 over the variance of each coordinate given all others, in (0, 1]."""
+        basis = self._qr[0][: self.scale.shape[-1]]
+        return jnp.maximum(1.0 - jnp.sum(basis**2, -1), _LEAST_UNEXPLAINED)
+
+    @property
+    def _qr(self) -> tuple[Array, Array]:
+        """Q and R of D^-1 F above I, whose R^T R = I + F^T D^-2 F is never formed.
+
+        Where the scale of a coordinate goes to 0, as it does if the factor explains it, its square
+        would be lost in rounding, and the determinant with it.
+        """
+        r = self.factor.shape[-1]
+        ratio = self.factor / self.scale[:, None]
+        return jnp.linalg.qr(jnp.concatenate([ratio, jnp.eye(r, dtype=ratio.dtype)]))

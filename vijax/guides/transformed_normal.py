@@ -60,6 +60,25 @@ class TransformedNormal:
         """u for standard normal numbers z, with k = `root.noise_size`."""
         return self.location + self.root.apply(z)
 
+    @property
+    def free(self) -> dict[str, Any]:
+        """The real numbers of q, for optimisers: its location, and those of the root."""
+        return {"location": self.location, "root": self.root.free}
+
+    def with_free(self, free: dict[str, Any]) -> TransformedNormal:
+        """The q of these numbers, in the form of `free`."""
+        return TransformedNormal(free["location"], self.root.with_free(free["root"]), self.space)
+
+    def natural(self, gradient: dict[str, Any]) -> dict[str, Any]:
+        """A gradient by `free` times about the inverse of the metric of KL, positive definite."""
+        location = self.root.apply(self.root.pull(gradient["location"]))
+        return {"location": location, "root": self.root.natural(gradient["root"])}
+
+    def squared_distance(self, other: TransformedNormal) -> Float[Array, ""]:
+        """The squared move to `other` in standard deviations of q: at least 2 KL if it is near."""
+        move = self.root.mahalanobis(other.location - self.location)
+        return move + self.root.squared_distance(other.root)
+
     def entropy(self) -> Float[Array, ""]:
         """-E[log q(u)] of the unconstrained numbers, in nats."""
         d = self.location.shape[-1]

@@ -74,8 +74,9 @@ def fit(
             or `Annealed` around any of these. For a LogDensity: None (u = 0, and uniform in
             (-2, 2) for later starts), parameters, a q or a Result. With Chunks, arrays are not
             possible, and starts see `data.sample()`.
-        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`; `GaussianVI()` for a
-            LogDensity. None is the first that suits the model.
+        method: `CAVI()`, `EM()`, `SVI()`, `Memoized()` or `Accelerated(...)`; for a LogDensity
+            `GaussianVI()`, `LBFGS()` or `StochasticVI(...)`. None is CAVI or GaussianVI, and LBFGS
+            for low rank and for more than 512 independent parameters.
         stop: When a run ends.
         num_restarts: Number of starts.
         moves: `Moves()` lets every start go on to a search over structures; it draws.

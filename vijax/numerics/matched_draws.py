@@ -31,6 +31,24 @@ def matched(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array,
     return jnp.concatenate([z, -z])
 
 
+def matched_parts(
+    seed: Int[Array, ""], size: int, d: int, r: int, dtype: Any
+) -> Float[Array, "s k"]:
+    """`matched` draws of d + r numbers for few draws: the last r are uncorrelated with all others.
+
+    They have mean z z^T = I among themselves, and no product with the first d, if size / 2 > r.
+    Chance correlations with a factor of d r entries would be d r / size nats of a bound.
+    """
+    z = antithetic(seed, size, d + r, dtype)[: size // 2]
+    if size // 2 > d + r:
+        return matched(seed, size, d + r, dtype)
+    own, common = z[:, :d], jnp.linalg.qr(z[:, d:])[0]
+    own = own - jnp.matmul(common, jnp.matmul(common.T, own))
+    own = own / jnp.sqrt(jnp.mean(own**2, 0))
+    z = jnp.concatenate([own, common * jnp.sqrt(jnp.asarray(size / 2.0, dtype))], -1)
+    return jnp.concatenate([z, -z])
+
+
 def map_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
     """`fn` of every draw, with at most `at_once` of them in memory together."""
     size = jax.tree.leaves(draws)[0].shape[0]

@@ -1,57 +1,48 @@
-"""A limited-memory inverse Hessian from the last steps and changes of the gradient.
-
-Nocedal & Wright 2006, algorithm 7.4, with the identity for its first guess: gradients are taken in
-a metric in which that is about right.
-"""
+"""The direction of L-BFGS from pairs of past steps and changes of the gradient."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .._pytree import pytree
+
+def lbfgs_direction(
+    gradient: Float[Array, "p"],
+    steps: Float[Array, "m p"],
+    changes: Float[Array, "m p"],
+    natural: Callable[[Float[Array, "p"]], Float[Array, "p"]],
+) -> Float[Array, "p"]:
+    """H g, with H the inverse curvature that pairs of `steps` s and `changes` y of g imply.
+
+    Pairs are in order of time, and s y > 0 in all that count; H then is positive definite. It
+    begins as a multiple of `natural`, a positive-definite map that may be another one each time
+    (Nocedal 1980; Nocedal & Wright 2006, algorithm 7.4).
+    """
+    product = jnp.sum(steps * changes, -1)
+    weight = jnp.where(product > 0, 1.0 / jnp.where(product > 0, product, 1.0), 0.0)
+    pairs = steps, changes, weight
+
+    def backward(g: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        s, y, w = pair
+        share = w * jnp.sum(s * g)
+        return g - share * y, share
+
+    def forward(move: Array, pair: tuple[tuple[Array, Array, Array], Array]) -> tuple[Array, None]:
+        (s, y, w), share = pair
+        return move + (share - w * jnp.sum(y * move)) * s, None
+
+    rest, shares = lax.scan(backward, gradient, pairs, reverse=True)
+    size = jnp.sum(changes[-1] * natural(changes[-1]))
+    known = (product[-1] > 0) & (size > 0)
+    scale = jnp.where(known, product[-1] / jnp.where(known, size, 1.0), 1.0)
+    return lax.scan(forward, scale * natural(rest), (pairs, shares))[0]
 
 
-@pytree
-class Pairs:
-    """The last m steps s and changes y of the downward gradient, oldest first; 0 where none is."""
-
-    steps: Float[Array, "m p"]
-    changes: Float[Array, "m p"]
-    inverse: Float[Array, "m"]
-
-    @classmethod
-    def none(cls, size: int, length: int, dtype: Any) -> Pairs:
-        """No pairs yet, with room for `size` of them."""
-        empty = jnp.zeros((size, length), dtype)
-        return cls(empty, empty, jnp.zeros(size, dtype))
-
-    def with_pair(
-        self, step: Float[Array, "p"], change: Float[Array, "p"], kept: Bool[Array, ""]
-    ) -> Pairs:
-        """One more pair in place of the oldest, if it is `kept`."""
-        product = jnp.sum(step * change)
-        new = step, change, 1.0 / jnp.where(kept, product, 1.0)
-
-        def put(old: Array, last: Array) -> Array:
-            return jnp.where(kept, jnp.concatenate([old[1:], last[None]]), old)
-
-        return Pairs(*map(put, (self.steps, self.changes, self.inverse), new))
-
-    def forget(self, when: Bool[Array, ""]) -> Pairs:
-        """No pairs, where it is time to."""
-        inverse = jnp.where(when, 0.0, self.inverse)
-        return Pairs(self.steps, self.changes, inverse)
-
-    def times(self, gradient: Float[Array, "p"]) -> Float[Array, "p"]:
-        """The inverse Hessian times the gradient."""
-        v, shares = gradient, []
-        for i in reversed(range(self.inverse.shape[0])):
-            share = self.inverse[i] * jnp.sum(self.steps[i] * v)
-            v = v - share * self.changes[i]
-            shares.append(share)
-        for i, share in enumerate(reversed(shares)):
-            v = v + self.steps[i] * (share - self.inverse[i] * jnp.sum(self.changes[i] * v))
-        return v
+def remembered(
+    past: Float[Array, "m p"], new: Float[Array, "p"], keep: Bool[Array, ""]
+) -> Float[Array, "m p"]:
+    """The last m vectors with a new one at the end, if it is to be kept."""
+    return jnp.where(keep, jnp.concatenate([past[1:], new[None]]), past)

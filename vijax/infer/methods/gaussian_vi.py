@@ -19,7 +19,7 @@ from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics import linalg
 from ...numerics.matched_draws import map_draws, matched
-from ...numerics.quasi_newton import Pairs
+from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..method import Method
 from ..result import State, Status
 from ..run.loop import unevaluated
@@ -85,7 +85,8 @@ class Memory(NamedTuple):
     curvature: Curvature
     direction: Slope
     rho: Float[Array, ""]
-    pairs: Pairs
+    steps: Float[Array, "m p"]
+    changes: Float[Array, "m p"]
 
 
 class _Trial(NamedTuple):
@@ -168,17 +169,17 @@ class GaussianVI(Method[DensityModel]):
         root = _square(q)
         zero = jnp.zeros((d, d) if _is_small(d) else d, dtype)
         slope = Slope(jnp.zeros(d, dtype), root.part(zero) if _is_small(d) else zero)
-        pairs = Pairs.none(_PAIRS, slope.flat().size, dtype)
+        past = jnp.zeros((_PAIRS, slope.flat().size), dtype)
         z, rho = self.base_draws(d, dtype), jnp.zeros((), dtype)
         curvature = _curvature(root, zero)
-        return unevaluated(q, batch, memory=Memory(z, slope, curvature, slope, rho, pairs))
+        return unevaluated(q, batch, memory=Memory(z, slope, curvature, slope, rho, past, past))
 
     def step(
         self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
         """A step that climbs; the new `q` is the same as its `next_q`, evaluated."""
         q: TransformedNormal = state.next_q
-        z, slope, curvature, direction, rho, pairs = state.memory
+        z, slope, curvature, direction, rho, steps, changes = state.memory
         begins = is_absent(state.elbo)
         slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + z.shape[1])
         least = jnp.where(begins, -jnp.inf, state.elbo - slack)
@@ -226,11 +227,13 @@ class GaussianVI(Method[DensityModel]):
         square = jnp.sum(moved**2)
         good = climbed & ~begins & (square < _NEAR)
         good = good & (jnp.sum(moved * change) > _CURVED * square)
-        pairs = pairs.forget(~climbed).with_pair(moved, change, good)
+        steps = remembered(jnp.where(climbed, steps, 0.0), moved, good)
+        changes = remembered(changes, change, good)
         grown = jnp.where(end.tries == 1, jnp.minimum(2.0 * end.rho, 1.0), end.rho)
         rho = jnp.where(begins | ~climbed, 1.0, grown).astype(z.dtype)
-        new_curvature, next_step = chosen(end.curvature, curvature), _direction(pairs, new_slope)
-        memory = Memory(z, new_slope, new_curvature, next_step, rho, pairs)
+        next_step = _direction(steps, changes, new_slope)
+        new_curvature = chosen(end.curvature, curvature)
+        memory = Memory(z, new_slope, new_curvature, next_step, rho, steps, changes)
         resolved = whole > _RESOLVED * slack
         improvement = jnp.where(resolved & ~(~climbed & natural), whole, 0.0)
         new_q = chosen(end.q, q)
@@ -289,10 +292,12 @@ def _times(matrix: Array, v: Array) -> Array:
     return linalg.matmul(matrix, v[:, None])[:, 0]
 
 
-def _direction(pairs: Pairs, slope: Slope) -> Slope:
+def _direction(
+    steps: Float[Array, "m p"], changes: Float[Array, "m p"], slope: Slope
+) -> Slope:
     """The quasi-Newton step if it is short and goes up, otherwise the natural gradient."""
     natural = slope.flat()
-    step = pairs.times(natural)
+    step = lbfgs_direction(natural, steps, changes, lambda g: g)
     length, steepest = jnp.sum(step**2), jnp.sum(natural**2)
     upward = jnp.sum(step * natural) > _UPWARD * jnp.sqrt(length * steepest)
     taken = upward & (jnp.maximum(length, steepest) < _NEAR)
