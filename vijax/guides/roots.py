@@ -11,6 +11,7 @@ import abc
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -68,6 +69,11 @@ class SquareRoot(Root):
     def squared_norm(self, z: Float[Array, "*b k"]) -> Float[Array, "*b"]:
         return jnp.sum(z**2, -1)  # without the rounding of a solve
 
+    @property
+    @abc.abstractmethod
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows i >= columns j of the entries of a symmetric matrix that fits the structure."""
+
     @abc.abstractmethod
     def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
         """Eigenvalues and eigenvectors of the part of a symmetric matrix that fits the structure.
@@ -116,6 +122,10 @@ class FullRoot(SquareRoot):
         z = jnp.linalg.solve(self.matrix, rows.T)
         return jnp.sum(z**2, 0).reshape(v.shape[:-1])
 
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.tril_indices(self.noise_size)
+
     def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
         return jnp.linalg.eigh(a)
 
@@ -133,6 +143,13 @@ class BlockRoot(FullRoot):
     """A matrix that is 0 between coordinates of different `groups`, one number for each."""
 
     groups: tuple[int, ...] = static(default=())
+
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        i, j = np.tril_indices(self.noise_size)
+        groups = np.asarray(self.groups)
+        same = groups[i] == groups[j]
+        return i[same], j[same]
 
     def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
         return jnp.linalg.eigh(jnp.where(self._same, a, 0.0))
@@ -173,6 +190,11 @@ class DiagonalRoot(SquareRoot):
 
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         return jnp.sum((v / self.scale) ** 2, -1)
+
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        own = np.arange(self.noise_size)
+        return own, own
 
     def spectrum(self, a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Any]:
         return jnp.diagonal(a), None
