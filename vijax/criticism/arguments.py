@@ -57,4 +57,4 @@ def posterior_of(result: Result | TransformedNormal) -> tuple[TransformedNormal,
         )
     if isinstance(result, Result):
         return q, result.status
-    return q, jnp.asarray(int(Status.CONVERGED), jnp.int32)
+    return q, to_device(int(Status.CONVERGED), jnp.int32)

@@ -126,7 +126,8 @@ def compare(result: Result | TransformedNormal, draws: Any) -> Comparison:
 
 def _with_chains(q: TransformedNormal, draws: Any) -> tuple[Any, int]:
     """Draws with two leading axes in the dtype of q, and the number of chains."""
-    space, structure = q.space, jax.tree.structure(q.mean)
+    space = q.space
+    structure = jax.tree.structure(jax.eval_shape(lambda q: q.mean, q))
     if jax.tree.structure(draws) != structure:
         raise ValueError(
             f"draws: expected {', '.join(space.names)} in the form of the parameters, got "

@@ -35,6 +35,8 @@ Found = tuple[Float[Array, "d d"], Bool[Array, ""]]
 
 _LARGEST_DENSE = 20  # parameters, up to which the curvature is a matrix for any structure
 _FLOATS = 2**24  # numbers in memory together
+_ROUNDING = 0.1  # at most, of a curvature of 1
+_LOST = 32.0  # times eps and the diagonal: a squared pivot that is known to some 10 %
 _PRODUCTS = 500  # at most, and one for each parameter
 
 
@@ -114,17 +116,20 @@ def dense_response(
     eye = jnp.eye(d, dtype=z.dtype)
     w = jnp.concatenate([b, jnp.broadcast_to(eye, (*b.shape[:2], d))], -1)
     flat, first = w.reshape(-1, w.shape[-1]), b.shape[-1]
-    image = linalg.matmul(_whitened_hessians(log_density, q, z, at_once), w)
+    k, known = _whitened_hessians(log_density, q, z, at_once)
+    image = linalg.matmul(k, w)
     curvature = linalg.matmul(flat.T, image.reshape(flat.shape)) / z.shape[0]
     own = (jnp.arange(first + d) < first).astype(z.dtype)
-    return _solved(curvature + jnp.diag(own), q)
+    covariance, good = _solved(curvature + jnp.diag(own), q)
+    return covariance, good & known
 
 
 def _solved(curvature: Float[Array, "p p"], q: TransformedNormal) -> Found:
     """The covariance from the curvature of (B, m), in this order."""
     d = q.location.shape[0]
     low = linalg.chol(curvature)
-    good = jnp.all(linalg.resolved(low, curvature)) & jnp.all(jnp.isfinite(low))
+    lost = _LOST * jnp.finfo(low.dtype).eps * jnp.diagonal(curvature)
+    good = jnp.all(jnp.diagonal(low) ** 2 > lost) & jnp.all(jnp.isfinite(low))
     # the last block of a factor is that of the Schur complement
     half = linalg.tri_solve(low[-d:, -d:], q.root.apply(jnp.eye(d, dtype=low.dtype)))
     return linalg.matmul(half.T, half), good
@@ -132,9 +137,16 @@ def _solved(curvature: Float[Array, "p p"], q: TransformedNormal) -> Found:
 
 def _whitened_hessians(
     log_density: LogDensity, q: TransformedNormal, z: Float[Array, "s d"], at_once: int
-) -> Float[Array, "s d d"]:
+) -> tuple[Float[Array, "s d d"], Bool[Array, ""]]:
+    """K of all draws, and whether more of it is known than the rounding of C^T H C.
+
+    It should be about I, while that is eps |C|^T |H| |C|: eps times the condition number.
+    """
     hessians = map_draws(jax.hessian(log_density), q.at(z), max(1, at_once // z.shape[1]))
-    return -q.root.pull(q.root.pull(hessians).mT)
+    k = -q.root.pull(q.root.pull(hessians).mT)
+    absolute = jax.tree.map(jnp.abs, q.root)
+    size = absolute.pull(absolute.pull(jnp.mean(jnp.abs(hessians), 0)).T)
+    return k, jnp.finfo(z.dtype).eps * jnp.max(jnp.diagonal(size)) < _ROUNDING
 
 
 def iterative_response(
@@ -155,7 +167,9 @@ def iterative_response(
     stretches, u = stretches_of(q), q.at(z)
     gradient = jax.grad(log_density)
     rhs_at_once = int(np.clip(_FLOATS // (2 * s * d), 1, d))
-    k = _whitened_hessians(log_density, q, z, at_once) if hessians else None
+    k, known = None, jnp.asarray(True)
+    if hessians:
+        k, known = _whitened_hessians(log_density, q, z, at_once)
 
     def hessian_product(pair: tuple[Array, Array]) -> Array:
         return jax.jvp(gradient, (pair[0],), (pair[1],))[1]
@@ -180,7 +194,7 @@ def iterative_response(
 
     inverse, found = map_draws(solve, jnp.eye(d, dtype=z.dtype), rhs_at_once)
     covariance = root.apply(root.apply(0.5 * (inverse + inverse.T)).T)
-    return 0.5 * (covariance + covariance.T), jnp.all(found)
+    return 0.5 * (covariance + covariance.T), jnp.all(found) & known
 
 
 def _preconditioner(

@@ -35,8 +35,8 @@ class Response:
     `mean`, `sd` and `sd_q` have the form of the parameters and are of the unconstrained numbers u,
     in their units; `covariance` (d, d) is the corrected one of u, and `sd` the root of its
     diagonal. `status` is CONVERGED; NON_FINITE where the objective has no maximum at q that can be
-    told from a flat one, so that `sd` and `covariance` are NaN; or the status of a fit that had not
-    converged.
+    told from a flat one, or from rounding, so that `sd` and `covariance` are NaN; or the status of
+    a fit that had not converged.
     """
 
     mean: Any
