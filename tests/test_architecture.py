@@ -19,7 +19,7 @@ LAYERS = [
     ["exponential_family", "kernel", "constraints"],
     ["families", "guides", "model"],
     ["models", "infer"],
-    ["selection"],
+    ["selection", "criticism"],
     ["extras"],
     ["__init__", "__main__"],
 ]
@@ -28,6 +28,7 @@ MAY_NOT = {
     "infer": {"models", "families"},  # drivers name no model
     "models": {"infer"},  # models know of no driver
     "families": {"model"},
+    "criticism": {"models", "families", "selection"},
 }
 # the same inside of `infer`
 ROOMS = [

@@ -494,8 +494,8 @@ def test_methods_that_cut_a_whole_are_refused(rows, key):
             vx.fit(REGRESSION, rows, key=key, method=method)
     with pytest.raises(ValueError, match="data: this Energy needs all rows at once"):
         vx.fit(REGRESSION, vx.Chunks.of(rows["x"], chunk=16), key=key)
-    with pytest.raises(ValueError, match="models: this Energy needs all rows"):
-        vx.fit_many(REGRESSION, [rows], key=key)
+    with pytest.raises(ValueError, match="datasets: of different size"):
+        vx.fit_many(REGRESSION, [rows, {k: v[:20] for k, v in rows.items()}], key=key)
     with pytest.raises(ValueError, match="key: this start is drawn"):
         vx.fit(REGRESSION, rows)
     unweighted = vx.Energy(FACTORS, lambda m, rows, weight: whole(m, rows, 1 + 0 * weight))

@@ -5,6 +5,13 @@ from ._pytree import gauge as gauge
 from ._pytree import pytree as pytree
 from ._pytree import static as static
 from ._version import __version__ as __version__
+from .criticism.comparison import Comparison as Comparison
+from .criticism.comparison import compare as compare
+from .criticism.response import Response as Response
+from .criticism.response import linear_response as linear_response
+from .criticism.weights import Criticism as Criticism
+from .criticism.weights import Verdict as Verdict
+from .criticism.weights import criticize as criticize
 from .data import datasets as datasets
 from .data.batch import Batch as Batch
 from .data.chunks import Chunks as Chunks

@@ -91,6 +91,11 @@ class SquareRoot(Root):
     def squared_norm(self, z: Float[Array, "*b k"]) -> Float[Array, "*b"]:
         return jnp.sum(z**2, -1)  # without the rounding of a solve
 
+    @property
+    @abc.abstractmethod
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows i >= columns j of the entries of a symmetric matrix that fits the structure."""
+
     @abc.abstractmethod
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         """The part of a symmetric matrix that fits the structure: (d, d), or (d,) if diagonal."""
@@ -139,6 +144,10 @@ class FullRoot(SquareRoot):
         rows = v.reshape(-1, v.shape[-1])
         z = jnp.linalg.solve(self.matrix, rows.T)
         return jnp.sum(z**2, 0).reshape(v.shape[:-1])
+
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.tril_indices(self.noise_size)
 
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return a
@@ -193,6 +202,13 @@ class BlockRoot(FullRoot):
 
     groups: tuple[int, ...] = static(default=())
 
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        i, j = np.tril_indices(self.noise_size)
+        groups = np.asarray(self.groups)
+        same = groups[i] == groups[j]
+        return i[same], j[same]
+
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return jnp.where(self._same, a, 0.0)
 
@@ -239,6 +255,11 @@ class DiagonalRoot(SquareRoot):
 
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         return jnp.sum((v / self.scale) ** 2, -1)
+
+    @property
+    def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        own = np.arange(self.noise_size)
+        return own, own
 
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return jnp.diagonal(a)

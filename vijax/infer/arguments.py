@@ -56,16 +56,25 @@ def prepare(
     """
     check_order(model, data)
     check_kinds(model, method, stop)
+    batch, names = rows_of(model, data)
+    dtype = batch.weight.dtype
+    model, method = strong(unnamed(model), dtype), strong(method, dtype)
+    model.check(batch, method.point)
+    return model, batch, method, strong(stop, dtype), names
+
+
+def rows_of(model: Model, data: Data | None) -> tuple[Batch, tuple[str, ...] | None]:
+    """The rows in the form that the model takes, checked, and the names of their columns.
+
+    The batch itself has no names. It has no rows for a density without any.
+    """
     if data is None:
         batch = _no_rows(model)
     else:
         batch = model.as_batch(Batch.for_jit(data))
         check_entries(batch)
-    dtype, names = batch.weight.dtype, batch.names or model.names
-    model, method = strong(unnamed(model), dtype), strong(method, dtype)
-    model.check(batch, method.point)
-    batch = replace(batch, names=None, levels=None, as_given=None)
-    return model, batch, method, strong(stop, dtype), names
+    names = batch.names or model.names
+    return replace(batch, names=None, levels=None, as_given=None), names
 
 
 def _no_rows(model: Model) -> Batch:

@@ -55,3 +55,20 @@ def map_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
     if size <= at_once:
         return jax.vmap(fn)(draws)
     return lax.map(fn, draws, batch_size=max(1, at_once))
+
+
+def mean_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
+    """The mean over draws of arrays `fn`, of which at most `at_once` are in memory together."""
+    size = jax.tree.leaves(draws)[0].shape[0]
+    at_once = min(max(1, at_once), size)
+    whole = size - size % at_once
+
+    def total(part: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.sum(a, 0), jax.vmap(fn)(part))
+
+    def add(sums: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, total(part)), None
+
+    sums = total(jax.tree.map(lambda a: a[whole:], draws))  # of none, it is 0
+    parts = jax.tree.map(lambda a: a[:whole].reshape(-1, at_once, *a.shape[1:]), draws)
+    return jax.tree.map(lambda a: a / size, lax.scan(add, sums, parts)[0])

@@ -1,8 +1,9 @@
-"""What black-box methods share: checks, and the bound from draws that no fit has seen."""
+"""What black-box methods share: draws of the fit, and the bound from draws it has not seen."""
 
 from __future__ import annotations
 
-from typing import Any
+import abc
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -15,6 +16,17 @@ from ...numerics.matched_draws import antithetic, map_draws
 from ..method import Method
 
 _FLOATS = 2**24  # numbers of rows times draws that are in memory together
+
+
+class FixedDraws(Method[DensityModel]):
+    """A method that maximises the mean over draws that stay the same for the whole fit."""
+
+    monotone: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def base_draws(self, q: TransformedNormal) -> Float[Array, "s k"]:
+        """The standard normal draws z of a fit of such a q."""
 
 
 def estimated_elbo(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,9 @@ from ...model import DensityModel, Model
 from ...numerics import linalg
 from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
-from ..method import Method
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .fresh_draws import check_draws, draws_at_once, estimated_elbo, need_density
+from .fresh_draws import FixedDraws, check_draws, draws_at_once, estimated_elbo, need_density
 
 _FEWEST_DRAWS = 64
 _LARGEST_CURVATURE = 512  # parameters, up to which means are moved by the whole curvature
@@ -103,7 +102,7 @@ class _Trial(NamedTuple):
 
 
 @pytree
-class GaussianVI(Method[DensityModel]):
+class GaussianVI(FixedDraws):
     """Natural-gradient ascent of a normal q(u) on fixed draws, from gradients of log p alone.
 
     The draws z are fixed, antithetic, and have moments 0 and I exactly, so that the objective
@@ -144,8 +143,6 @@ class GaussianVI(Method[DensityModel]):
     seed: int | Int[Array, ""] = 0
     floor: float | Float[Array, ""] = 0.05
     elbo_draws: int = static(default=2048)
-    monotone: ClassVar[bool] = True
-    estimates: ClassVar[bool] = True
 
     def check(self, model: Model) -> None:
         d = need_density(self, model).space.size
@@ -159,8 +156,8 @@ class GaussianVI(Method[DensityModel]):
         if self.num_draws is not None:
             check_draws("num_draws", self.num_draws, 2 * (d + 1) if _is_small(d) else 2)
 
-    def base_draws(self, d: int, dtype: Any) -> Float[Array, "s d"]:
-        """The fixed draws z of a fit with d parameters."""
+    def base_draws(self, q: TransformedNormal) -> Float[Array, "s k"]:
+        d, dtype = q.root.noise_size, q.location.dtype
         size = self.num_draws or max(_FEWEST_DRAWS, 4 * (d + 1) if _is_small(d) else 0)
         return matched(jnp.asarray(self.seed), size, d, dtype)
 
@@ -170,7 +167,7 @@ class GaussianVI(Method[DensityModel]):
         zero = jnp.zeros((d, d) if _is_small(d) else d, dtype)
         slope = Slope(jnp.zeros(d, dtype), root.part(zero) if _is_small(d) else zero)
         past = jnp.zeros((_PAIRS, slope.flat().size), dtype)
-        z, rho = self.base_draws(d, dtype), jnp.zeros((), dtype)
+        z, rho = self.base_draws(q), jnp.zeros((), dtype)
         curvature = _curvature(root, zero)
         return unevaluated(q, batch, memory=Memory(z, slope, curvature, slope, rho, past, past))
 
@@ -292,9 +289,7 @@ def _times(matrix: Array, v: Array) -> Array:
     return linalg.matmul(matrix, v[:, None])[:, 0]
 
 
-def _direction(
-    steps: Float[Array, "m p"], changes: Float[Array, "m p"], slope: Slope
-) -> Slope:
+def _direction(steps: Float[Array, "m p"], changes: Float[Array, "m p"], slope: Slope) -> Slope:
     """The quasi-Newton step if it is short and goes up, otherwise the natural gradient."""
     natural = slope.flat()
     step = lbfgs_direction(natural, steps, changes, lambda g: g)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,9 @@ from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics.matched_draws import map_draws, matched_parts
 from ...numerics.quasi_newton import lbfgs_direction, remembered
-from ..method import Method
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .gaussian_vi import check_draws, draws_at_once, estimated_elbo, need_density
+from .fresh_draws import FixedDraws, check_draws, draws_at_once, estimated_elbo, need_density
 
 _FEWEST_DRAWS = 64
 _LARGEST_MATCHED = 512  # standard normal numbers of a draw, up to which all moments are matched
@@ -68,7 +67,7 @@ class _Pairs:
 
 
 @pytree
-class LBFGS(Method[DensityModel]):
+class LBFGS(FixedDraws):
     """Quasi-Newton ascent of a normal q(u) on fixed draws, for many parameters and for low rank.
 
     The objective is that of `GaussianVI`, mean_s log p(m + C z_s) + log |C| + const on fixed draws
@@ -102,8 +101,6 @@ class LBFGS(Method[DensityModel]):
     memory: int = static(default=10)
     seed: int | Int[Array, ""] = 0
     elbo_draws: int = static(default=2048)
-    monotone: ClassVar[bool] = True
-    estimates: ClassVar[bool] = True
 
     def check(self, model: Model) -> None:
         need_density(self, model)
@@ -115,13 +112,15 @@ class LBFGS(Method[DensityModel]):
         if self.num_draws is not None:
             check_draws("num_draws", self.num_draws, _fewest(root))
 
+    def base_draws(self, q: TransformedNormal) -> Float[Array, "s k"]:
+        size, d, k = self.num_draws or _usual(q.root), q.location.shape[0], q.root.noise_size
+        return matched_parts(jnp.asarray(self.seed), size, d, k - d, q.location.dtype)
+
     def init(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> State:
         if isinstance(q.root, LowRankRoot):
             q = replace(q, root=q.root.spread(self.seed))
         free, with_free = _as_vector(q)
-        size, dtype = self.num_draws or _usual(q.root), q.location.dtype
-        d, k = q.location.shape[0], q.root.noise_size
-        z = matched_parts(jnp.asarray(self.seed), size, d, k - d, dtype)
+        z, dtype = self.base_draws(q), q.location.dtype
         at = _objective(model, batch, with_free, z)(free)
         none = jnp.zeros((self.memory, free.size), dtype)
         return unevaluated(with_free(free), batch, memory=_Pairs(z, at, none, none))

@@ -20,7 +20,7 @@ from ...numerics.batch_means import BatchMeans
 from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
-from .gaussian_vi import check_draws, estimated_elbo, need_density
+from .fresh_draws import check_draws, estimated_elbo, need_density
 from .objectives import ESTIMATORS, Elbo, ForwardKL, Objective, value_and_gradient
 from .svi import Epoch
 

@@ -1,0 +1,1 @@
+"""Whether to trust a q: corrected standard deviations, importance weights, and MCMC draws."""
