@@ -76,7 +76,7 @@ class Curvature(NamedTuple):
         return _times(self.vectors, fn(self.w) * _times(self.vectors.mT, v))
 
 
-class Memory(NamedTuple):
+class Ascent(NamedTuple):
     """The fixed draws, the slope at q, the direction and length of the next step, past steps."""
 
     z: Float[Array, "s d"]
@@ -169,7 +169,7 @@ class GaussianVI(FixedDraws):
         past = jnp.zeros((_PAIRS, slope.flat().size), dtype)
         z, rho = self.base_draws(q), jnp.zeros((), dtype)
         curvature = _curvature(root, zero)
-        return unevaluated(q, batch, memory=Memory(z, slope, curvature, slope, rho, past, past))
+        return unevaluated(q, batch, memory=Ascent(z, slope, curvature, slope, rho, past, past))
 
     def step(
         self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
@@ -230,7 +230,7 @@ class GaussianVI(FixedDraws):
         rho = jnp.where(begins | ~climbed, 1.0, grown).astype(z.dtype)
         next_step = _direction(steps, changes, new_slope)
         new_curvature = chosen(end.curvature, curvature)
-        memory = Memory(z, new_slope, new_curvature, next_step, rho, steps, changes)
+        memory = Ascent(z, new_slope, new_curvature, next_step, rho, steps, changes)
         resolved = whole > _RESOLVED * slack
         improvement = jnp.where(resolved & ~(~climbed & natural), whole, 0.0)
         new_q = chosen(end.q, q)
