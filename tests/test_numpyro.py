@@ -231,6 +231,7 @@ def of_own_draws():
     numpyro.factor("noise", level * jax.random.normal(numpyro.prng_key()))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_density():
     with pytest.raises(TypeError) as info:
         from_numpyro(of_own_draws)
