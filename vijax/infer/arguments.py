@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from .._pytree import replace
 from ..data.batch import Batch, check_entries
-from ..data.host import check_bound, check_integer, check_whole, described, strong
+from ..data.host import check_bound, check_integer, check_whole, described, sent, strong
 from ..data.padding import pad
 from ..data.types import Data
 from ..model import DensityModel, Model, SplitMergeModel, unnamed
@@ -82,7 +82,7 @@ def _no_rows(model: Model) -> Batch:
     if not isinstance(model, DensityModel) or model.takes_rows:
         raise TypeError(f"data: {type(model).__name__} is a model of rows; give them")
     none: Any = np.zeros(0, model.space.float_dtype)
-    return Batch(none, none)
+    return Batch(*sent((none, none)))
 
 
 def check_order(model: object, data: object) -> None:
