@@ -209,3 +209,29 @@ def test_errors_inside_of_a_function_say_where():
     with pytest.raises(Exception, match="ones_like|unexpected|argument") as caught:
         fit_of(lambda p: jnp.ones_like(p["a"], wrong=1))
     assert any("log_prior: raised this" in note for note in caught.value.__notes__)
+
+
+def test_fits_and_reads_under_debugging_settings():
+    """Implicit transfers, rank promotion and NaN are errors here."""
+
+    def prior(params):
+        return stats.norm.logpdf(params["slope"]).sum() + stats.gamma.logpdf(params["scale"], 2.0)
+
+    def likelihood(params, rows):
+        return stats.norm.logpdf(rows["y"], rows["x"] * params["slope"][0], params["scale"])
+
+    like, constraints = {"slope": np.zeros(2), "scale": 1.0}, {"scale": C.Positive()}
+    model = vx.LogDensity(prior, likelihood, like=like, constraints=constraints)
+    rows = {"x": np.arange(8.0), "y": np.arange(8.0) % 3}
+    with (
+        jax.transfer_guard("disallow"),
+        jax.debug_nans(True),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        result = vx.fit(model, rows, init={"slope": np.zeros(2), "scale": 2.0})
+        assert "scale" in result.summary()
+        vx.elbo(model, result, rows)
+        vx.linear_response(model, result, rows)
+        draws = result.q.sample(jax.random.key(0), (3,))
+        result.q.log_prob({"slope": np.zeros(2), "scale": 2.0})
+    assert draws["slope"].shape == (3, 2)

@@ -17,6 +17,7 @@ from ..data.padding import compiled
 from ..guides.space import Space
 from ..guides.transformed_normal import TransformedNormal
 from ..infer.result import Result
+from ..numerics.broadcasting import broadcasts
 from ..numerics.effective_size import effective_size
 from .arguments import posterior_of
 from .entries import labels_of, text_of, values_of
@@ -148,6 +149,7 @@ def _with_chains(q: TransformedNormal, draws: Any) -> tuple[Any, int]:
     return jax.tree.unflatten(structure, leaves), leading[0] if len(leading) == 2 else 1
 
 
+@broadcasts
 def _unconstrained(space: Space, draws: Any) -> Float[Array, "c n d"]:
     return jax.vmap(jax.vmap(space.unconstrain))(draws)
 
@@ -165,6 +167,7 @@ def _check_finite(space: Space, u: np.ndarray) -> None:
     )
 
 
+@broadcasts
 def _compare(q: TransformedNormal, u: Float[Array, "c n d"]) -> tuple[Any, Any, Any, Any, Any]:
     """The fields of a Comparison that are arrays."""
     mean, sd = jnp.mean(u, (0, 1)), jnp.std(u, (0, 1))

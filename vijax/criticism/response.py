@@ -23,6 +23,7 @@ from ..infer.methods.default import method_for
 from ..infer.methods.fresh_draws import FixedDraws, draws_at_once
 from ..infer.result import Result, Status
 from ..model import DensityModel, Model
+from ..numerics.broadcasting import broadcasts
 from .arguments import prepare_density
 from .curvature import response_covariance
 from .entries import labels_of, text_of, values_of
@@ -149,6 +150,7 @@ def checked_method(
     return strong(method, q.location.dtype)
 
 
+@broadcasts
 def respond(
     model: DensityModel,
     q: TransformedNormal,

@@ -25,6 +25,7 @@ from ..infer.methods.default import method_for
 from ..infer.methods.fresh_draws import FixedDraws, draws_at_once
 from ..infer.result import Result, Status
 from ..model import DensityModel, Model
+from ..numerics.broadcasting import broadcasts
 from ..numerics.matched_draws import map_draws
 from ..numerics.pareto import pareto_index
 from .arguments import prepare_density
@@ -192,6 +193,7 @@ def criticize(
     return compiled(_criticize)(model, q, status, batch, chosen, z)
 
 
+@broadcasts
 def _criticize(
     model: DensityModel,
     q: TransformedNormal,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from .._pytree import pytree, replace, static
 from ..numerics import linalg
+from ..numerics.broadcasting import broadcasts
 
 _R = TypeVar("_R", bound="Root")
 _C = TypeVar("_C", bound="SquareRoot")
@@ -126,9 +127,11 @@ class FullRoot(SquareRoot):
     def noise_size(self) -> int:
         return self.matrix.shape[-1]
 
+    @broadcasts
     def apply(self, z: Float[Array, "*b k"]) -> Float[Array, "*b d"]:
         return linalg.matmul(z, self.matrix.mT) if z.ndim > 1 else self.apply(z[None])[0]
 
+    @broadcasts
     def pull(self, g: Float[Array, "*b d"]) -> Float[Array, "*b k"]:
         return linalg.matmul(g, self.matrix) if g.ndim > 1 else self.pull(g[None])[0]
 
@@ -140,6 +143,7 @@ class FullRoot(SquareRoot):
     def sd(self) -> Float[Array, "d"]:
         return jnp.sqrt(jnp.sum(self.matrix**2, -1))
 
+    @broadcasts
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         rows = v.reshape(-1, v.shape[-1])
         z = jnp.linalg.solve(self.matrix, rows.T)
@@ -149,12 +153,15 @@ class FullRoot(SquareRoot):
     def free_entries(self) -> tuple[np.ndarray, np.ndarray]:
         return np.tril_indices(self.noise_size)
 
+    @broadcasts
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return a
 
+    @broadcasts
     def spectrum(self, part: Float[Array, "..."]) -> tuple[Float[Array, "d"], Any]:
         return jnp.linalg.eigh(part)
 
+    @broadcasts
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> FullRoot:
         return FullRoot(*self._times(lam, vectors))
 
@@ -166,11 +173,13 @@ class FullRoot(SquareRoot):
         low = (upper * jnp.where(diagonal < 0, -1.0, 1.0).astype(upper.dtype)[:, None]).T
         return {"below": low[self._below], "log_diagonal": jnp.log(jnp.abs(diagonal))}
 
+    @broadcasts
     def with_free(self: _F, free: dict[str, Array]) -> _F:
         log_diagonal = free["log_diagonal"]
         low = self._triangle(free["below"], jnp.exp(log_diagonal))
         return replace(self, matrix=low, log_abs_det=jnp.sum(log_diagonal))
 
+    @broadcasts
     def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
         diagonal = jnp.diagonal(self.matrix)
         by_entry = self._triangle(gradient["below"], gradient["log_diagonal"] / diagonal)
@@ -178,6 +187,7 @@ class FullRoot(SquareRoot):
         move = linalg.matmul(self.matrix, inside - 0.5 * jnp.diag(jnp.diagonal(inside)))
         return {"below": move[self._below], "log_diagonal": jnp.diagonal(move) / diagonal}
 
+    @broadcasts
     def squared_distance(self, other: Root) -> Float[Array, ""]:
         assert isinstance(other, FullRoot)
         return 2.0 * jnp.sum(jnp.linalg.solve(self.matrix, other.matrix - self.matrix) ** 2)
@@ -190,6 +200,7 @@ class FullRoot(SquareRoot):
     def _triangle(self, below: Array, diagonal: Array) -> Array:
         return jnp.diag(diagonal).at[self._below].set(below)
 
+    @broadcasts
     def _times(self, lam: Array, vectors: Array) -> tuple[Array, Array]:
         symmetric = linalg.matmul(vectors / jnp.sqrt(lam), vectors.mT)
         log_det = self.log_abs_det - 0.5 * jnp.sum(jnp.log(lam), -1)
@@ -209,9 +220,11 @@ class BlockRoot(FullRoot):
         same = groups[i] == groups[j]
         return i[same], j[same]
 
+    @broadcasts
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return jnp.where(self._same, a, 0.0)
 
+    @broadcasts
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> BlockRoot:
         matrix, log_det = self._times(lam, vectors)
         return BlockRoot(jnp.where(self._same, matrix, 0.0), log_det, self.groups)
@@ -239,9 +252,11 @@ class DiagonalRoot(SquareRoot):
     def noise_size(self) -> int:
         return self.scale.shape[-1]
 
+    @broadcasts
     def apply(self, z: Float[Array, "*b k"]) -> Float[Array, "*b d"]:
         return z * self.scale
 
+    @broadcasts
     def pull(self, g: Float[Array, "*b d"]) -> Float[Array, "*b k"]:
         return g * self.scale
 
@@ -253,6 +268,7 @@ class DiagonalRoot(SquareRoot):
     def sd(self) -> Float[Array, "d"]:
         return self.scale
 
+    @broadcasts
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         return jnp.sum((v / self.scale) ** 2, -1)
 
@@ -261,12 +277,15 @@ class DiagonalRoot(SquareRoot):
         own = np.arange(self.noise_size)
         return own, own
 
+    @broadcasts
     def part(self, a: Float[Array, "d d"]) -> Float[Array, "..."]:
         return jnp.diagonal(a)
 
+    @broadcasts
     def spectrum(self, part: Float[Array, "..."]) -> tuple[Float[Array, "d"], Any]:
         return part, None
 
+    @broadcasts
     def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> DiagonalRoot:
         return DiagonalRoot(self.scale / jnp.sqrt(lam))
 
@@ -274,12 +293,15 @@ class DiagonalRoot(SquareRoot):
     def free(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(self.scale)}
 
+    @broadcasts
     def with_free(self, free: dict[str, Array]) -> DiagonalRoot:
         return DiagonalRoot(jnp.exp(free["log_scale"]))
 
+    @broadcasts
     def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
         return {"log_scale": 0.5 * gradient["log_scale"]}
 
+    @broadcasts
     def squared_distance(self, other: Root) -> Float[Array, ""]:
         assert isinstance(other, DiagonalRoot)
         return 2.0 * jnp.sum(((other.scale - self.scale) / self.scale) ** 2)
@@ -296,10 +318,12 @@ class LowRankRoot(Root):
     def noise_size(self) -> int:
         return self.scale.shape[-1] + self.factor.shape[-1]
 
+    @broadcasts
     def apply(self, z: Float[Array, "*b k"]) -> Float[Array, "*b d"]:
         d = self.scale.shape[-1]
         return z[..., :d] * self.scale + jnp.einsum("...r,dr->...d", z[..., d:], self.factor)
 
+    @broadcasts
     def pull(self, g: Float[Array, "*b d"]) -> Float[Array, "*b k"]:
         own = jnp.einsum("...d,dr->...r", g, self.factor)
         return jnp.concatenate([g * self.scale, own], -1)
@@ -313,6 +337,7 @@ class LowRankRoot(Root):
     def sd(self) -> Float[Array, "d"]:
         return jnp.sqrt(self.scale**2 + jnp.sum(self.factor**2, -1))
 
+    @broadcasts
     def mahalanobis(self, v: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         basis, _ = self._qr
         rows = (v / self.scale).reshape(-1, v.shape[-1])
@@ -326,6 +351,7 @@ class LowRankRoot(Root):
         square = jnp.maximum(self.scale**2 - least, least) + jnp.finfo(least.dtype).tiny
         return {"factor": self.factor, "log_scale": 0.5 * jnp.log(square)}
 
+    @broadcasts
     def with_free(self, free: dict[str, Array]) -> LowRankRoot:
         """The root of these numbers, whose scale^2 is above the rounding of the factor's share."""
         square = jnp.exp(2.0 * free["log_scale"]) + self._least(free["factor"])
@@ -336,16 +362,19 @@ class LowRankRoot(Root):
         """A square of the scale below which a factor that explains a coordinate whole is lost."""
         return jnp.finfo(factor.dtype).eps * jnp.sum(factor**2, -1)
 
+    @broadcasts
     def natural(self, gradient: dict[str, Array]) -> dict[str, Array]:
         factor = 0.5 * self.apply(self.pull(gradient["factor"].T)).T
         return {"factor": factor, "log_scale": 0.5 * gradient["log_scale"] / self._unexplained}
 
+    @broadcasts
     def squared_distance(self, other: Root) -> Float[Array, ""]:
         assert isinstance(other, LowRankRoot)
         scale = ((other.scale - self.scale) / self.scale) ** 2
         factor = self.mahalanobis((other.factor - self.factor).T)
         return 2.0 * (jnp.sum(self._unexplained * scale) + jnp.sum(factor))
 
+    @broadcasts
     def spread(self, seed: Int[Array, ""] | int) -> LowRankRoot:
         """The same root, with a random factor in place of one that is 0, where no gradient is."""
         noise = jax.random.normal(jax.random.key(seed), self.factor.shape, self.scale.dtype)

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Key
 from .._pytree import pytree
 from .._text import Overview
 from ..constraints import Interval, Positive, Real
-from ..data.host import readable, unguarded
+from ..data.host import readable, sent, to_device, unguarded
 from ..data.padding import compiled
 from ..numerics import special
+from ..numerics.broadcasting import broadcasts
 from .roots import Root
 from .space import Space
 
@@ -39,23 +40,24 @@ class TransformedNormal:
     @property
     def mean(self) -> Any:
         """E[u], unconstrained, in the form of the parameters."""
-        return self.space.unravel(self.location)
+        return compiled(_unravelled)(self.space, self.location)
 
     @property
     def sd(self) -> Any:
         """Standard deviations of u, unconstrained, in the form of the parameters."""
-        return self.space.unravel(self.root.sd)
+        return compiled(_sd)(self)
 
     @property
     def covariance(self) -> Float[Array, "d d"]:
         """Covariance of u."""
-        return self.root.covariance
+        return compiled(_covariance)(self.root)
 
     @property
     def median(self) -> Any:
         """theta at E[u], constrained; each coordinate's median where its constraint is by entry."""
         return compiled(_constrained)(self.space, self.location)
 
+    @broadcasts
     def at(self, z: Float[Array, "*s k"]) -> Float[Array, "*s d"]:
         """u for standard normal numbers z, with k = `root.noise_size`."""
         return self.location + self.root.apply(z)
@@ -92,13 +94,14 @@ class TransformedNormal:
         """log q(u) at u = `at(z)`, in nats."""
         return self._log_density(self.root.squared_norm(z))
 
+    @broadcasts
     def _log_density(self, square: Float[Array, "*s"]) -> Float[Array, "*s"]:
         d = self.location.shape[-1]
         return -0.5 * (square + d * special.LOG_2PI) - self.root.log_det
 
     def log_prob(self, params: Any) -> Float[Array, ""]:
         """log q(theta) of constrained parameters, in nats."""
-        return compiled(_log_prob)(self, params)
+        return compiled(_log_prob)(self, sent(params))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Any:
         """Independent draws of theta with leading axes `shape`, in the form of the parameters."""
@@ -109,8 +112,8 @@ class TransformedNormal:
         self, key: Key[Array, ""], shape: tuple[int, ...] = ()
     ) -> Float[Array, "*s d"]:
         """Independent draws of u with leading axes `shape`."""
-        z = jax.random.normal(key, (*shape, self.root.noise_size), self.location.dtype)
-        return self.at(z)
+        flat = compiled(_draw_unconstrained)(self, jax.random.split(key, math.prod(shape)))
+        return flat.reshape(*shape, flat.shape[-1])
 
     def quantiles(self, levels: tuple[float, ...] = _LEVELS) -> Any:
         """Quantiles of each entry of theta, constrained, with the levels on a leading axis.
@@ -118,7 +121,7 @@ class TransformedNormal:
         They are exact where a constraint acts on each entry by itself, otherwise from 4000 draws
         with a fixed key.
         """
-        return compiled(_quantiles)(self, jnp.asarray(levels, self.location.dtype))
+        return compiled(_quantiles)(self, to_device(levels, self.location.dtype))
 
     def summary(self, *, point: bool = False, **options: Any) -> str:
         """The 5 %, 50 % and 95 % quantiles of each entry of theta, constrained."""
@@ -150,6 +153,18 @@ class TransformedNormal:
         return self.overview().html()
 
 
+def _unravelled(space: Space, u: Float[Array, "*b d"]) -> Any:
+    return space.unravel(u)
+
+
+def _sd(q: TransformedNormal) -> Any:
+    return q.space.unravel(q.root.sd)
+
+
+def _covariance(root: Root) -> Float[Array, "d d"]:
+    return root.covariance
+
+
 def _constrained(space: Space, u: Float[Array, "d"]) -> Any:
     return space.constrain(u)[0]
 
@@ -161,11 +176,20 @@ def _log_prob(q: TransformedNormal, params: Any) -> Float[Array, ""]:
 
 def _draw(q: TransformedNormal, keys: Key[Array, "m"]) -> Any:
     def draw(key: Key[Array, ""]) -> Any:
-        return q.space.constrain(q.sample_unconstrained(key))[0]
+        return q.space.constrain(_draw_one(q, key))[0]
 
     return jax.vmap(draw)(keys)
 
 
+def _draw_unconstrained(q: TransformedNormal, keys: Key[Array, "m"]) -> Float[Array, "m d"]:
+    return jax.vmap(lambda key: _draw_one(q, key))(keys)
+
+
+def _draw_one(q: TransformedNormal, key: Key[Array, ""]) -> Float[Array, "d"]:
+    return q.at(jax.random.normal(key, (q.root.noise_size,), q.location.dtype))
+
+
+@broadcasts
 def _quantiles(q: TransformedNormal, levels: Float[Array, "l"]) -> Any:
     by_entry = q.location + ndtri(levels)[:, None] * q.root.sd
     exact = jax.vmap(lambda u: q.space.constrain(u)[0])(by_entry)

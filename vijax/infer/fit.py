@@ -19,6 +19,7 @@ from ..data.padding import pad
 from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
+from ..guides.transformed_normal import TransformedNormal
 from ..model import ConditionalModel, Model, Q, SplitMergeModel
 from .arguments import checked_halving, checked_moves, prepare, prepare_job
 from .initialise import Init, Job, parse_q
@@ -172,7 +173,7 @@ def elbo(
         bound = vx.elbo(model, vx.fit(model, x, key=jax.random.key(0)), x)
     """
     model, batch, method, _, _ = prepare(model, data, method_for(model, method), Stop())
-    if not isinstance(q, ExponentialFamily | Result | type(model.template)):
+    if not isinstance(q, ExponentialFamily | Result | TransformedNormal):
         raise TypeError(f"q: expected a q or a Result, got {type(q).__name__}")
     q = parse_q(model, batch, q)
     return _evaluate(model, pad(batch)[0] if model.by_row else batch, q, method)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
-from ..data.host import as_floats, fetched, is_concrete, namespace, to_device
+from ..data.host import as_floats, fetched, is_concrete, namespace, sent, to_device
 from ..data.padding import compiled
 from ..data.reader import read_labels
 from ..data.shards import place_for_jit, to_auto
@@ -157,9 +157,14 @@ def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:
     if isinstance(init, type(template)):
         raise TypeError("init: a q of other parameters, constraints or covariance")
     try:
-        return jax.tree.map(lambda a: to_device(a, dtype), model.start_at(init))
+        q = compiled(_start_at)(model, sent(init))
+        return jax.tree.map(lambda a: to_device(a, dtype), q)
     except ValueError as error:
         raise ValueError(f"init: {error}") from None
+
+
+def _start_at(model: DensityModel, params: Any) -> Q:
+    return model.start_at(params)
 
 
 def parse_name(model: Model, init: str | None) -> Start:

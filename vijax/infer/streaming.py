@@ -92,6 +92,11 @@ class Streaming:
             init: As in `fit`; None starts the first batch as `fit` does, later ones at the last q.
         """
         check_bound("forget", self.forget, least=0.0, most=1.0)
+        if not isinstance(self.model, ConditionalModel):
+            raise TypeError(
+                f"model: Streaming needs a model with a prior, a ConditionalModel, got "
+                f"{type(self.model).__name__}"
+            )
         settings = {"key": key, "method": method, "stop": stop, "num_restarts": num_restarts}
         init = self.last if init is None else init
         last = fit(self.current, data, init=init, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
@@ -126,7 +127,7 @@ class LogDensity(DensityModel):
 
     def row_size(self, batch: Batch) -> int:
         """The number of floats of a row, for all draws of a small fit."""
-        width = sum(a[0].size for a in jax.tree.leaves(batch.x)) if batch.weight.size else 1
+        width = sum(math.prod(a.shape[1:]) for a in jax.tree.leaves(batch.x))
         return 64 * max(1, width)
 
     def as_batch(self, data: Data) -> Batch:

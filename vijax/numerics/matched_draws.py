@@ -10,13 +10,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from .broadcasting import broadcasts
 
+
+@broadcasts
 def antithetic(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array, "s d"]:
     """`size` standard normal draws, the second half the negative of the first; `size` is even."""
     z = jax.random.normal(jax.random.key(seed), (size // 2, d), dtype)
     return jnp.concatenate([z, -z])
 
 
+@broadcasts
 def matched(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array, "s d"]:
     """Antithetic draws with mean z z^T = I exactly if size / 2 > d, else with mean z_i^2 = 1.
 
@@ -31,6 +35,7 @@ def matched(seed: Int[Array, ""], size: int, d: int, dtype: Any) -> Float[Array,
     return jnp.concatenate([z, -z])
 
 
+@broadcasts
 def matched_parts(
     seed: Int[Array, ""], size: int, d: int, r: int, dtype: Any
 ) -> Float[Array, "s k"]:

@@ -18,6 +18,7 @@ from ...guides.roots import BlockRoot, FullRoot, LowRankRoot, SquareRoot
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics import linalg
+from ...numerics.broadcasting import broadcasts
 from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
@@ -75,6 +76,7 @@ class Curvature(NamedTuple):
     w: Float[Array, "d"] | None = None
     vectors: Float[Array, "d d"] | None = None
 
+    @broadcasts
     def function(self, fn: Callable[[Array], Array], v: Float[Array, "d"]) -> Float[Array, "d"]:
         """V diag(fn(w)) V^T v; v itself if there is no curvature."""
         if self.w is None:
@@ -307,6 +309,7 @@ def _direction(steps: Float[Array, "m p"], changes: Float[Array, "m p"], slope: 
     return slope.like(jnp.where(taken, step, natural))
 
 
+@broadcasts
 def _ray(
     q: TransformedNormal, direction: Slope, curvature: Curvature, floor: Any
 ) -> Callable[[Array], tuple[TransformedNormal, Slope]]:
@@ -317,6 +320,7 @@ def _ray(
     spread = jnp.maximum(jnp.abs(spread), floor)
     own = Curvature(spread, vectors) if curvature.w is None else curvature
 
+    @broadcasts
     def move(rho: Array) -> tuple[TransformedNormal, Slope]:
         step = own.function(lambda w: rho / (1.0 - rho + rho * w), mean)
         moved = step
