@@ -38,7 +38,7 @@ ROOMS = [
     ["annealed", "grow", "labels", "moves", "split_merge"],
     ["initialise"],
     ["arguments", "stacked_models"],
-    ["fit", "fits", "gradient", "many", "out_of_core", "streaming"],
+    ["amortised", "fit", "fits", "gradient", "many", "out_of_core", "streaming"],
 ]
 ROOM = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 

@@ -30,8 +30,10 @@ def executed(source):
     return json.loads(source.with_suffix(".ipynb").read_text())["cells"]
 
 
-def test_there_are_ten():
-    assert [int(path.name[:2]) for path in SOURCES] == list(range(10))
+def test_every_number_is_taken_once():
+    numbers = [int(path.name[:2]) for path in SOURCES]
+    assert numbers[:10] == list(range(10))
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_what_was_executed_is_what_is_written(source, executed):

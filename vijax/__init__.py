@@ -44,6 +44,8 @@ from .families.weights.base import Weights as Weights
 from .families.weights.dirichlet_process import DirichletProcess as DirichletProcess
 from .families.weights.stick_breaking import StickBreaking as StickBreaking
 from .guides.transformed_normal import TransformedNormal as TransformedNormal
+from .infer.amortised import AmortisedFit as AmortisedFit
+from .infer.amortised import fit_amortised as fit_amortised
 from .infer.annealed import Annealed as Annealed
 from .infer.fit import elbo as elbo
 from .infer.fit import elbo_terms as elbo_terms
@@ -58,6 +60,8 @@ from .infer.many import fit_many as fit_many
 from .infer.method import FullPassMethod as FullPassMethod
 from .infer.method import Method as Method
 from .infer.methods.accelerated import Accelerated as Accelerated
+from .infer.methods.amortised_bounds import amortised_bound as amortised_bound
+from .infer.methods.amortised_bounds import amortised_mixture_bound as amortised_mixture_bound
 from .infer.methods.cavi import CAVI as CAVI
 from .infer.methods.em import EM as EM
 from .infer.methods.gaussian_vi import GaussianVI as GaussianVI

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +22,12 @@ from ..result import State
 from ..run.loop import unevaluated
 from .fresh_draws import check_draws, estimated_elbo, need_density
 from .objectives import ESTIMATORS, Elbo, ForwardKL, Objective, value_and_gradient
+from .optimiser import climb, first_state, optimiser_of
 from .svi import Epoch
 
 _UPDATES = 100  # of the optimiser in one step of the loop
 _RATE = 0.9  # the slowest decay that the loop assumes, so that it forecasts exactly the excess
 _NAMED = {"elbo": Elbo, "forward_kl": ForwardKL}
-
-
-@runtime_checkable
-class Optimiser(Protocol):
-    """What is asked of an optimiser: the form of an optax GradientTransformation."""
-
-    def init(self, params: Any) -> Any:
-        """The state before the first update."""
-        ...
-
-    def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        """What to add to the parameters, and the new state, from a gradient to descend."""
-        ...
 
 
 @pytree
@@ -118,7 +106,7 @@ class StochasticVI(Method[DensityModel]):
 
     def check(self, model: Model) -> None:
         need_density(self, model)
-        _optimiser(self.optimiser)
+        optimiser_of(self.optimiser)
         if not isinstance(self.objective, Objective):
             raise TypeError(
                 "objective: expected 'elbo', 'forward_kl', IWAE(...) or Renyi(...), got "
@@ -148,7 +136,7 @@ class StochasticVI(Method[DensityModel]):
         free = q.free
         vector = ravel_pytree(free)[0]
         memory = _Progress(
-            _strong(_optimiser(self.optimiser).init(free)),
+            first_state(optimiser_of(self.optimiser), free),
             BatchMeans.empty(2 * vector.size, vector.dtype),
         )
         state = unevaluated(q.with_free(free), batch, memory=memory)
@@ -160,7 +148,7 @@ class StochasticVI(Method[DensityModel]):
         """100 updates; `next_q` is the last iterate, `q` the mean of the last half of all."""
         assert key is not None  # `draws` says that there is one
         of_rows, of_draws = jax.random.split(key)
-        optimiser = _optimiser(self.optimiser)
+        optimiser = optimiser_of(self.optimiser)
         start: TransformedNormal = state.next_q
         memory: _Progress = state.memory
         vector, unravel = ravel_pytree(start.free)
@@ -181,13 +169,9 @@ class StochasticVI(Method[DensityModel]):
                 self.objective,
                 self.estimator,
             )
-            down = jax.tree.map(jnp.negative, gradient)
-            with jax.numpy_dtype_promotion("standard"):  # optax mixes integers with floats
-                move, later = optimiser.update(down, inner, free)
-            later = jax.tree.map(lambda a, b: jnp.asarray(a).astype(b.dtype), later, inner)
-            free = jax.tree.map(lambda a, b: a + b.astype(a.dtype), free, move)
+            free, inner = climb(optimiser, free, inner, gradient)
             seen = jnp.concatenate([ravel_pytree(free)[0], ravel_pytree(gradient)[0]])
-            return free, later, sums + seen, value + new
+            return free, inner, sums + seen, value + new
 
         zero, first = jnp.zeros_like(state.elbo), jnp.asarray(0, jnp.int32)
         carry = start.free, memory.optimiser, jnp.zeros(2 * vector.size, vector.dtype), zero
@@ -250,26 +234,3 @@ def minibatch(epoch: Epoch, batch: Batch, i: Int[Array, ""] | int) -> Batch:
     epoch = replace(epoch, key=jax.random.fold_in(epoch.key, passes))
     part, share = epoch.minibatch(batch, index)
     return replace(part, weight=part.weight / share)
-
-
-def _optimiser(given: Any) -> Optimiser:
-    """The optimiser; Adam for a number or a schedule. TypeError or ImportError name it."""
-    if isinstance(given, Optimiser):
-        return given
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not number and not callable(given):
-        raise TypeError(
-            "optimiser: expected an optax GradientTransformation, a number or a schedule, got "
-            f"{described(given)}"
-        )
-    try:
-        import optax
-    except ImportError as error:
-        raise ImportError("optimiser: a step size needs optax; install vijax[optax]") from error
-    rate: Any = given
-    return optax.adam(rate)
-
-
-def _strong(tree: Any) -> Any:
-    """The arrays of strong types, as those of later states are."""
-    return jax.tree.map(lambda a: jnp.asarray(a).astype(jnp.asarray(a).dtype), tree)
