@@ -471,6 +471,7 @@ assert vx.Status(int(lost_start.status)) == vx.Status.NON_FINITE
 for name in ("mu", "tau"):
     off = [abs(np.log(float(sd[name]) / exact_sd[name])) for sd in (response.sd_q, response.sd)]
     assert off[0] > 0.14 and off[1] < 0.5 * off[0]
+for name in ("ratio", "tau"):
     off = [abs(np.log(float(s[name]) / ridge_sd[name])) for s in (corrected.sd_q, corrected.sd)]
     assert off[0] > 1.0 and off[1] < 0.01
 assert vx.Verdict(int(verdict.verdict)) == vx.Verdict.SPREAD_WRONG
