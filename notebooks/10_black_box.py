@@ -42,9 +42,9 @@ def log_lik(params, x):
 
 
 # %% [markdown]
-# A normal $q$ needs real numbers, and $\tau$ is positive. So $q$ is a normal over
-# $u = (\mu, \log\tau)$, here with independent coordinates. The density of $\log\tau$ has the
-# Jacobian $d\tau / d\log\tau = \tau$ as a factor, so
+# A normal $q$ needs real numbers, and $\tau$ is positive. So $q$ is a normal over $u = (\mu,
+# \log\tau)$, here with independent coordinates. The density of $\log\tau$ has the Jacobian $d\tau /
+# d\log\tau = \tau$ as a factor, so
 #
 # $$\log p(x, u) = \log p(x, \mu, \tau) + \log\tau, \qquad
 # \mathrm{ELBO}(\phi) = E_{q_\phi}[f_\phi(u)], \quad f_\phi(u) = \log p(x, u) - \log q_\phi(u),$$
@@ -65,14 +65,14 @@ def log_q(phi, u):
 # %% [markdown]
 # ## Three estimators of one gradient
 #
-# The bound is an expectation over a distribution that itself depends on $\phi$. There are two
-# ways to move the derivative inside:
+# The bound is an expectation over a distribution that itself depends on $\phi$. There are two ways
+# to move the derivative inside:
 #
 # - **score function**: $\nabla E_q[f] = E_q[f(u)\, \nabla \log q(u)]$. It asks nothing of the model
 #   but its value, so that $u$ may even be discrete;
 # - **score function with a baseline**: $E_q[\nabla \log q] = 0$, so that any number $b$ may be
-#   subtracted from $f$ without changing the expectation. Here $b$ is, for each draw, the mean of $f$
-#   over all other draws, which is independent of it;
+#   subtracted from $f$ without changing the expectation. Here $b$ is, for each draw, the mean of
+#   $f$ over all other draws, which is independent of it;
 # - **reparameterised**: draw $z \sim N(0, 1)$, put $u = m + s z$, and differentiate through $u$.
 #   This uses the gradient of the log density.
 
@@ -110,9 +110,8 @@ estimators = {
 
 # %% [markdown]
 # Which one is right? For this model the bound has a closed form, since $\log p(x, \mu, \tau)$ is
-# $\log p(x)$ plus the log density of a Normal-Gamma, and a normal $q$ of $\log\tau$ has
-# $E[\tau] = \exp(m_2 + s_2^2 / 2)$. Its gradient by autodiff is exact. Nothing below uses it but to
-# judge.
+# $\log p(x)$ plus the log density of a Normal-Gamma, and a normal $q$ of $\log\tau$ has $E[\tau] =
+# \exp(m_2 + s_2^2 / 2)$. Its gradient by autodiff is exact. Nothing below uses it but to judge.
 
 # %%
 M, KAPPA, A, B = (float(v) for v in (exact.mean, exact.kappa, exact.shape, exact.rate))
@@ -196,11 +195,11 @@ axes[1].legend(frameon=False, ncols=3, loc="upper center")
 plt.show()
 
 # %% [markdown]
-# All three agree with the exact gradient on average; they differ in spread. A baseline costs nothing.
-# At the start it halves the standard deviation, and differentiating through the draw divides what is
-# left by 3. At the optimum $f$ is nearly constant, which is what the baseline takes away: there both
-# are alike. Variance is what the number of draws has to pay for: an estimator with 3 times the
-# standard deviation needs 9 times the draws.
+# All three agree with the exact gradient on average; they differ in spread. A baseline costs
+# nothing. At the start it halves the standard deviation, and differentiating through the draw
+# divides what is left by 3. At the optimum $f$ is nearly constant, which is what the baseline takes
+# away: there both are alike. Variance is what the number of draws has to pay for: an estimator with
+# 3 times the standard deviation needs 9 times the draws.
 #
 # The score function without a baseline is at the mercy of a constant. Add a number to the log
 # density, and the posterior, the exact gradient and the other two estimators stay as they are, but
@@ -217,7 +216,9 @@ for constant in (0.0, -226.0):
 
     found = jax.jit(jax.vmap(lambda z, f=shifted_score: packed(f(z))))(z)
     shifted[constant] = float(np.std(np.asarray(found)[:, 0]))
-    print(f"log density {constant:+.0f}: sd of the gradient by the location {shifted[constant]:.1f}")
+    print(
+        f"log density {constant:+.0f}: sd of the gradient by the location {shifted[constant]:.1f}"
+    )
 
 # %% [markdown]
 # `vx.score_gradient` is our first two functions in general, for any $q$, over discrete $u$ as well;
@@ -225,8 +226,9 @@ for constant in (0.0, -226.0):
 #
 # ## A stochastic ascent by hand
 #
-# Gradient ascent with steps $\rho_t = 0.05\,(1 + t/100)^{-0.75}$, which shrink slowly enough to arrive
-# and fast enough to come to rest (Robbins and Monro). 3000 steps of 10 draws, 20 runs of each kind.
+# Gradient ascent with steps $\rho_t = 0.05\,(1 + t/100)^{-0.75}$, which shrink slowly enough to
+# arrive and fast enough to come to rest (Robbins and Monro). 3000 steps of 10 draws, 20 runs of
+# each kind.
 
 # %%
 STEPS, RUNS = 3000, 20
@@ -291,9 +293,9 @@ print(result.summary())
 #
 # - `status` says how the fit ended. CONVERGED: all further iterations together are forecast to gain
 #   less than 0.001 nats. Anything else is told, and `check()` raises it with a remedy.
-# - `elbo` is an estimate, from 2048 other draws that the fit has not seen. `elbo_se` is its standard
-#   error in nats. It is the error of the reported number, not a distance to the best bound or to the
-#   evidence. To compare two models, look at differences of several `elbo_se`.
+# - `elbo` is an estimate, from 2048 other draws that the fit has not seen. `elbo_se` is its
+#   standard error in nats. It is the error of the reported number, not a distance to the best bound
+#   or to the evidence. To compare two models, look at differences of several `elbo_se`.
 # - `elbo_trace` is the bound on the 64 fixed draws. It never falls, but it is too high: $q$ was
 #   fitted to these very draws.
 #
@@ -333,8 +335,8 @@ for bad in (short, lost_start):
 #
 # The exact marginal of $\mu$ is a Student t, that of $\log\tau$ the logarithm of a Gamma, and their
 # standard deviations are known. Every normal $q$ that minimises KL$(q \| p)$ is too narrow here.
-# `vx.linear_response` asks how the means of $q$ move if the log density is tilted a little, which for
-# the exact posterior is its covariance.
+# `vx.linear_response` asks how the means of $q$ move if the log density is tilted a little, which
+# for the exact posterior is its covariance.
 
 # %%
 exact_sd = {
@@ -350,17 +352,17 @@ for name, found in {"diag": response_mf, "full": response}.items():
     print(f"corrected      {found.sd['mu']:7.3f} {found.sd['tau']:8.3f}")
 
 # %% [markdown]
-# The sd of $\log\tau$ is 16 % too small under $q$ and 3 % after the correction. For $\mu$ it depends
-# on the family: at the optimum both families have the same $q$, because $\mu$ and $\log\tau$ are
-# uncorrelated; but a full covariance can answer a tilt by becoming correlated, and so feels a part
-# of the heavy tail of $\mu$, while for a diagonal $q$ the response of $\mu$ is its own variance. (The
-# few percent that it shows are the noise of 64 draws.)
+# The sd of $\log\tau$ is 16 % too small under $q$ and 3 % after the correction. For $\mu$ it
+# depends on the family: at the optimum both families have the same $q$, because $\mu$ and
+# $\log\tau$ are uncorrelated; but a full covariance can answer a tilt by becoming correlated, and
+# so feels a part of the heavy tail of $\mu$, while for a diagonal $q$ the response of $\mu$ is its
+# own variance. (The few percent that it shows are the noise of 64 draws.)
 #
 # ## Where mean field fails
 #
 # The coordinates were kind. Write the same model in $r = \mu \sqrt\tau$, the ratio of mean to
-# standard deviation, and $\tau$, and take 100 rows. The posterior is close to normal now, but $r$ and
-# $\log\tau$ are strongly correlated, and a diagonal $q$ has to fit into the narrow part. Linear
+# standard deviation, and $\tau$, and take 100 rows. The posterior is close to normal now, but $r$
+# and $\log\tau$ are strongly correlated, and a diagonal $q$ has to fit into the narrow part. Linear
 # response sees the whole ridge. The exact moments are known here, too: $E[r] = m\,E[\sqrt\tau]$,
 # $E[r^2] = m^2 E[\tau] + 1/\kappa$.
 
@@ -398,7 +400,11 @@ ridge_sd = {
     "tau": float(np.sqrt(polygamma(1, a))),
 }
 print("sd of               r  log tau")
-for name, found in {"exact": ridge_sd, "q, diag": corrected.sd_q, "corrected": corrected.sd}.items():
+for name, found in {
+    "exact": ridge_sd,
+    "q, diag": corrected.sd_q,
+    "corrected": corrected.sd,
+}.items():
     print(f"{name:12s} {found['ratio']:8.4f} {found['tau']:8.4f}")
 print(verdict.summary())
 
@@ -422,24 +428,25 @@ axes[0].set(xlim=(7.5, 12.5), ylim=(-2.6, 1.6))
 plt.show()
 
 # %% [markdown]
-# One call with `covariance="full"`, the default, would have found the ridge as well; linear response
-# is the remedy where a full covariance is too large. `vx.criticize` looks at the importance weights of
-# draws of $q$ and says that the spread is wrong. Notebook 11 is about what to do then.
+# One call with `covariance="full"`, the default, would have found the ridge as well; linear
+# response is the remedy where a full covariance is too large. `vx.criticize` looks at the
+# importance weights of draws of $q$ and says that the spread is wrong. Notebook 11 is about what to
+# do then.
 #
 # What can go wrong: score-function gradients without a baseline. With the step size that suits the
-# others, nearly all runs end as NaN; with one 20 times smaller they are slow. Watching a noisy bound
-# is no stopping rule: the last iterates of an ascent by hand move about at the size of their noise, and
-# nothing says when they have arrived. A CONVERGED fit is the best of its family, not the posterior:
-# here the full $q$ of 5 rows lacks 0.09 nats and 15 to 17 % of the standard deviations, and linear
-# response gives back a half of it for $\mu$ and most of it for $\log\tau$. It repairs spread, not
-# shape: the tails of the Student t stay too light.
+# others, nearly all runs end as NaN; with one 20 times smaller they are slow. Watching a noisy
+# bound is no stopping rule: the last iterates of an ascent by hand move about at the size of their
+# noise, and nothing says when they have arrived. A CONVERGED fit is the best of its family, not the
+# posterior: here the full $q$ of 5 rows lacks 0.09 nats and 15 to 17 % of the standard deviations,
+# and linear response gives back a half of it for $\mu$ and most of it for $\log\tau$. It repairs
+# spread, not shape: the tails of the Student t stay too light.
 #
 # Sources: R. Ranganath, S. Gerrish, D. Blei, Black box variational inference (2014), and R. J.
-# Williams (1992) for the score function; W. Kool, H. van Hoof, M. Welling (2019) for the baseline; D.
-# P. Kingma, M. Welling (2014) and D. J. Rezende, S. Mohamed, D. Wierstra (2014) for the
-# reparameterised gradient; M. Opper, C. Archambeau, The variational Gaussian approximation revisited
-# (2009); R. Giordano, T. Broderick, M. I. Jordan, Covariances, robustness, and variational Bayes
-# (2018), for linear response.
+# Williams (1992) for the score function; W. Kool, H. van Hoof, M. Welling (2019) for the baseline;
+# D. P. Kingma, M. Welling (2014) and D. J. Rezende, S. Mohamed, D. Wierstra (2014) for the
+# reparameterised gradient; M. Opper, C. Archambeau, The variational Gaussian approximation
+# revisited (2009); R. Giordano, T. Broderick, M. I. Jordan, Covariances, robustness, and
+# variational Bayes (2018), for linear response.
 
 # %%
 for (place, name), found in estimates.items():  # unbiased: within 5 standard errors
@@ -451,27 +458,29 @@ for place in places:
     assert (spread[place, "with baseline"] < spread[place, "score function"]).all()
 assert (spread["optimum", "score function"] > 7.0 * spread["optimum", "with baseline"]).all()
 assert shifted[-226.0] > 15.0 * shifted[0.0]
-for name in ("with_baseline", "reparameterised"):  # the library's estimators have the same spread
-    one = {"with_baseline": "score", "reparameterised": "reparameterised"}[name]
-    q = jax.tree.map(lambda leaf: leaf[0], fits.q)
+for name, one in {"with baseline": "score", "reparameterised": "reparameterised"}.items():
+    # the library's estimators have the same spread
     by_library = jax.vmap(
-        lambda key, one=one: vx.bound_and_gradient(mean_field, q, x, key=key, estimator=one)[1]
+        lambda k, one=one: vx.bound_and_gradient(mean_field, fits[0].q, x, key=k, estimator=one)[1]
     )(jax.random.split(jax.random.key(4), 4000))
-    ours = spread["optimum", name.replace("_", " ")][:2]
+    ours = spread["optimum", name][:2]
     np.testing.assert_allclose(np.std(by_library["location"], 0), ours, rtol=0.15)
 assert np.median(lost["with baseline"][:, -1]) < 0.01
 assert np.median(lost["reparameterised"][:, -1]) < 0.01
 assert np.isnan(lost["score function"][:, -1]).mean() > 0.5
 assert (np.abs(claimed - true) < 4.5 * se).all()  # elbo_se is honest
 assert 0.5 < np.std(claimed - true) / se.mean() < 1.6
-assert (true <= best + 1e-4).all() and np.median(best - true) < 0.005
+assert (true <= best + 1e-4).all()
+assert np.median(best - true) < 0.005
 assert climbed.mean() > true.mean()
 assert vx.Status(int(short.status)) == vx.Status.MAX_ITER
 assert vx.Status(int(lost_start.status)) == vx.Status.NON_FINITE
 for name in ("mu", "tau"):
     off = [abs(np.log(float(sd[name]) / exact_sd[name])) for sd in (response.sd_q, response.sd)]
-    assert off[0] > 0.14 and off[1] < 0.5 * off[0]
+    assert off[0] > 0.14
+    assert off[1] < 0.5 * off[0]
 for name in ("ratio", "tau"):
     off = [abs(np.log(float(s[name]) / ridge_sd[name])) for s in (corrected.sd_q, corrected.sd)]
-    assert off[0] > 1.0 and off[1] < 0.01
+    assert off[0] > 1.0
+    assert off[1] < 0.01
 assert vx.Verdict(int(verdict.verdict)) == vx.Verdict.SPREAD_WRONG
