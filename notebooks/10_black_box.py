@@ -150,12 +150,12 @@ S, REPEATS = 10, 20_000
 names = ["location of mu", "location of log tau", "log scale of mu", "log scale of log tau"]
 z = jax.random.normal(jax.random.key(0), (REPEATS, S, 2))
 places = {"start": start, "optimum": top}
-estimates, gradients = {}, {}
-for place, phi in places.items():
-    gradients[place] = np.asarray(packed(jax.grad(exact_elbo)(phi)))
-    for name, estimator in estimators.items():
-        many = jax.jit(jax.vmap(lambda z, e=estimator, phi=phi: packed(e(phi, z))))
-        estimates[place, name] = np.asarray(many(z), float)
+gradients = {place: np.asarray(packed(jax.grad(exact_elbo)(phi))) for place, phi in places.items()}
+estimates = {}
+for name, estimator in estimators.items():
+    many = jax.jit(lambda phi, z, e=estimator: jax.vmap(lambda z: packed(e(phi, z)))(z))
+    for place, phi in places.items():
+        estimates[place, name] = np.asarray(many(phi, z), float)
 
 for place in places:
     print(f"{place}: gradient by {', '.join(names)}")
@@ -168,7 +168,7 @@ for place in places:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(14, 4.0), layout="constrained")
-bins = np.linspace(-16, 20, 90)
+bins = np.linspace(-40, 70, 160)
 for k, name in enumerate(estimators):
     axes[0].hist(
         estimates["start", name][:, 0],
@@ -182,16 +182,15 @@ for k, name in enumerate(estimators):
 axes[0].axvline(gradients["start"][0], color="0.3", linestyle=":", linewidth=1, label="exact")
 axes[0].set(xlabel="estimate of the gradient", ylabel="density", title="location of mu, at start")
 axes[0].set_yscale("log")
-axes[0].set_ylim(1e-3, 3)
+axes[0].set(xlim=(-40, 70), ylim=(3e-4, 3))
 for ax, place in zip(axes[1:], places, strict=True):
     for k, name in enumerate(estimators):
         sd = estimates[place, name].std(0)
         ax.bar(np.arange(4) + 0.27 * (k - 1), sd, 0.25, color=plot.colour(k), label=name)
     ax.set_xticks(np.arange(4), [n.replace(" of ", "\nof ") for n in names])
     ax.set(yscale="log", ylabel="sd of an estimate", title=f"spread, at the {place}")
-    ax.set_ylim(0.05, 60)
+    ax.set_ylim(0.1, 30)
 axes[0].legend(frameon=False)
-axes[1].legend(frameon=False, ncols=3, loc="upper center")
 plt.show()
 
 # %% [markdown]
@@ -266,7 +265,7 @@ for k, name in zip((0, 4, 1, 2), lost, strict=True):
     low, middle, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0, method="nearest")
     ax.loglog(steps, middle, color=plot.colour(k), label=name)
     ax.fill_between(steps, low, high, color=plot.colour(k), alpha=0.2, linewidth=0)
-ax.set(xlabel="step", ylabel="best ELBO − ELBO (nats)", ylim=(1e-5, 1e3))
+ax.set(xlabel="step", ylabel="best ELBO − ELBO (nats)", ylim=(1e-4, 1e3))
 ax.set_title("median of 20 runs, and the middle 80 %")
 ax.legend(frameon=False)
 plt.show()
@@ -390,7 +389,6 @@ ridge = vx.LogDensity(
 )
 on_ridge = vx.fit(ridge, hundred).check()
 corrected = vx.linear_response(ridge, on_ridge, hundred)
-verdict = vx.criticize(ridge, on_ridge, hundred, key=jax.random.key(2))
 
 post = exact_model.posterior(hundred)
 m, k, a, b = (float(v) for v in (post.mean, post.kappa, post.shape, post.rate))
@@ -406,32 +404,38 @@ for name, found in {
     "corrected": corrected.sd,
 }.items():
     print(f"{name:12s} {found['ratio']:8.4f} {found['tau']:8.4f}")
-print(verdict.summary())
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
-few, many = (p.sample(jax.random.key(3), (3000,)) for p in (exact, post))
+rng = np.random.default_rng(0)
+
+
+def exact_draws(m, kappa, a, b):
+    tau = rng.gamma(a, 1.0 / b, 3000)
+    return m + rng.normal(size=3000) / np.sqrt(kappa * tau), tau
+
+
+few, many = exact_draws(M, KAPPA, A, B), exact_draws(m, k, a, b)
 sets = [
-    (few.mean, few.precision, result.q, response.covariance, "mean", "5 rows, full covariance"),
-    (many.mean * jnp.sqrt(many.precision), many.precision, on_ridge.q, corrected.covariance,
+    (few[0], few[1], result.q, response.covariance, "mean", "5 rows, full covariance"),
+    (many[0] * np.sqrt(many[1]), many[1], on_ridge.q, corrected.covariance,
      "mean / standard deviation", "100 rows, diagonal covariance"),
 ]  # fmt: skip
 for ax, (first, tau, q, covariance, label, title) in zip(axes, sets, strict=True):
-    ax.plot(first, jnp.log(tau), ".", color=plot.colour(2), alpha=0.25, markersize=3)
+    ax.plot(first, np.log(tau), ".", color=plot.colour(2), alpha=0.25, markersize=3)
     ax.plot([], [], ".", color=plot.colour(2), label="exact posterior, draws")
-    for k, (what, cov) in enumerate({"corrected": covariance, "q": q.covariance}.items()):
+    for c, (what, cov) in enumerate({"corrected": covariance, "q": q.covariance}.items()):
         line = plot.contour(np.asarray(q.location, float), np.asarray(cov, float), 2.0)
-        ax.plot(*line.T, color=plot.colour(k), label=f"{what}, 2 sd", linewidth=2)
+        ax.plot(*line.T, color=plot.colour(c), label=f"{what}, 2 sd", linewidth=2)
     ax.set(xlabel=label, ylabel="log precision", title=title)
-    ax.legend(frameon=False, loc="lower left")
-axes[0].set(xlim=(7.5, 12.5), ylim=(-2.6, 1.6))
+    ax.legend(frameon=False, loc="upper left")
+axes[0].set(xlim=(7.5, 12.5), ylim=(-2.6, 2.6))
 plt.show()
 
 # %% [markdown]
 # One call with `covariance="full"`, the default, would have found the ridge as well; linear
-# response is the remedy where a full covariance is too large. `vx.criticize` looks at the
-# importance weights of draws of $q$ and says that the spread is wrong. Notebook 11 is about what to
-# do then.
+# response is the remedy where a full covariance is too large. Whether $q$ is right at all, without
+# an exact posterior beside it, is the question of `vx.criticize`, and of notebook 11.
 #
 # What can go wrong: score-function gradients without a baseline. With the step size that suits the
 # others, nearly all runs end as NaN; with one 20 times smaller they are slow. Watching a noisy
@@ -483,4 +487,3 @@ for name in ("ratio", "tau"):
     off = [abs(np.log(float(s[name]) / ridge_sd[name])) for s in (corrected.sd_q, corrected.sd)]
     assert off[0] > 1.0
     assert off[1] < 0.01
-assert vx.Verdict(int(verdict.verdict)) == vx.Verdict.SPREAD_WRONG
