@@ -40,7 +40,12 @@ _OTHER_SD = 1.2  # factor between corrected sds and those of q
 
 
 class Verdict(enum.IntEnum):
-    """What importance weights and linear response say of a q, an integer; the best first."""
+    """What importance weights and linear response say of a q, an integer.
+
+    The first three are in order; SPREAD_WRONG and POOR differ in what to do. k-hat and the
+    effective sample size of 4096 draws are noisy: next to a threshold, another key may give the
+    neighbouring verdict.
+    """
 
     EXACT = 0
     GOOD = 1
@@ -57,12 +62,13 @@ ADVICE = {
         "and importance weights correct the rest"
     ),
     Verdict.SPREAD_WRONG: (
-        "the spread of q is wrong: take standard deviations from linear_response, or, if it is not "
-        "yet full, fit a full covariance; check means against MCMC by compare"
+        "the spread of q is wrong, and its mean may be: reparametrise (centred or not), or take "
+        "standard deviations from linear_response, and a full covariance if it is not yet full; "
+        "check means against MCMC by compare"
     ),
     Verdict.POOR: (
-        "do not trust q: reparametrise (centred or not, other constraints), try more restarts, or "
-        "run MCMC"
+        "weights cannot correct q, and linear response does not say how: reparametrise (centred or "
+        "not, other constraints), try more restarts, or run MCMC"
     ),
 }
 
@@ -130,8 +136,8 @@ class Criticism:
             return [*lines, f"the log density is NaN or +inf at {of}: nothing can be estimated"]
         change = np.exp(numbers["log_sd_change"])
         lines += [
-            f"k-hat         {numbers['k_hat']:.2f}, of the tail of the weights; usable below "
-            f"{_USABLE_K}",
+            f"k-hat         {numbers['k_hat']:.2f}, of the tail of the weights; they can be "
+            f"averaged below {_USABLE_K}",
             f"ESS           {numbers['ess']:.3f} of {self.num_draws} draws; good from {_GOOD_ESS}",
             f"log evidence  {numbers['log_evidence']:.4f} ± {numbers['evidence_se']:.4f} nats"
             + ("" if numbers["k_hat"] < _USABLE_K else ", or more: so heavy a tail hides a part"),

@@ -37,7 +37,8 @@ class LogDensity(DensityModel):
         log_prior: A function of the parameters: their log density in nats, a scalar. Densities are
             of the constrained parameters, without Jacobians, with all constants.
         log_lik: A function of the parameters and the rows, as `Batch.of(data).x` has them, an array
-            or a dict of columns: log p(x_n | theta) in nats, (n,). None if there are no rows.
+            or a dict of columns, all of floats (`rows["group"].astype(int)` for indices):
+            log p(x_n | theta) in nats, (n,). None if there are no rows.
         like: Arrays in any pytree, such as `{"slope": np.zeros(3), "scale": 1.0}`. Only their
             shapes matter, and their dtype if there are no rows.
         constraints: What the parameters are restricted to, in the form of `like`, such as
@@ -225,7 +226,10 @@ def _check_output(
         found = jax.eval_shape(fn, *args)
     except Exception as error:
         forms = ", ".join(map(_form, args[1:]))
-        error.add_note(f"{name}: raised this when called with {forms}")
+        error.add_note(
+            f"{name}: raised this when called with {forms}; rows are floats, so write "
+            'rows["group"].astype(int) for indices'
+        )
         raise
     leaves = jax.tree.leaves(found)
     expected = f"nats of shape {shape}" if shape else "nats, a scalar"
