@@ -31,10 +31,10 @@ def text_of(table: Overview) -> str:
     """A table with a row of text for each of `head`, which suits many entries."""
     if not table.head:
         return "\n".join(table.lines)
-    width = max(map(len, table.head))
+    width = max(map(len, [table.corner, *table.head]))
     sizes = {name: max([len(name), *map(len, cells)]) for name, cells in table.rows.items()}
     heads = "  ".join(name.rjust(size) for name, size in sizes.items())
-    lines = [*table.lines, f"{'':{width}}  {heads}"]
+    lines = [*table.lines, f"{table.corner:{width}}  {heads}"]
     for i, label in enumerate(table.head):
         cells = "  ".join(table.rows[name][i].rjust(size) for name, size in sizes.items())
         lines.append(f"{label:{width}}  {cells}")

@@ -184,7 +184,7 @@ def _check_sizes(stacks: list[Stack]) -> None:
     if sizes and len(np.unique(np.concatenate(sizes))) > 1:
         raise ValueError(
             "datasets: of different size, but this model needs all rows of a data set together, "
-            "without padding; fit sizes apart, or say that its rows are independent"
+            "without padding; fit sizes apart, or make a LogDensity with independent_rows=True"
         )
 
 

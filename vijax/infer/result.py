@@ -49,8 +49,8 @@ REMEDIES = {
     ),
     Status.NON_FINITE: (
         "the objective became NaN or infinite; the last finite state, if any, is returned; look "
-        "for NaN in this data set, columns of very different size, a prior that is nearly improper, "
-        "or, for a log density, a start where it is not finite: give another init, or constraints"
+        "for NaN in this data set, columns of very different size, or a prior that is nearly "
+        "improper; the start of a log density must be finite: give another init, or constraints"
     ),
     Status.COLLAPSED: (
         "a component shrank onto a single point or lost all its rows, where the likelihood has "
