@@ -107,6 +107,19 @@ def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
     return type(obj)(**new)
 
 
+def form_of(tree: Any) -> Any:
+    """The structure, shapes and dtypes of a pytree of arrays, hashable."""
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = tuple((tuple(np.shape(a)), jax.dtypes.canonicalize_dtype(a.dtype)) for a in leaves)
+    return structure, shapes
+
+
+def abstract(form: Any) -> Any:
+    """The pytree of this form with `jax.ShapeDtypeStruct` in place of arrays."""
+    structure, leaves = form
+    return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
+
 def arrays_by_path(tree: Any) -> dict[str, Any]:
     """Every array of a pytree, in NumPy, under its dotted path such as `q.weights.conc`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

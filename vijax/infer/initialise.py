@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from ..data.reader import read_labels
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
+from ..guides.transformed_normal import TransformedNormal
 from ..model import ComponentParams, DensityModel, LatentClassModel, Model, Q, SplitMergeModel
 from .annealed import Annealed, anneal
 from .grow import embed, grow
@@ -27,7 +29,17 @@ from .run.lanes import Problem
 from .run.passes import accumulate, automatic_chunk
 from .split_merge import split_merge
 
-Init = str | Rows | ExponentialFamily | Result | Annealed | None
+# parameters of a density may be in any pytree, most often in a dict
+Init = (
+    str
+    | Rows
+    | Mapping[str, Any]
+    | ExponentialFamily
+    | TransformedNormal
+    | Result
+    | Annealed
+    | None
+)
 
 
 @pytree

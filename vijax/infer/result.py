@@ -247,7 +247,8 @@ class Result:
     def _ended(self) -> str:
         elbo, n_iter, status = (fetched(a) for a in (self.elbo, self.n_iter, self.status))
         label = "objective" if self.point else "ELBO"
-        best = f"{label} {float(elbo):.4f} nats after {int(n_iter)} iterations"
+        error = "" if self.elbo_se is None else f" ± {float(fetched(self.elbo_se)):.2g}"
+        best = f"{label} {float(elbo):.4f}{error} nats after {int(n_iter)} iterations"
         return f"{Status(int(status)).name}, {best}"
 
     def summary(self, **options: Any) -> str:

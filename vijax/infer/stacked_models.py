@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._pytree import abstract, form_of
 from ..data.batch import Batch
 from ..data.host import fetched, sent, strong
 from ..model import ConditionalModel, Model, unnamed
@@ -50,7 +51,7 @@ def stacked_models(
     if not leaves or any(a.ndim == 0 or a.shape[0] != m for a in leaves):
         return models, True
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacks[0].parts)
-    return models, _is_single_model(_form(models), _form(example), header)
+    return models, _is_single_model(form_of(models), form_of(example), header)
 
 
 def _build_models(make: Callable[[Batch], Any], stacks: list[Stack], m: int, header: Header) -> Any:
@@ -73,19 +74,9 @@ def _build(make: Callable[[Batch], Any], header: Header, parts: dict[str, Any]) 
     return jax.vmap(build)(Batch(**parts, **header._asdict()))
 
 
-def _form(tree: Any) -> Any:
-    """The structure, shapes and dtypes of a pytree, hashable."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((tuple(a.shape), np.dtype(a.dtype)) for a in leaves)
-
-
 @lru_cache(maxsize=256)
 def _is_single_model(model_form: Any, parts_form: Any, header: Header) -> bool:
     """Whether arrays of this form are a model for such rows, found by tracing a step of it."""
-
-    def abstract(form: Any) -> Any:
-        structure, leaves = form
-        return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
     def step(model: ConditionalModel, parts: dict[str, Any]) -> Any:
         batch = model.as_batch(Batch(**parts, **header._asdict()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from .._pytree import pytree, static
+from .._pytree import abstract, form_of, pytree, static
 from ..data.batch import Batch
 from ..data.host import described
 from ..data.types import Data
@@ -145,17 +146,7 @@ class LogDensity(DensityModel):
 
     def check(self, batch: Batch, point: bool) -> None:
         """Raise TypeError or ValueError unless the functions give nats with a gradient."""
-        n = batch.weight.shape[0]
-        form = jax.ShapeDtypeStruct((self.space.size,), batch.weight.dtype)
-        params = jax.eval_shape(lambda u: self.space.constrain(u)[0], form)
-        _check_output("log_prior", self.log_prior, (params,), ())
-        if self.log_lik is not None:
-            _check_output("log_lik", self.log_lik, (params, batch.x), (n,))
-        gradient = jax.grad(lambda u, batch: self.log_density(u, batch))
-        try:
-            jax.eval_shape(gradient, form, batch)
-        except Exception as error:
-            raise TypeError(f"model: the log density has no gradient: {error}") from error
+        _check_functions(form_of(self), form_of(batch))
 
     def log_density(self, u: Float[Array, "d"], batch: Batch) -> Float[Array, ""]:
         params, log_det = self.space.constrain(u)
@@ -208,6 +199,23 @@ def _checked_covariance(space: Space, covariance: Any, blocks: Any) -> tuple[Any
     return covariance, blocks
 
 
+@functools.lru_cache(maxsize=64)
+def _check_functions(model_form: Any, batch_form: Any) -> None:
+    """`LogDensity.check`, once for each form of model and rows: tracing takes milliseconds."""
+    model, batch = abstract(model_form), abstract(batch_form)
+    u = jax.ShapeDtypeStruct((model.space.size,), batch.weight.dtype)
+    params = jax.eval_shape(lambda u: model.space.constrain(u)[0], u)
+    _check_output("log_prior", lambda m, *args: m.log_prior(*args), (model, params), ())
+    if model.takes_rows:
+        args, n = (model, params, batch.x), batch.weight.shape[0]
+        _check_output("log_lik", lambda m, *args: m.log_lik(*args), args, (n,))
+    gradient = jax.grad(lambda u, model, batch: model.log_density(u, batch))
+    try:
+        jax.eval_shape(gradient, u, model, batch)
+    except Exception as error:
+        raise TypeError(f"model: the log density has no gradient: {error}") from error
+
+
 def _check_output(
     name: str, fn: Callable[..., Any], args: tuple[Any, ...], shape: tuple[int, ...]
 ) -> None:
@@ -215,7 +223,7 @@ def _check_output(
     try:
         found = jax.eval_shape(fn, *args)
     except Exception as error:
-        forms = ", ".join(map(_form, args))
+        forms = ", ".join(map(_form, args[1:]))
         error.add_note(f"{name}: raised this when called with {forms}")
         raise
     leaves = jax.tree.leaves(found)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from ...guides.roots import DiagonalRoot, LowRankRoot
 from ...model import DensityModel, Model
 from ..method import Method
 from .cavi import CAVI
+from .fresh_draws import root_of
 from .gaussian_vi import GaussianVI
 from .lbfgs import LBFGS
 
@@ -25,6 +24,6 @@ def method_for(model: Model, method: Method[Any] | None) -> Method[Any]:
         return method
     if not isinstance(model, DensityModel):
         return CAVI()
-    root = jax.eval_shape(lambda m: m.template, model).root
+    root = root_of(model)
     large = isinstance(root, DiagonalRoot) and root.noise_size > _LARGEST
     return LBFGS() if large or isinstance(root, LowRankRoot) else GaussianVI()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..._pytree import abstract, form_of
 from ...data.batch import Batch
 from ...data.host import described
+from ...guides.roots import Root
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics.matched_draws import antithetic, map_draws
@@ -43,6 +47,16 @@ def estimated_elbo(
 
     pairs = jnp.mean(map_draws(log_ratio, z, draws_at_once(batch)).reshape(2, -1), 0)
     return jnp.mean(pairs), jnp.std(pairs) / jnp.sqrt(jnp.asarray(pairs.size, z.dtype))
+
+
+def root_of(model: DensityModel) -> Root:
+    """The root of the model's q, with shapes in place of arrays."""
+    return _root_of(form_of(model))
+
+
+@functools.lru_cache(maxsize=64)
+def _root_of(form: Any) -> Root:
+    return jax.eval_shape(lambda model: model.template, abstract(form)).root
 
 
 def draws_at_once(batch: Batch) -> int:

@@ -22,7 +22,14 @@ from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .fresh_draws import FixedDraws, check_draws, draws_at_once, estimated_elbo, need_density
+from .fresh_draws import (
+    FixedDraws,
+    check_draws,
+    draws_at_once,
+    estimated_elbo,
+    need_density,
+    root_of,
+)
 
 _FEWEST_DRAWS = 64
 _LARGEST_CURVATURE = 512  # parameters, up to which means are moved by the whole curvature
@@ -35,6 +42,7 @@ _SHORTER = 0.4  # a step that does not climb is tried again at this share of its
 _SHORTEST = 1e-6
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
 _SLACK = 32.0  # times eps and the objective: nats that are rounding
+_COUNTED = 1000  # parameters that count in it, no more than the loop allows
 _RESOLVED = 2e-3  # share of these nats that gradients, which are better known, resolve
 
 
@@ -145,9 +153,9 @@ class GaussianVI(FixedDraws):
     elbo_draws: int = static(default=2048)
 
     def check(self, model: Model) -> None:
-        d = need_density(self, model).space.size
-        form = jax.eval_shape(lambda model: model.template, model)
-        if isinstance(form.root, LowRankRoot):
+        model = need_density(self, model)
+        d = model.space.size
+        if isinstance(root_of(model), LowRankRoot):
             raise ValueError("method: GaussianVI takes no covariance of low rank; take LBFGS()")
         if not isinstance(self.seed, jax.Array):
             check_integer("seed", self.seed)
@@ -178,7 +186,7 @@ class GaussianVI(FixedDraws):
         q: TransformedNormal = state.next_q
         z, slope, curvature, direction, rho, steps, changes = state.memory
         begins = is_absent(state.elbo)
-        slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + z.shape[1])
+        slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + min(z.shape[1], _COUNTED))
         least = jnp.where(begins, -jnp.inf, state.elbo - slack)
         move = _ray(q, direction, curvature, self.floor)
         at_once = draws_at_once(batch)

@@ -22,7 +22,14 @@ from ...numerics.matched_draws import map_draws, matched_parts
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .fresh_draws import FixedDraws, check_draws, draws_at_once, estimated_elbo, need_density
+from .fresh_draws import (
+    FixedDraws,
+    check_draws,
+    draws_at_once,
+    estimated_elbo,
+    need_density,
+    root_of,
+)
 
 _FEWEST_DRAWS = 64
 _LARGEST_MATCHED = 512  # standard normal numbers of a draw, up to which all moments are matched
@@ -103,8 +110,7 @@ class LBFGS(FixedDraws):
     elbo_draws: int = static(default=2048)
 
     def check(self, model: Model) -> None:
-        need_density(self, model)
-        root = jax.eval_shape(lambda m: m.template, model).root
+        root = root_of(need_density(self, model))
         check_integer("memory", self.memory)
         check_bound("memory", self.memory, least=1.0)
         check_integer("seed", self.seed) if not isinstance(self.seed, jax.Array) else None
