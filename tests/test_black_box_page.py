@@ -41,11 +41,12 @@ def test_fits_converge_to_the_same(scope):
 def test_the_summary_is_the_one_shown(scope):
     shown = re.search(r"```text\n(.*?)```", PAGE, re.DOTALL)
     assert shown is not None
-    numbers, expected = (
-        np.array(re.findall(r"-?\d+\.\d+", text), float)
-        for text in (scope["result"].summary(), shown[1])
-    )
-    np.testing.assert_allclose(numbers, expected, rtol=2e-3, atol=2e-3)
+    got, expected = scope["result"].summary().splitlines(), shown[1].splitlines()
+    assert [line.split(" ")[0] for line in got] == [line.split(" ")[0] for line in expected]
+    for a, b in zip(got[2:], expected[2:], strict=True):
+        np.testing.assert_allclose(
+            np.array(a.split()[1:], float), np.array(b.split()[1:], float), rtol=5e-3
+        )
 
 
 def test_trust_is_earned(scope):

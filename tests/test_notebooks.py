@@ -30,8 +30,10 @@ def executed(source):
     return json.loads(source.with_suffix(".ipynb").read_text())["cells"]
 
 
-def test_there_are_ten():
-    assert [int(path.name[:2]) for path in SOURCES] == list(range(10))
+def test_numbers_are_used_once_and_the_first_ten_are_there():
+    numbers = [int(path.name[:2]) for path in SOURCES]
+    assert len(set(numbers)) == len(numbers)
+    assert numbers[:10] == list(range(10))
 
 
 def test_what_was_executed_is_what_is_written(source, executed):
