@@ -14,7 +14,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_examples(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     assert len(blocks[0].strip().splitlines()) <= 10
     scope = {}
     exec(blocks[0], scope)
@@ -35,6 +35,15 @@ def test_examples(capsys):
     assert capsys.readouterr().out.startswith("100 fits: 100 CONVERGED")
     assert scope["used"].shape == (100,)
     assert jnp.median(scope["used"]) == 2
+    exec(blocks[3], scope)
+    printed = capsys.readouterr().out
+    assert printed.startswith("CONVERGED, ELBO ")
+    low, median, high = map(float, re.findall(r"slope +(\S+) +(\S+) +(\S+)", printed)[0])
+    assert low < median < high
+    assert abs(median - 2.0) < 0.5
+    assert scope["trust"].verdict == vx.Verdict.GOOD
+    exec(blocks[4], scope)
+    assert scope["own"].elbo < scope["fit"].elbo
 
 
 def test_links_and_pictures_exist():
