@@ -22,6 +22,7 @@ from ...model import EStep
 from ..mixture_params import Fitted
 from .check import check_energy
 from .door import parsed
+from .expected_density import ExpectedDensity, Given
 from .factor import Factor
 from .kinds import Statistics
 from .params import EnergyParams
@@ -97,6 +98,7 @@ class Energy(EnergyTerms):
     local_names: tuple[str, ...] | None = static()
     prior_energy: Callable[..., Any] | None = static()
     blocks: tuple[tuple[str, ...], ...] = static()
+    density: ExpectedDensity | None
     draws: ClassVar[bool] = True
 
     def __init__(
@@ -107,8 +109,12 @@ class Energy(EnergyTerms):
         local: tuple[str, ...] | list[str] | None = None,
         prior: Callable[[Moments], Any] | None = None,
         blocks: tuple[tuple[str, ...], ...] | None = None,
+        log_density: dict[str, Callable[..., Any]] | None = None,
+        num_draws: int | None = None,
+        seed: int | Int[Array, ""] = 0,
     ) -> None:
-        for name, value in parsed(factors, energy, local, prior, blocks).items():
+        own = factors, energy, local, prior, blocks, log_density, num_draws, seed
+        for name, value in parsed(*own).items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -121,6 +127,11 @@ class Energy(EnergyTerms):
     def prior(self) -> EnergyParams:  # type: ignore[override]
         """The priors of the factors that are not local; those of free factors are improper."""
         return EnergyParams({name: factor.prior for name, factor in self.globals.items()})
+
+    @property
+    def estimates(self) -> bool:  # type: ignore[override]
+        """Whether the bound of a step is a mean over draws, as with a `log_density`."""
+        return self.density is not None
 
     @property
     def template(self) -> EnergyParams:
@@ -201,8 +212,10 @@ class Energy(EnergyTerms):
         """
         m = self._named(moments)
         if not self.by_row:
-            total = self.nats(m, batch.x, batch.weight) / jnp.sum(batch.weight)
-            log_z = jnp.broadcast_to(total, batch.weight.shape)
+            total = self.nats(m, batch.x, batch.weight)
+            if self.density is not None:
+                total += self.density.mean(moments[self.density.name], _given(m, batch))
+            log_z = jnp.broadcast_to(total / jnp.sum(batch.weight), batch.weight.shape)
             return EStep(WholeData(batch), log_z)
         local, log_z = self._local_factors(m, batch)
         own = {name: f.kind.statistics(local[name]) for name, f in self.locals.items()}
@@ -262,11 +275,16 @@ class Energy(EnergyTerms):
             given = self._slopes(stats, m, i) if isinstance(stats, RowSums) else None
             for name in block:
                 factor = self.factors[name]
-                rows = given[name] if given is not None else self._slope_of_whole(stats, m, name)
+                rows = given[name] if given is not None else self._slope_of_whole(stats, new, m, name)
                 slopes = jax.tree.map(
                     lambda a, b: a + share * b, self._slope_of_prior(m, name), rows
                 )
-                new[name] = natural_step(new[name], factor.given(slopes), rate)
+                target = factor.given(slopes)
+                if isinstance(stats, WholeData) and self._by_draws(name):
+                    own = _given(m, stats.batch)
+                    new[name] = self.density.step(new[name], target, own, share, rate)
+                else:
+                    new[name] = natural_step(new[name], target, rate)
                 m = {**m, name: factor.kind.statistics(new[name])}
         return EnergyParams(new)
 
@@ -279,13 +297,45 @@ class Energy(EnergyTerms):
         points, unravels = self._vectors(m)
         return unravels[block](stats.along(block, points)[1:])
 
-    def _slope_of_whole(self, stats: Any, m: Moments, name: str) -> Statistics:
+    def _by_draws(self, name: str) -> bool:
+        return self.density is not None and self.density.name == name
+
+    def _slope_of_whole(self, stats: Any, q: dict[str, Any], m: Moments, name: str) -> Statistics:
+        """That of the energy, and of the density if its draws are those of another factor."""
         batch = stats.batch
 
         def energy(own: Statistics) -> Array:
             return self.nats({**m, name: own}, batch.x, batch.weight)
 
-        return jax.grad(energy)(m[name])
+        slope = jax.grad(energy)(m[name])
+        if self.density is None or self._by_draws(name):
+            return slope
+        own = self.density.slope(q[self.density.name].moments(), _given(m, batch), name)
+        return jax.tree.map(jnp.add, slope, own)
+
+    def elbo_terms(self, q: EnergyParams, batch: Batch) -> dict[str, Float[Array, ""]]:
+        if self.density is None:
+            return super().elbo_terms(q, batch)
+        return {"log_z": self._log_z_by_draws(q, batch)[0], "kl": -self.kl(q)}
+
+    def estimate(self, q: EnergyParams, batch: Batch) -> tuple[Array, Array]:
+        if self.density is None:
+            return super().estimate(q, batch)
+        log_z, error = self._log_z_by_draws(q, batch)
+        return log_z - self.kl(q), error
+
+    def _log_z_by_draws(self, q: EnergyParams, batch: Batch) -> tuple[Array, Array]:
+        """The energy in nats with fresh draws, and its standard error."""
+        assert self.density is not None
+        m, name = q.statistics(), self.density.name
+        slopes = jax.tree.map(
+            jnp.add,
+            self._slope_of_prior(m, name),
+            self._slope_of_whole(WholeData(batch), q.factors, m, name),
+        )
+        rest = self.factors[name].given(slopes)
+        mean, error = self.density.fresh(q[name], rest, _given(m, batch))
+        return self.nats(m, batch.x, batch.weight) + mean, error
 
     def kl(self, q: EnergyParams) -> Float[Array, ""]:
         """KL(q || p) in nats, with the priors of free factors from `prior(m)`.
@@ -320,6 +370,10 @@ class Energy(EnergyTerms):
         """The moments of every block as a vector, and the ways back."""
         both = [ravel_pytree({name: m[name] for name in block}) for block in self.blocks]
         return [vector for vector, _ in both], [unravel for _, unravel in both]
+
+
+def _given(m: Moments, batch: Batch) -> Given:
+    return Given(m, batch.x, batch.weight)
 
 
 def _row_posterior(model: Energy, q: EnergyParams, batch: Batch) -> dict[str, Any]:
