@@ -68,9 +68,7 @@ def _shape(model: EnergyTerms, batch: Batch) -> tuple[int, ...]:
 def _energy(model: EnergyTerms, batch: Batch) -> Array:
     m, _ = _first(model, batch.weight)
     values = [jnp.asarray(model.energy(m, batch.x, batch.weight))]
-    if model.density is not None:
-        w = _value(model, m)
-        values.append(jnp.asarray(model.density.log_density(w, m, batch.x, batch.weight)))
+    values.append(model.density_at(_value(model, m), m, batch.x, batch.weight))
     if model.prior_energy is not None:
         values.append(jnp.asarray(model.prior_energy(m)))
     return jnp.broadcast_arrays(*values)[0]
