@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree, static
+from ...exponential_family import Q
 from ...families.multivariate_normal import MultivariateNormal, MultivariateNormalMoments
 from ...families.normal import Normal
 from ...numerics import linalg
@@ -65,7 +66,7 @@ class ExpectedDensity:
         value = self.log_density(w, m, given.rows, given.weight)
         return jnp.asarray(value, given.weight.dtype)
 
-    def may_complete(self, rest: Any) -> Bool[Array, ""]:
+    def may_complete(self, rest: Q) -> Bool[Array, ""]:
         """Whether all else that the factor sees has no negative precision, but for rounding."""
         precision = _vectors(rest).precision
         w = jnp.linalg.eigvalsh(precision)
@@ -85,7 +86,7 @@ class ExpectedDensity:
         own = given.m[name]
         return mean_draws(lambda w: by_own(own, w), self._draws(moments), _at_once(given))
 
-    def step(self, q: Any, rest: Any, given: Given, share: ArrayLike, rate: ArrayLike) -> Member:
+    def step(self, q: Q, rest: Q, given: Given, share: ArrayLike, rate: ArrayLike) -> Member:
         """A natural-gradient step, shortened until the bound on the fixed draws does not fall.
 
         `rest` has the natural coordinates of all else that the factor sees, and the density counts
@@ -130,7 +131,7 @@ class ExpectedDensity:
 
         return moved(jnp.asarray(rate) * longest(height, lengths, now - slack))
 
-    def fresh(self, q: Any, rest: Any, given: Given) -> tuple[Array, Array]:
+    def fresh(self, q: Q, rest: Q, given: Given) -> tuple[Array, Array]:
         """An unbiased estimate of the expectation in nats, and its standard error.
 
         It is from other draws than those of the fit. With h, the log density of `rest`, each draw
