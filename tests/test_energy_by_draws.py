@@ -199,7 +199,7 @@ def test_plates_of_numbers_are_those_in_closed_form(key):
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def test_mistakes_in_a_density_are_named(rows, key):
+def test_mistakes_in_a_density_are_named(rows, key, unchecked):
     def refused(match, energy=only_ard, density=squares, data=rows, **changed):
         given = {"log_density": {"w": density}} | changed
         with pytest.raises((TypeError, ValueError), match=match):
