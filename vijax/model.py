@@ -46,13 +46,15 @@ class Model(abc.ABC):
 
     `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none. `by_row`
     says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
-    otherwise they are one whole. `names` are those of the columns that the model was made for, if
-    they have any. Drivers remove them before anything is compiled.
+    otherwise they are one whole. `estimates` says that the bound of a step is that on fixed draws,
+    and `estimate` of a ConditionalModel a better one. `names` are those of the columns that the
+    model was made for, if they have any. Drivers remove them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False
     first_is_fixed: ClassVar[bool] = False
     by_row: ClassVar[bool] = True
+    estimates: ClassVar[bool] = False
     names: tuple[str, ...] | None = None
 
     @property
@@ -154,6 +156,14 @@ class ConditionalModel(Model):
         """
         log_z = self.local(q.moments(), batch).log_z
         return {"log_z": _weighted_sum(batch, log_z), "kl": -self.kl(q)}
+
+    def estimate(self, q: Q, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """An unbiased estimate of the bound at q in nats, and its standard error.
+
+        By default it is the bound itself, with the error 0.
+        """
+        elbo = sum(self.elbo_terms(q, batch).values(), start=jnp.zeros((), batch.weight.dtype))
+        return elbo, jnp.zeros_like(elbo)
 
     def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
         """Forms of `moments` that `local` may read for these rows, the fastest first.

@@ -60,6 +60,18 @@ class FullPassMethod(Method[ConditionalModel]):
     The rows may then be in memory, on several devices, or in `Chunks`.
     """
 
+    def evaluate(self, model: ConditionalModel, q: Q, batch: Batch) -> Float[Array, ""]:
+        if model.estimates:
+            return model.estimate(q, batch)[0]
+        return super().evaluate(model, q, batch)
+
+    def estimate(
+        self, model: ConditionalModel, q: Q, batch: Batch
+    ) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+        if model.estimates:
+            return model.estimate(q, batch)
+        return super().estimate(model, q, batch)
+
     @abc.abstractmethod
     def moments(self, q: Q) -> Any:
         """The moments of q that the E-step reads."""

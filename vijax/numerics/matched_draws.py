@@ -65,7 +65,9 @@ def map_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
 def mean_draws(fn: Callable[[Any], Any], draws: Any, at_once: int) -> Any:
     """The mean over draws of arrays `fn`, of which at most `at_once` are in memory together."""
     size = jax.tree.leaves(draws)[0].shape[0]
-    at_once = min(max(1, at_once), size)
+    if size <= at_once:
+        return jax.tree.map(lambda a: jnp.mean(a, 0), jax.vmap(fn)(draws))  # one copy of fn
+    at_once = max(1, at_once)
     whole = size - size % at_once
 
     def total(part: Any) -> Any:

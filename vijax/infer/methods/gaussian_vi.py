@@ -146,8 +146,8 @@ class GaussianVI(FixedDraws):
         seed: Fixes the draws; all restarts have the same.
         floor: The least curvature, relative to that of q: no variance grows by more than 1 / floor
             in a step.
-        elbo_draws: The most draws for the bound that is returned, even. It takes 128 at a time until
-            the standard error is below 0.01 nats.
+        elbo_draws: The most draws for the bound that is returned, even; 128 at a time are taken
+            until its standard error is below 0.01 nats.
     """
 
     num_draws: int | None = static(default=None)

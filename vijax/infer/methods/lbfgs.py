@@ -101,8 +101,8 @@ class LBFGS(FixedDraws):
             64 + 8 r for low rank beyond.
         memory: Number of past steps that a direction knows of.
         seed: Fixes the draws; all restarts have the same.
-        elbo_draws: The most draws for the bound that is returned, even. It takes 128 at a time until
-            the standard error is below 0.01 nats.
+        elbo_draws: The most draws for the bound that is returned, even; 128 at a time are taken
+            until its standard error is below 0.01 nats.
     """
 
     num_draws: int | None = static(default=None)

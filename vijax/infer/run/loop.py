@@ -187,7 +187,7 @@ def iterate(
 
 def exact(method: Method[Any], model: Model, batch: Batch, run: Run) -> Run:
     """The run with the best known objective of its q, if that of a step is an estimate."""
-    if not method.estimates:
+    if not (method.estimates or model.estimates):
         return run
     state = run.state
     better, elbo_se = method.estimate(model, state.q, batch)

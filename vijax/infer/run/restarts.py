@@ -16,6 +16,7 @@ from ..result import Result, Status
 from .halving import halve
 from .lanes import Problem, Queue, Settings, drive, map_live
 from .loop import Run, begin, exact, finish
+from .passes import constant_of
 
 # lanes that step together, and the floats that their rows may take; on a CPU, 8 to 24 lanes were
 # 1.7 times as fast as none for 1000 mixtures of 200 rows, on an accelerator nothing was measured
@@ -105,7 +106,8 @@ def run_restarts(settings: Settings, problems: Problems, layout: str | int) -> R
         runs = drive_all(runs, jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32))
     else:
         runs = halve(halving, runs, r, drive_some)
-    if method.estimates:
+    estimated = constant_of(lambda i: problems.make(problems.fetch(i)).model.estimates, numbers[0])
+    if method.estimates or estimated:
         runs = map_live(with_exact_objective, (numbers, runs), live)
     results = finish(runs, method.point)
     return jax.tree.map(lambda a: a.reshape((m, r) + a.shape[1:]), results)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from ..._pytree import replace
@@ -26,6 +27,7 @@ from .terms import EnergyTerms
 _ROWS = 256  # at which an energy of single rows is looked at
 _MANY_ROWS = 2**16  # if an update is no density at the few rows
 _LARGEST_TABLE = 2**24
+_NEAR = 0.1  # of a draw, the value at which a density of draws is looked at
 _ROUNDING = 1e4  # times eps: what a number relative to its terms may be off
 
 
@@ -66,6 +68,7 @@ def _shape(model: EnergyTerms, batch: Batch) -> tuple[int, ...]:
 def _energy(model: EnergyTerms, batch: Batch) -> Array:
     m, _ = _first(model, batch.weight)
     values = [jnp.asarray(model.energy(m, batch.x, batch.weight))]
+    values.append(model.density_at(_value(model, m), m, batch.x, batch.weight))
     if model.prior_energy is not None:
         values.append(jnp.asarray(model.prior_energy(m)))
     return jnp.broadcast_arrays(*values)[0]
@@ -76,6 +79,17 @@ def _first(model: EnergyTerms, weight: Array) -> tuple[Any, Any]:
     factors = _for_these_rows(model, weight)
     m = {name: f.kind.statistics(f.first) for name, f in factors.items()}
     return m, {name: jnp.zeros(f.kind.shape(f.first)) for name, f in factors.items()}
+
+
+def _value(model: EnergyTerms, m: Any) -> Array | None:
+    """A value of the factor of the density, no function of statistics to a derivative.
+
+    It is next to the mean of its prior, where exponentials of it are finite.
+    """
+    if model.density is None:
+        return None
+    first = model.factors[model.density.name].first.mean
+    return lax.stop_gradient(first + _NEAR * (m[model.density.name]["x"] - first))
 
 
 def _measured(model: EnergyTerms, batch: Batch, most: int) -> dict[str, Any]:
@@ -106,9 +120,11 @@ def _measure(model: EnergyTerms, batch: Batch, draws: Any, directions: Any) -> d
     weight = jnp.ones_like(batch.weight) if model.by_row else batch.weight
     m = {n: f.kind.statistics(f.kind.moved(f.first, draws[n])) for n, f in each.items()}
     steps = jax.tree.map(_step, m, directions)
+    value_of_draws = _value(model, m)
 
-    def nats(m: Any) -> Array:
-        return model.nats(m, rows, weight)
+    def nats(m: Any, weight: Array = weight) -> Array:
+        density = model.density_at(value_of_draws, m, rows, weight)
+        return model.nats(m, rows, weight) + density
 
     def whole(m: Any) -> Array:
         return nats(m) + model.prior_nats(m, weight)
@@ -117,10 +133,13 @@ def _measure(model: EnergyTerms, batch: Batch, draws: Any, directions: Any) -> d
     proper = {}
     for name, factor in each.items():
         new = factor.given(slopes[name])
-        proper[name] = jnp.all(factor.kind.proper(new) & jnp.isfinite(new.log_normalizer()))
+        if model.density is not None and model.density.name == name:
+            proper[name] = model.density.may_complete(new)
+        else:
+            proper[name] = jnp.all(factor.kind.proper(new) & jnp.isfinite(new.log_normalizer()))
     found = {"value": value, "proper": proper, "bent": _bends(whole, m, slopes, steps)}
     if not model.by_row:
-        by_weight = jax.grad(lambda w: model.nats(m, rows, w))(weight)
+        by_weight = jax.grad(lambda w: nats(m, w))(weight)
         unequal = jnp.any(weight != 1)
         return found | {"weightless": unequal & jnp.all(by_weight == 0)}
     alone = model.prior_energy is not None  # otherwise the same numbers

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...data.host import described
+import jax
+
+from ...data.host import check_integer, described
+from .expected_density import ExpectedDensity, Member
 from .factor import Factor
 
 
-def parsed(factors: Any, energy: Any, local: Any, prior: Any, blocks: Any) -> dict[str, Any]:
+def parsed(
+    factors: Any,
+    energy: Any,
+    local: Any,
+    prior: Any,
+    blocks: Any,
+    log_density: Any,
+    num_draws: Any,
+    seed: Any,
+) -> dict[str, Any]:
     """The fields of an Energy; raises TypeError or ValueError."""
     if not isinstance(factors, Mapping) or not factors:
         raise TypeError(f"factors: expected a dict of factors by name, got {described(factors)}")
@@ -41,7 +53,41 @@ def parsed(factors: Any, energy: Any, local: Any, prior: Any, blocks: Any) -> di
         "local_names": local,
         "prior_energy": prior,
         "blocks": blocks,
+        "density": _density(log_density, num_draws, seed, factors, whole),
     }
+
+
+def _density(
+    given: Any, num_draws: Any, seed: Any, factors: Mapping[str, Factor], whole: bool
+) -> ExpectedDensity | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise TypeError(
+            "log_density: expected a dict of the name of one normal factor and a function, got "
+            f"{described(given)}"
+        )
+    ((name, fn),) = given.items()
+    _names("log_density", (name,), factors)
+    if not callable(fn):
+        raise TypeError(f"log_density: expected a function, got {described(fn)}")
+    prior = factors[name].prior
+    if not isinstance(prior, Member):
+        raise ValueError(
+            f"log_density: {name!r} must be a normal factor, but it is a {type(prior).__name__}"
+        )
+    if not whole:
+        raise ValueError("log_density: needs all rows as one whole; leave `local` out")
+    if not isinstance(seed, jax.Array):
+        check_integer("seed", seed)
+    if num_draws is not None:
+        check_integer("num_draws", num_draws)
+        least = 2 * (prior.shift.size + 1)
+        if num_draws % 2 or num_draws < least:
+            raise ValueError(
+                f"num_draws: expected an even number of at least {least}, got {num_draws}"
+            )
+    return ExpectedDensity(name, fn, num_draws, seed)
 
 
 def _names(label: str, given: Any, factors: Mapping[str, Factor]) -> tuple[str, ...]:

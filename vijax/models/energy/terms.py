@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...model import ConditionalModel
+from .expected_density import ExpectedDensity, Given
 from .factor import Factor
 from .kinds import Statistics
 
@@ -28,6 +29,7 @@ class EnergyTerms(ConditionalModel):
     local_names: tuple[str, ...] | None
     prior_energy: Callable[..., Any] | None
     blocks: tuple[tuple[str, ...], ...]
+    density: ExpectedDensity | None
 
     @property
     def by_row(self) -> bool:  # type: ignore[override]
@@ -47,6 +49,12 @@ class EnergyTerms(ConditionalModel):
     def nats(self, m: Moments, rows: Any, weight: Array) -> Float[Array, ""]:
         """The energy in nats."""
         return jnp.asarray(self.energy(m, rows, weight), weight.dtype)
+
+    def density_at(self, w: Array | None, m: Moments, rows: Any, weight: Array) -> Array:
+        """The log density in nats at a value of its factor; 0 if there is none."""
+        if self.density is None or w is None:
+            return jnp.zeros((), weight.dtype)
+        return self.density.at(w, Given(m, rows, weight))
 
     def prior_nats(self, m: Moments, like: Array) -> Float[Array, ""]:
         """The energy in nats of what no row has, in the dtype of `like`."""
