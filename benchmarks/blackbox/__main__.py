@@ -25,8 +25,9 @@ SECTIONS = {
     "many": ("Many data sets", many.section),
 }
 PACKAGES = ("jax", "numpyro", "blackjax", "optax")
-HEAD = """Written by `python -m benchmarks.blackbox`: {cores} cores of {processor}, {memory_gib} GiB,
-{system}; vijax {vijax}, {versions}; float64. Posteriors and their data: [blackbox/](blackbox)."""
+HEAD = """Written by `python -m benchmarks.blackbox`: {cores} cores of {processor},
+{memory_gib} GiB, {system}; vijax {vijax}, {versions};
+float64. Posteriors and their data: [blackbox/](blackbox)."""
 
 
 def main() -> None:

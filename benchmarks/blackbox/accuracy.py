@@ -22,9 +22,9 @@ LARGE, TAIL = 0.1, 0.7  # error of log sd, and k-hat, between which linear respo
 TEXT = f"""`vx.fit(model, rows)` with default settings, of which the first start is at u = 0; then
 {STARTS} starts, this one and nine that are drawn. Posteriors are in unconstrained coordinates.
 Reference: 10 000 draws by NUTS (`reference.json`)."""
-STARTS_TEXT = """"Spread": largest less smallest final bound of all starts, in nats, on the same draws.
-"Gradients": number of draws times iterations of the first start; steps that were shortened are not
-counted. "ms": of one warm call with the rows on the device, median."""
+STARTS_TEXT = """"Spread": largest less smallest final bound of all starts, in nats. "Gradients":
+number of draws times iterations of the first start; steps that were shortened are not counted.
+"ms": of one warm call with the rows on the device, median."""
 ERRORS_TEXT = """Worst coordinate: error of the mean in standard deviations of the reference, and
 of log sd, by q and by `vx.linear_response`. ELBO with its standard error in nats; k-hat, effective
 share of the draws (ESS) and verdict by `vx.criticize`."""
@@ -163,7 +163,7 @@ def _improvement(rows: list[Row]) -> str:
         )
     )
     return (
-        f"Where the error of log sd is above {LARGE} and k-hat below {TAIL}, linear response should "
+        f"Where the error of log sd is above {LARGE} and k-hat below {TAIL}, linear response is to "
         f"divide it by two or more. By how much it does: {_list(met)}. Less: {_list(not_met)}. "
         f"With a larger k-hat: {_list(others)}."
     )

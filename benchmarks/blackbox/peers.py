@@ -247,7 +247,8 @@ def at_best(
     for chosen in settings:
         between()
         found = method(logp, d, key, **chosen)
-        bounds = np.nan_to_num(elbo(logp, found.path.means, found.path.roots), nan=-np.inf)
+        bounds = elbo(logp, found.path.means, found.path.roots, 1024)
+        bounds = np.nan_to_num(bounds, nan=-np.inf)
         soon = seconds_to(found.path, bounds, mark)
         rank = (-soon, bounds[-1])
         if best is None or rank > best[0]:
