@@ -2,8 +2,8 @@
 
 All take `logp` of u (d,) in nats, start at `start` (0 if None), and give an `Approximation`.
 Stochastic ones run compiled chunks of steps, and tell where they were after each, so that the time
-to a mark is known without a second run. Times are wall seconds, less those of compilation and of
-looking at the state. The caller sets JAX's precision.
+to a mark is known without a second run. Times are processor seconds over all threads, less those of
+compilation and of looking at the state. The caller sets JAX's precision.
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ def blackjax_pathfinder(
     compiled = jax.jit(approximate).lower(key).compile()
     compile_seconds = time.perf_counter() - began
     jax.block_until_ready(compiled(key))  # the first call of a program pays for more than its work
-    began = time.perf_counter()
-    mean, covariance = jax.block_until_ready(compiled(key))
-    seconds = time.perf_counter() - began
+    seconds, (mean, covariance) = cpu_clock(lambda: compiled(key))
     return Approximation(
         np.asarray(mean), _root(np.asarray(covariance)), compile_seconds, seconds, 0, None
     )
@@ -226,9 +224,16 @@ def _bounds(logp: LogDensity, draws: int, seed: int) -> Callable[[jax.Array, jax
 
 
 def seconds_to(path: Path, bounds: np.ndarray, mark: float) -> float:
-    """Wall seconds to the first checkpoint whose bound is at least `mark`; infinite if none."""
+    """Seconds to the first checkpoint whose bound is at least `mark`; infinite if none."""
     reached = np.flatnonzero(bounds >= mark)
     return float(path.seconds[reached[0]]) if len(reached) else float("inf")
+
+
+def cpu_clock(fn: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor seconds until the result of `fn` is there, and the result."""
+    begin = time.process_time()
+    out = jax.block_until_ready(fn())
+    return time.process_time() - begin, out
 
 
 def at_best(
@@ -292,9 +297,8 @@ def _run(
     jax.block_until_ready(program.compiled(state, tuning))
     seconds, path = 0.0, []
     for number in range(1, steps // program.chunk + 1):
-        began = time.perf_counter()
-        state = jax.block_until_ready(program.compiled(state, tuning))
-        seconds += time.perf_counter() - began
+        passed, state = cpu_clock(lambda state=state: program.compiled(state, tuning))
+        seconds += passed
         path.append((number * program.chunk, seconds, *map(np.asarray, program.read(state))))
     numbers, times, means, roots = map(np.array, zip(*path, strict=True))
     return Approximation(
