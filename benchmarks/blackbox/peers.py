@@ -243,16 +243,17 @@ def at_best(
     key: jax.Array,
     settings: Sequence[dict[str, Any]],
     mark: float,
+    draws: int = 4096,
     between: Callable[[], Any] = lambda: None,
 ) -> tuple[dict[str, Any], Approximation, float]:
-    """The settings that reach `mark` soonest, or else end at the highest bound; what they gave, and
-    the seconds to the mark. `between` is called before each run.
+    """The settings whose bound, by so many draws, is `mark` soonest, or else ends highest; what
+    they gave, and the seconds to the mark. `between` is called before each run.
     """
     best = None
     for chosen in settings:
         between()
         found = method(logp, d, key, **chosen)
-        bounds = elbo(logp, found.path.means, found.path.roots, 1024)
+        bounds = elbo(logp, found.path.means, found.path.roots, draws)
         bounds = np.nan_to_num(bounds, nan=-np.inf)
         soon = seconds_to(found.path, bounds, mark)
         rank = (-soon, bounds[-1])
