@@ -2,12 +2,14 @@
 
 All take `logp` of u (d,) in nats, start at `start` (0 if None), and give an `Approximation`.
 Stochastic ones run compiled chunks of steps, and tell where they were after each, so that the time
-to a mark is known without a second run. Times are wall seconds, less those of compilation and of
-looking at the state. The caller sets JAX's precision.
+to a mark is known without a second run. Times are processor seconds over all threads, less those of
+compilation and of looking at the state. The caller sets JAX's precision.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-RATES = (0.01, 0.03, 0.1)
 LogDensity = Callable[[jax.Array], jax.Array]
 
 
@@ -81,34 +82,49 @@ def _numpyro(
     learning_rate: float = 0.01,
     decay: bool = True,
     draws: int = 1,
-    checkpoints: int = 40,
+    chunk: int = 100,
 ) -> Approximation:
     """`draws` a step; `decay`: by a cosine to a hundredth of the rate. Steps that are not finite
     are left out (`stable_update`), as a user would have it.
     """
+    first = (0.0,) * d if start is None else tuple(map(float, start))
+    program = _numpyro_program(guide_class, names, logp, first, draws, chunk)
+    return _run(program, key, _Tuning.of(learning_rate, steps, decay), steps, draws)
+
+
+@functools.cache
+def _numpyro_program(
+    guide_class: Any,
+    names: tuple[str, str],
+    logp: LogDensity,
+    first: tuple[float, ...],
+    draws: int,
+    chunk: int,
+) -> _Program:
     import numpyro
     import numpyro.distributions as dist
     from numpyro.infer import SVI, Trace_ELBO, init_to_value
     from numpyro.optim import optax_to_numpyro
 
-    first = jnp.zeros(d) if start is None else jnp.asarray(start)
-
     def model() -> None:
-        flat = dist.ImproperUniform(dist.constraints.real_vector, (), event_shape=(d,))
+        flat = dist.ImproperUniform(dist.constraints.real_vector, (), event_shape=(len(first),))
         numpyro.factor("target", logp(numpyro.sample("u", flat)))
 
-    guide = guide_class(model, init_loc_fn=init_to_value(values={"u": first}))
-    optimiser = optax_to_numpyro(_adam(learning_rate, steps, decay))
-    svi = SVI(model, guide, optimiser, Trace_ELBO(num_particles=draws))
+    guide = guide_class(model, init_loc_fn=init_to_value(values={"u": jnp.asarray(first)}))
+    loss = Trace_ELBO(num_particles=draws)
+    untuned = optax_to_numpyro(_adam(_Tuning.of(0.01, 1, True)))
+    svi = SVI(model, guide, untuned, loss)
 
     def read(state: Any) -> tuple[Any, Any]:
         params = svi.get_params(state)
         return params[names[0]], params[names[1]]
 
-    def step(state: Any, _: Any) -> tuple[Any, None]:
-        return svi.stable_update(state)[0], None
+    def step(state: Any, tuning: _Tuning) -> Any:
+        tuned = copy.copy(svi)  # knows the sites, which `init` has found
+        tuned.optim = optax_to_numpyro(_adam(tuning))
+        return tuned.stable_update(state)[0]
 
-    return _run(step, svi.init(key), read, steps, checkpoints, draws)
+    return _Program(svi.init, step, read, chunk)
 
 
 def blackjax_meanfield(
@@ -121,25 +137,36 @@ def blackjax_meanfield(
     learning_rate: float = 0.01,
     decay: bool = True,
     draws: int = 10,
-    checkpoints: int = 40,
+    chunk: int = 100,
 ) -> Approximation:
     """blackjax's meanfield_vi with Adam; its sds start at exp(-2)."""
+    first = (0.0,) * d if start is None else tuple(map(float, start))
+    program = _meanfield_program(logp, first, draws, chunk)
+    return _run(program, key, _Tuning.of(learning_rate, steps, decay), steps, draws)
+
+
+@functools.cache
+def _meanfield_program(
+    logp: LogDensity, first: tuple[float, ...], draws: int, chunk: int
+) -> _Program:
     import blackjax
 
-    method = blackjax.meanfield_vi(logp, _adam(learning_rate, steps, decay), draws)
-    state = method.init(jnp.zeros(d))
-    if start is not None:
-        state = state._replace(mu=jnp.asarray(start))
+    def method(tuning: _Tuning) -> Any:
+        return blackjax.meanfield_vi(logp, _adam(tuning), draws)
 
-    def step(carry: Any, _: Any) -> tuple[Any, None]:
+    def init(key: jax.Array) -> Any:
+        state = method(_Tuning.of(0.01, 1, True)).init(jnp.zeros(len(first)))
+        return state._replace(mu=jnp.asarray(first)), key
+
+    def step(carry: Any, tuning: _Tuning) -> Any:
         state, key = carry
         key, now = jax.random.split(key)
-        return (method.step(now, state)[0], key), None
+        return method(tuning).step(now, state)[0], key
 
     def read(carry: Any) -> tuple[Any, Any]:
         return carry[0].mu, jnp.exp(carry[0].rho)
 
-    return _run(step, (state, key), read, steps, checkpoints, draws)
+    return _Program(init, step, read, chunk)
 
 
 def blackjax_pathfinder(
@@ -167,9 +194,7 @@ def blackjax_pathfinder(
     compiled = jax.jit(approximate).lower(key).compile()
     compile_seconds = time.perf_counter() - began
     jax.block_until_ready(compiled(key))  # the first call of a program pays for more than its work
-    began = time.perf_counter()
-    mean, covariance = jax.block_until_ready(compiled(key))
-    seconds = time.perf_counter() - began
+    seconds, (mean, covariance) = cpu_clock(lambda: compiled(key))
     return Approximation(
         np.asarray(mean), _root(np.asarray(covariance)), compile_seconds, seconds, 0, None
     )
@@ -180,89 +205,121 @@ def elbo(logp: LogDensity, means: Any, roots: Any, draws: int = 4096, seed: int 
     the same antithetic draws: differences of them are far more exact than they are.
     """
     means, roots = jnp.asarray(means), jnp.asarray(roots)
-    half = jax.random.normal(jax.random.key(seed), (draws // 2, means.shape[1]))
-    z = jnp.concatenate([half, -half])
+    return np.asarray(_bounds(logp, draws, seed)(means, roots))
 
+
+@functools.cache
+def _bounds(logp: LogDensity, draws: int, seed: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
     def one(gaussian: tuple[jax.Array, jax.Array]) -> jax.Array:
         mean, root = gaussian
+        half = jax.random.normal(jax.random.key(seed), (draws // 2, len(mean)))
+        z = jnp.concatenate([half, -half])
         if root.ndim == 1:
             u, log_det = mean + z * root, jnp.sum(jnp.log(jnp.abs(root)))
         else:
             u, log_det = mean + z @ root.T, jnp.linalg.slogdet(root)[1]
         return jnp.mean(jax.vmap(logp)(u)) + log_det + 0.5 * len(mean) * (1 + np.log(2 * np.pi))
 
-    return np.asarray(jax.jit(lambda *gaussians: jax.lax.map(one, gaussians))(means, roots))
+    return jax.jit(lambda *gaussians: jax.lax.map(one, gaussians))
 
 
 def seconds_to(path: Path, bounds: np.ndarray, mark: float) -> float:
-    """Wall seconds to the first checkpoint whose bound is at least `mark`; infinite if none."""
+    """Seconds to the first checkpoint whose bound is at least `mark`; infinite if none."""
     reached = np.flatnonzero(bounds >= mark)
     return float(path.seconds[reached[0]]) if len(reached) else float("inf")
 
 
-def at_best_rate(
+def cpu_clock(fn: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor seconds until the result of `fn` is there, and the result."""
+    begin = time.process_time()
+    out = jax.block_until_ready(fn())
+    return time.process_time() - begin, out
+
+
+def at_best(
     method: Callable[..., Approximation],
     logp: LogDensity,
     d: int,
     key: jax.Array,
-    *,
-    mark: float | None = None,
-    rates: Sequence[float] = RATES,
-    decays: Sequence[bool] = (True, False),
-    **settings: Any,
-) -> tuple[dict[str, Any], Approximation, np.ndarray]:
-    """The settings that reach `mark` soonest, or else end at the highest bound; what they gave, and
-    its bounds along the path.
+    settings: Sequence[dict[str, Any]],
+    mark: float,
+    draws: int = 4096,
+    between: Callable[[], Any] = lambda: None,
+) -> tuple[dict[str, Any], Approximation, float]:
+    """The settings whose bound, by so many draws, is `mark` soonest, or else ends highest; what
+    they gave, and the seconds to the mark. `between` is called before each run.
     """
     best = None
-    for learning_rate in rates:
-        for decay in decays:
-            chosen = {"learning_rate": learning_rate, "decay": decay}
-            found = method(logp, d, key, **chosen, **settings)
-            bounds = np.nan_to_num(elbo(logp, found.path.means, found.path.roots), nan=-np.inf)
-            soon = np.inf if mark is None else seconds_to(found.path, bounds, mark)
-            rank = (-soon, bounds[-1])
-            if best is None or rank > best[0]:
-                best = rank, (chosen, found, bounds)
+    for chosen in settings:
+        between()
+        found = method(logp, d, key, **chosen)
+        bounds = elbo(logp, found.path.means, found.path.roots, draws)
+        bounds = np.nan_to_num(bounds, nan=-np.inf)
+        soon = seconds_to(found.path, bounds, mark)
+        rank = (-soon, bounds[-1])
+        if best is None or rank > best[0]:
+            best = rank, (chosen, found, soon)
     return best[1]
 
 
+class _Tuning(NamedTuple):
+    """Of Adam; traced, so that other rates run the same program."""
+
+    learning_rate: jax.Array
+    steps: jax.Array
+    decay: jax.Array
+
+    @classmethod
+    def of(cls, learning_rate: float, steps: int, decay: bool) -> _Tuning:
+        return cls(*map(jnp.asarray, (float(learning_rate), float(steps), decay)))
+
+
+class _Program:
+    """A stochastic method: `advance` makes `chunk` steps, compiled once for all rates."""
+
+    def __init__(self, init: Any, step: Any, read: Any, chunk: int) -> None:
+        @jax.jit
+        def advance(state: Any, tuning: _Tuning) -> Any:
+            return jax.lax.scan(lambda s, _: (step(s, tuning), None), state, length=chunk)[0]
+
+        self.init, self.advance, self.read, self.chunk = init, advance, read, chunk
+        self.compiled: Any = None
+
+
 def _run(
-    step: Any, state: Any, read: Any, steps: int, checkpoints: int, draws: int
+    program: _Program, key: jax.Array, tuning: _Tuning, steps: int, draws: int
 ) -> Approximation:
-    """`steps` of `step`, a function for `lax.scan`, in `checkpoints` equal chunks."""
-    chunk = steps // checkpoints
-
-    @jax.jit
-    def advance(state: Any) -> Any:
-        return jax.lax.scan(step, state, length=chunk)[0]
-
-    state = jax.tree.map(jnp.asarray, state)
+    """`steps` of a program in equal chunks."""
+    state = jax.tree.map(jnp.asarray, program.init(key))
     began = time.perf_counter()
-    compiled = advance.lower(state).compile()
+    if program.compiled is None:
+        program.compiled = program.advance.lower(state, tuning).compile()
     compile_seconds = time.perf_counter() - began
-    jax.block_until_ready(compiled(state))
+    jax.block_until_ready(program.compiled(state, tuning))
     seconds, path = 0.0, []
-    for number in range(1, checkpoints + 1):
-        began = time.perf_counter()
-        state = jax.block_until_ready(compiled(state))
-        seconds += time.perf_counter() - began
-        path.append((number * chunk, seconds, *map(np.asarray, read(state))))
+    for number in range(1, steps // program.chunk + 1):
+        passed, state = cpu_clock(lambda state=state: program.compiled(state, tuning))
+        seconds += passed
+        path.append((number * program.chunk, seconds, *map(np.asarray, program.read(state))))
     numbers, times, means, roots = map(np.array, zip(*path, strict=True))
     return Approximation(
         means[-1],
         roots[-1],
         compile_seconds,
         seconds,
-        checkpoints * chunk * draws,
+        int(numbers[-1]) * draws,
         Path(numbers, times, means, roots),
     )
 
 
-def _adam(learning_rate: float, steps: int, decay: bool) -> Any:
+def _adam(tuning: _Tuning) -> Any:
     import optax
 
-    rate = optax.cosine_decay_schedule(learning_rate, steps, 0.01) if decay else learning_rate
+    def rate(count: Any) -> Any:
+        done = jnp.minimum(count / tuning.steps, 1.0)
+        cosine = 0.01 + 0.99 * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        return tuning.learning_rate * jnp.where(tuning.decay, cosine, 1.0)
+
     return optax.adam(rate)
 
 

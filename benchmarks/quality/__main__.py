@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from pathlib import Path
 
 import jax
 import sklearn
 
 import vijax as vx
 
+from ..page import write
 from . import calibration, known, outliers, planted, units
-from .page import write
+
+PAGE = Path(__file__).parent.with_suffix(".md")
+TITLE = "# How good the fits are"
 
 SECTIONS = {
     "known": ("Known data", known.section),
@@ -45,7 +49,7 @@ def main() -> None:
         body = section(options)
         print(f"{name}: {time.perf_counter() - begin:.0f} s\n{body}", flush=True)
         order = [title for title, _ in SECTIONS.values()]
-        write({"": HEAD.format(versions=versions), heading: body}, order)
+        write(PAGE, TITLE, {"": HEAD.format(versions=versions), heading: body}, order)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 import vijax as vx
 
-from .page import table
+from ..page import table
 
 K = 8
 LARGEST = ("flags", "categories")  # of which only probabilities above 0.5 are averaged

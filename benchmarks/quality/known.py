@@ -15,7 +15,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import vijax as vx
 
-from .page import table
+from ..page import table
 from .planted import used
 
 TEXT = """Best of {starts} plain starts, of 8 starts with structure moves (`moves=Moves()`), and of

@@ -11,7 +11,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import vijax as vx
 
-from .page import table
+from ..page import table
 from .planted import used
 
 K = 10

@@ -11,7 +11,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import vijax as vx
 
-from .page import table
+from ..page import table
 
 USED = 0.01  # a component with more weight than this counts
 K = 20

@@ -10,7 +10,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import vijax as vx
 
-from .page import table
+from ..page import table
 
 TEXT = """500 points of three clusters, K = 1 to 8, the data multiplied by a constant: the K with
 the highest bound (`select_num_components`; scikit-learn's `lower_bound_`, 8 starts each)."""

@@ -1,11 +1,8 @@
-"""The page, of which any section can be written anew."""
+"""Pages of which any section can be written anew."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-PAGE = Path(__file__).parent.with_suffix(".md")
-TITLE = "# How good the fits are"
 
 
 def table(columns: list[str], rows: list[list[object]]) -> str:
@@ -14,22 +11,22 @@ def table(columns: list[str], rows: list[list[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def sections(text: str) -> dict[str, str]:
+def sections(text: str, title: str) -> dict[str, str]:
     """The body of each section by its heading; that of the page's head by ''."""
     head, *parts = text.split("\n## ")
-    found = {"": head.removeprefix(TITLE).strip()}
+    found = {"": head.removeprefix(title).strip()}
     for part in parts:
         heading, _, body = part.partition("\n")
         found[heading] = body.strip()
     return found
 
 
-def write(new: dict[str, str], order: list[str]) -> None:
+def write(page: Path, title: str, new: dict[str, str], order: list[str]) -> None:
     """Put the `new` sections into the page; the others stay as they are."""
-    old = sections(PAGE.read_text()) if PAGE.exists() else {}
+    old = sections(page.read_text(), title) if page.exists() else {}
     kept = old | new
-    text = [TITLE, kept[""]]
+    text = [title, kept[""]]
     for heading in order:
         if heading in kept:
             text += [f"## {heading}", kept[heading]]
-    PAGE.write_text("\n\n".join(text) + "\n")
+    page.write_text("\n\n".join(text) + "\n")
