@@ -222,7 +222,7 @@ def test_fits_and_reads_under_debugging_settings():
 
     like, constraints = {"slope": np.zeros(2), "scale": 1.0}, {"scale": C.Positive()}
     model = vx.LogDensity(prior, likelihood, like=like, constraints=constraints)
-    rows = {"x": np.arange(8.0), "y": np.arange(8.0) % 3}
+    rows, key = {"x": np.arange(8.0), "y": np.arange(8.0) % 3}, jax.random.key(0)
     with (
         jax.transfer_guard("disallow"),
         jax.debug_nans(True),
@@ -232,6 +232,6 @@ def test_fits_and_reads_under_debugging_settings():
         assert "scale" in result.summary()
         vx.elbo(model, result, rows)
         vx.linear_response(model, result, rows)
-        draws = result.q.sample(jax.random.key(0), (3,))
+        draws = result.q.sample(key, (3,))
         result.q.log_prob({"slope": np.zeros(2), "scale": 2.0})
     assert draws["slope"].shape == (3, 2)
