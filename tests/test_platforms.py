@@ -35,6 +35,19 @@ def exact(kind):
     return kind.with_prior(mean=0.0, kappa=1.0, shape=1.0, rate=1.0)
 
 
+def log_prior(params):
+    return -0.5 * jnp.sum(params["a"] ** 2)
+
+
+def log_lik(params, rows):
+    return -0.5 * jnp.sum((rows - params["a"][None]) ** 2, -1)
+
+
+def energy(m, rows, weight):
+    square = -2.0 * rows @ m["a"]["x"] + jnp.trace(m["a"]["xx"])
+    return -0.5 * jnp.sum(weight * (square + jnp.sum(rows**2, -1)))
+
+
 MODELS = {
     **{f"gaussian, {c}": (gaussian(ROWS, covariance=c), ROWS) for c in ("full", "tied", "diag")},
     "gaussian, spherical": (gaussian(ROWS, covariance="spherical", noise=True), ROWS),
@@ -54,6 +67,8 @@ MODELS = {
         vx.MixedMixture.from_data(TABLE, K, {"width": "gaussian", "visits": "poisson"}),
         TABLE,
     ),
+    "log density": (vx.LogDensity(log_prior, log_lik, like={"a": np.zeros(2)}), ROWS),
+    "energy": (vx.Energy({"a": vx.factor.normal((), 2)}, energy), ROWS),
     "one gaussian": (exact(vx.NormalGammaExact), ROWS[:, 0]),
     "one gaussian, factorised": (exact(vx.FactorisedGaussian), ROWS[:, 0]),
 }

@@ -56,10 +56,11 @@ def prepare(
     """
     check_order(model, data)
     check_kinds(model, method, stop)
-    batch, names = rows_of(model, data)
-    dtype = batch.weight.dtype
+    batch = _named_rows(model, data)
+    dtype, names = batch.weight.dtype, batch.names or model.names
     model, method = strong(unnamed(model), dtype), strong(method, dtype)
-    model.check(batch, method.point)
+    model.check(batch, method.point)  # its errors know the names
+    batch = replace(batch, names=None, levels=None, as_given=None)
     return model, batch, method, strong(stop, dtype), names
 
 
@@ -68,13 +69,17 @@ def rows_of(model: Model, data: Data | None) -> tuple[Batch, tuple[str, ...] | N
 
     The batch itself has no names. It has no rows for a density without any.
     """
-    if data is None:
-        batch = _no_rows(model)
-    else:
-        batch = model.as_batch(Batch.for_jit(data))
-        check_entries(batch)
+    batch = _named_rows(model, data)
     names = batch.names or model.names
     return replace(batch, names=None, levels=None, as_given=None), names
+
+
+def _named_rows(model: Model, data: Data | None) -> Batch:
+    if data is None:
+        return _no_rows(model)
+    batch = model.as_batch(Batch.for_jit(data))
+    check_entries(batch)
+    return batch
 
 
 def _no_rows(model: Model) -> Batch:
