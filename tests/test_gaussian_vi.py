@@ -268,6 +268,7 @@ def test_what_varies_can_be_traced():
 
     scales = jnp.array([0.5, 2.0, 300.0])
     np.testing.assert_allclose(jax.jit(jax.vmap(sd_of))(scales), scales, rtol=1e-9)
+    np.testing.assert_allclose(sd_of(2.0), 2.0, rtol=1e-9)  # a number of Python
 
 
 # -- how it ends ----------------------------------------------------------------------------------

@@ -108,10 +108,11 @@ def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:
 
 
 def form_of(tree: Any) -> Any:
-    """The structure, shapes and dtypes of a pytree of arrays, hashable."""
+    """The structure, shapes and dtypes of a pytree of arrays and numbers, hashable."""
     leaves, structure = jax.tree.flatten(tree)
-    shapes = tuple((tuple(np.shape(a)), jax.dtypes.canonicalize_dtype(a.dtype)) for a in leaves)
-    return structure, shapes
+    leaves = [a if hasattr(a, "dtype") else np.asarray(a) for a in leaves]
+    forms = ((tuple(a.shape), jax.dtypes.canonicalize_dtype(a.dtype)) for a in leaves)
+    return structure, tuple(forms)
 
 
 def abstract(form: Any) -> Any:
