@@ -417,5 +417,5 @@ np.testing.assert_allclose(exact_row[:2], [6.2, 5.6], atol=0.15)
 np.testing.assert_allclose(exact_row[4:], [0.2, 0.53], atol=0.015)
 assert table["centred"][4] < 0.001
 assert table["centred, weighted"][4] < 0.01
-np.testing.assert_allclose(table["non-centred, weighted"][1], exact_row[1], rtol=0.03)
+np.testing.assert_allclose(table["non-centred, weighted"][1], exact_row[1], rtol=0.06)  # a few s.e.
 assert abs(table["non-centred, weighted"][4] - exact_row[4]) < 0.04
