@@ -292,7 +292,7 @@ print(result.summary())
 #
 # - `status` says how the fit ended. CONVERGED: all further iterations together are forecast to gain
 #   less than 0.001 nats. Anything else is told, and `check()` raises it with a remedy.
-# - `elbo` is an estimate, from 2048 other draws that the fit has not seen. `elbo_se` is its
+# - `elbo` is an estimate, from other draws that the fit has not seen. `elbo_se` is its
 #   standard error in nats. It is the error of the reported number, not a distance to the best bound
 #   or to the evidence. To compare two models, look at differences of several `elbo_se`.
 # - `elbo_trace` is the bound on the 64 fixed draws. It never falls, but it is too high on average,

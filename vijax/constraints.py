@@ -28,7 +28,7 @@ from ._pytree import pytree, static
 from .data.host import as_floats, is_concrete, to_device, unguarded
 from .data.reader import read_numbers
 from .numerics.broadcasting import broadcasts
-from .numerics.held import Ends, held_exp, held_log
+from .numerics.clipped import Ends, clipped_exp, clipped_log
 
 
 class Constraint(abc.ABC):
@@ -142,10 +142,10 @@ class Positive(_BuiltIn):
     """
 
     def _forward(self, u: Array) -> tuple[Array, Array]:
-        return held_exp(u)
+        return clipped_exp(u)
 
     def _inverse(self, value: Array) -> Array:
-        return held_log(value)
+        return clipped_log(value)
 
     def _holds(self, value: np.ndarray) -> Any:
         return (value > 0) & np.isfinite(value)
@@ -189,7 +189,7 @@ class Interval(_BuiltIn):
         inside = ends.low * jax.nn.sigmoid(-u) + ends.high * jax.nn.sigmoid(u)
         log_slope = ends.log_width - jax.nn.softplus(u) - jax.nn.softplus(-u)
         # beside one end: low + exp(u), or high - exp(-u)
-        step, log_step = held_exp(ends.sign * u)
+        step, log_step = clipped_exp(ends.sign * u)
         beside = ends.one + ends.sign * step
         value = jnp.where(ends.both, inside, beside)
         return jnp.clip(value, ends.least, ends.most), jnp.where(ends.both, log_slope, log_step)
@@ -197,7 +197,7 @@ class Interval(_BuiltIn):
     def _inverse(self, value: Array) -> Array:
         ends = Ends(self.low, self.high, value.dtype)
         value = jnp.clip(value, ends.least, ends.most)
-        from_low, from_high = held_log(value - ends.low), held_log(ends.high - value)
+        from_low, from_high = clipped_log(value - ends.low), clipped_log(ends.high - value)
         beside = jnp.where(ends.sign > 0, from_low, -from_high)
         return jnp.where(ends.both, from_low - from_high, beside)
 
@@ -231,11 +231,11 @@ class Ordered(_Vector):
 
     def _forward(self, u: Array) -> tuple[Array, Array]:
         self.free_shape(u.shape)
-        steps, log_det = held_exp(u[..., 1:], terms=u.shape[-1])
+        steps, log_det = clipped_exp(u[..., 1:], terms=u.shape[-1])
         return jnp.cumsum(jnp.concatenate([u[..., :1], steps], -1), -1), log_det
 
     def _inverse(self, value: Array) -> Array:
-        return jnp.concatenate([value[..., :1], held_log(jnp.diff(value, axis=-1))], -1)
+        return jnp.concatenate([value[..., :1], clipped_log(jnp.diff(value, axis=-1))], -1)
 
     def _holds(self, value: np.ndarray) -> Any:
         return (value[..., 1:] > value[..., :-1]).all(-1) & np.isfinite(value).all(-1)
@@ -247,11 +247,11 @@ class PositiveOrdered(Ordered):
 
     def _forward(self, u: Array) -> tuple[Array, Array]:
         self.free_shape(u.shape)
-        steps, log_det = held_exp(u, terms=u.shape[-1])
+        steps, log_det = clipped_exp(u, terms=u.shape[-1])
         return jnp.cumsum(steps, -1), log_det
 
     def _inverse(self, value: Array) -> Array:
-        return held_log(jnp.diff(value, axis=-1, prepend=jnp.zeros_like(value[..., :1])))
+        return clipped_log(jnp.diff(value, axis=-1, prepend=jnp.zeros_like(value[..., :1])))
 
     def _holds(self, value: np.ndarray) -> Any:
         return super()._holds(value) & (value[..., 0] > 0)
@@ -284,10 +284,10 @@ class Simplex(_Vector):
         tails = lax.cumsum(scaled, u.ndim - 1, reverse=True)
         score = jnp.concatenate([tails, none], -1) - jnp.concatenate([none, index * scaled], -1)
         log_value = jax.nn.log_softmax(score, -1)
-        return held_exp(log_value)[0], log_value.sum(-1) + 0.5 * math.log(score.shape[-1])
+        return clipped_exp(log_value)[0], log_value.sum(-1) + 0.5 * math.log(score.shape[-1])
 
     def _inverse(self, value: Array) -> Array:
-        score = held_log(value)
+        score = clipped_log(value)
         score = score - score.mean(-1, keepdims=True)
         index, norm = _helmert(score[..., 1:])
         return (jnp.cumsum(score, -1)[..., :-1] - index * score[..., 1:]) / norm
@@ -335,13 +335,13 @@ class CholeskyCorrelation(_BuiltIn):
         used = jnp.cumsum(square.at[..., i, j].set(log_sech), -1)
         log_left = jnp.concatenate([square[..., :1], used[..., :-1]], -1)
         partial = (square + jnp.eye(d, dtype=u.dtype)).at[..., i, j].set(jnp.tanh(u))
-        return partial * held_exp(log_left)[0], jnp.asarray(i - j + 1, u.dtype) * log_sech
+        return partial * clipped_exp(log_left)[0], jnp.asarray(i - j + 1, u.dtype) * log_sech
 
     def _inverse(self, value: Array) -> Array:
         d = value.shape[-1]
         i, j = np.tril_indices(d, -1)
         # in logs, for squares of small numbers underflow
-        log_square = 2.0 * held_log(jnp.where(np.tri(d, dtype=bool), jnp.abs(value), 0.0))
+        log_square = 2.0 * clipped_log(jnp.where(np.tri(d, dtype=bool), jnp.abs(value), 0.0))
         log_rest = lax.cumlogsumexp(log_square, value.ndim - 1, reverse=True)
         return jnp.arcsinh(value[..., i, j] / jnp.exp(0.5 * log_rest[..., i, j + 1]))
 

@@ -34,8 +34,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from ._pytree import map_fields
-from ._text import Overview
-from .data.host import readable
+from ._text import Overview, estimates, table_of_estimates
+from .data.host import readable, unguarded
 from .numerics.broadcasting import broadcasts
 from .numerics.kl_terms import KLTerms
 
@@ -122,12 +122,22 @@ class ExponentialFamily(abc.ABC):
         """What a table shows: a dict from each label to one number per member of the batch."""
         return {}
 
+    @property
+    def _estimates(self) -> dict[str, tuple[Any, Any]]:
+        """Mean and standard deviation of what a table shows, by name; nothing by default."""
+        return {}
+
     def summary(self, *, point: bool = False, **options: Any) -> str:
         """A table of q with standard deviations, or of its `point`; empty by default."""
-        return ""
+        with unguarded():
+            found = self._estimates
+            return estimates(**found) if found else ""
 
     def overview(self, *, point: bool = False, **options: Any) -> Overview:
         """What `summary` says, in the form of a table for notebooks."""
+        with unguarded():
+            if found := self._estimates:
+                return table_of_estimates(**found)
         return Overview(self.summary(point=point, **options).splitlines())
 
     def _repr_html_(self) -> str:

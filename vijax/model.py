@@ -25,6 +25,7 @@ from ._pytree import pytree, replace
 from .data.batch import Batch
 from .data.types import Data
 from .exponential_family import ExponentialFamily, Product, Q, divergences, natural_step
+from .guides.space import Space
 from .kernel import Kernel
 
 
@@ -105,8 +106,8 @@ class DensityModel(Model):
 
     @property
     @abc.abstractmethod
-    def space(self) -> Any:
-        """The form of theta, a `guides.space.Space`."""
+    def space(self) -> Space:
+        """The form of theta."""
 
     @property
     @abc.abstractmethod

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._pytree import pytree, static
 from .._text import Overview
-from ..data.host import fetched, is_concrete, readable, to_device, unguarded
+from ..data.host import fetched, is_concrete, to_device
 from ..data.padding import compiled
 from ..guides.space import Space
 from ..guides.transformed_normal import TransformedNormal
@@ -20,13 +20,13 @@ from ..infer.result import Result
 from ..numerics.broadcasting import broadcasts
 from ..numerics.effective_size import effective_size
 from .arguments import posterior_of
-from .entries import labels_of, text_of, values_of
+from .entries import Finding, labels_of, values_of
 
 _FEWEST_DRAWS = 8  # of a chain
 
 
 @pytree
-class Comparison:
+class Comparison(Finding):
     """Means and standard deviations of q beside those of reference draws, unconstrained.
 
     `mean_difference` is that of q less that of the draws, in standard deviations of the draws, and
@@ -53,23 +53,6 @@ class Comparison:
     def worst_log_sd(self) -> Float[Array, ""]:
         """The largest |`log_sd_ratio`|."""
         return compiled(_largest)(self.log_sd_ratio)
-
-    def summary(self) -> str:
-        """A table as text with a row for each number in u, below the worst of both."""
-        with unguarded():
-            return text_of(self._table())
-
-    def __repr__(self) -> str:
-        if not readable(self):
-            return f"{type(self).__name__}(traced)"
-        with unguarded():
-            return f"{type(self).__name__}({self._lines()[0]})"
-
-    def _repr_html_(self) -> str:
-        if not readable(self):
-            return Overview([repr(self)]).html()
-        with unguarded():
-            return self._table().html()
 
     def _lines(self) -> list[str]:
         labels = labels_of(self.mean_difference)

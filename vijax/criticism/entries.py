@@ -1,14 +1,15 @@
-"""Numbers for each entry of a pytree, as the rows of a table."""
+"""What criticism shows: lines, and a table with a row for each entry of a pytree."""
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import jax
 import numpy as np
 
 from .._text import Overview
-from ..data.host import fetched
+from ..data.host import fetched, readable, unguarded
 
 
 def labels_of(tree: Any) -> list[str]:
@@ -39,3 +40,32 @@ def text_of(table: Overview) -> str:
         cells = "  ".join(table.rows[name][i].rjust(size) for name, size in sizes.items())
         lines.append(f"{label:{width}}  {cells}")
     return "\n".join(lines)
+
+
+class Finding(abc.ABC):
+    """A result that shows itself as lines of text, and mostly a table below them."""
+
+    @abc.abstractmethod
+    def _lines(self) -> list[str]:
+        """What it says, of concrete values."""
+
+    def _table(self) -> Overview:
+        """The lines and the table; without one by default."""
+        return Overview(self._lines())
+
+    def summary(self) -> str:
+        """All that it says, as text."""
+        with unguarded():
+            return text_of(self._table())
+
+    def __repr__(self) -> str:
+        if not readable(self):
+            return f"{type(self).__name__}(traced)"
+        with unguarded():
+            return f"{type(self).__name__}({self._lines()[0]})"
+
+    def _repr_html_(self) -> str:
+        if not readable(self):
+            return Overview([repr(self)]).html()
+        with unguarded():
+            return self._table().html()

@@ -12,25 +12,25 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree
 from .._text import Overview
 from ..data.batch import Batch
-from ..data.host import described, fetched, readable, strong, unguarded
+from ..data.host import described, fetched, strong
 from ..data.padding import compiled
 from ..data.shards import on_auto_mesh
 from ..data.types import Data
 from ..guides.roots import SquareRoot
 from ..guides.transformed_normal import TransformedNormal
 from ..infer.method import Method
+from ..infer.methods.black_box import FixedDraws, draws_at_once
 from ..infer.methods.default import method_for
-from ..infer.methods.fresh_draws import FixedDraws, draws_at_once
 from ..infer.result import Result, Status
 from ..model import DensityModel, Model
 from ..numerics.broadcasting import broadcasts
 from .arguments import prepare_density
 from .curvature import response_covariance
-from .entries import labels_of, text_of, values_of
+from .entries import Finding, labels_of, values_of
 
 
 @pytree
-class Response:
+class Response(Finding):
     """Means with two standard deviations each: that of q, and the one of linear response.
 
     `mean`, `sd` and `sd_q` have the form of the parameters and are of the unconstrained numbers u,
@@ -50,22 +50,6 @@ class Response:
     def ratio(self) -> Any:
         """`sd` / `sd_q`, in the form of the parameters; how much too narrow q is."""
         return jax.tree.map(lambda a, b: a / b, self.sd, self.sd_q)
-
-    def summary(self) -> str:
-        """A table as text: the mean and both standard deviations of every number in u."""
-        with unguarded():
-            return text_of(self._table())
-
-    def __repr__(self) -> str:
-        if not readable(self):
-            return f"{type(self).__name__}(traced)"
-        return f"{type(self).__name__}({'; '.join(self._lines())})"
-
-    def _repr_html_(self) -> str:
-        if not readable(self):
-            return Overview([repr(self)]).html()
-        with unguarded():
-            return self._table().html()
 
     def _table(self) -> Overview:
         if np.ndim(self.status):

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, static
-from .._text import Overview
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, fetched, readable
 from ..data.padding import compiled
@@ -21,14 +20,15 @@ from ..guides.roots import SquareRoot
 from ..guides.transformed_normal import TransformedNormal
 from ..infer.arguments import check_key
 from ..infer.method import Method
+from ..infer.methods.black_box import FixedDraws, draws_at_once
 from ..infer.methods.default import method_for
-from ..infer.methods.fresh_draws import FixedDraws, draws_at_once
 from ..infer.result import Result, Status
 from ..model import DensityModel, Model
 from ..numerics.broadcasting import broadcasts
 from ..numerics.matched_draws import map_draws
 from ..numerics.pareto import pareto_index
 from .arguments import prepare_density
+from .entries import Finding
 from .response import checked_method, respond
 
 _FEWEST_DRAWS = 100.0
@@ -74,7 +74,7 @@ ADVICE = {
 
 
 @pytree
-class Criticism:
+class Criticism(Finding):
     """How far q is from the posterior, from importance weights p(x, theta) / q(theta) of draws.
 
     `k_hat` is the index of their upper tail: below 0.7 they can be averaged, and 0 where they are
@@ -100,10 +100,6 @@ class Criticism:
     non_finite: Int[Array, "*b"]
     num_draws: int = static()
 
-    def summary(self) -> str:
-        """The verdict and what to do, and every number with what it should be, as text."""
-        return "\n".join(self._lines())
-
     def __repr__(self) -> str:
         if not readable(self):
             return f"{type(self).__name__}(traced)"
@@ -117,9 +113,6 @@ class Criticism:
         return (
             f"{type(self).__name__}({name}, k-hat {k_hat:.2f}, ESS {ess:.2f}, {evidence:.3f} nats)"
         )
-
-    def _repr_html_(self) -> str:
-        return Overview(self._lines() if readable(self) else [repr(self)]).html()
 
     def _counts(self) -> str:
         values, counts = np.unique(fetched(self.verdict), return_counts=True)

@@ -52,6 +52,19 @@ def check_weight(w: Any, n: Any, positive: bool = True) -> None:
     check_total("weight", total, known.dtype)
 
 
+def check_rows_alone(rows: Any, what: str) -> None:
+    """Raise TypeError or ValueError naming what of a Batch is not rows of numbers, as a mask.
+
+    `what` is a function of rows and weights, which cannot see anything else.
+    """
+    for name in ("mask", "noise", "label", "exposure"):
+        if getattr(rows, name) is not None:
+            remedy = "make it a column of the rows"
+            raise ValueError(f"{name}: {what} sees rows and weights alone; {remedy}")
+    if rows.levels is not None and isinstance(rows.x, dict):
+        raise TypeError(f"x: column {rows.levels[0][0]!r} holds text, but {what} takes numbers")
+
+
 def column_of(name: str, value: Any, missing: bool) -> Any:
     """A column of a dict as floats, (n,) or (n, d)."""
     shown = f"x[{name!r}]"

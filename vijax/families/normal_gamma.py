@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from .._pytree import gauge, pytree, replace
-from .._text import Overview, estimates, table_of_estimates
-from ..data.host import check_bound, standard, to_device, unguarded
+from ..data.host import check_bound, standard, to_device
 from ..exponential_family import ExponentialFamily
 from ..numerics import special
 from ..numerics.broadcasting import broadcasts
@@ -136,15 +135,6 @@ class NormalGamma(ExponentialFamily):
     def variance_sd(self) -> Float[Array, "*b"]:
         """Standard deviation of 1 / tau; NaN unless a > 2."""
         return self.variance / jnp.sqrt(jnp.where(self.shape > 2.0, self.shape - 2.0, jnp.nan))
-
-    def summary(self, *, point: bool = False, **options: Any) -> str:
-        """A table of mu and tau, each with its standard deviation."""
-        with unguarded():
-            return estimates(**self._estimates)
-
-    def overview(self, *, point: bool = False, **options: Any) -> Overview:
-        with unguarded():
-            return table_of_estimates(**self._estimates)
 
     @property
     def _estimates(self) -> dict[str, tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree
 from ..data.batch import Batch, check_entries
+from ..data.checks import check_rows_alone
 from ..data.host import check_bound, check_integer, described, fetched, strong
 from ..data.padding import pad
 from ..data.shards import on_auto_mesh
@@ -96,9 +97,7 @@ def fit_amortised(
     check_bound("num_epochs", num_epochs, least=1.0)
     batch = Batch.for_jit(data)
     check_entries(batch)
-    for name in ("mask", "noise", "label", "exposure"):
-        if getattr(batch, name) is not None:
-            raise ValueError(f"{name}: a bound cannot see it; make it a column of the rows")
+    check_rows_alone(batch, "a bound")
     batch = pad(Batch(batch.x, batch.weight))[0]
     if batch_size is None:
         batch_size = batch.weight.shape[0]

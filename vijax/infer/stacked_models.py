@@ -12,7 +12,7 @@ import numpy as np
 from .._pytree import abstract, form_of
 from ..data.batch import Batch
 from ..data.host import fetched, sent, strong
-from ..model import ConditionalModel, Model, unnamed
+from ..model import ConditionalModel, DensityModel, Model, unnamed
 from .run.devices import deal
 from .run.stacks import Header, Names, Part, Stack, join, pick
 
@@ -78,9 +78,13 @@ def _build(make: Callable[[Batch], Any], header: Header, parts: dict[str, Any]) 
 def _is_single_model(model_form: Any, parts_form: Any, header: Header) -> bool:
     """Whether arrays of this form are a model for such rows, found by tracing a step of it."""
 
-    def step(model: ConditionalModel, parts: dict[str, Any]) -> Any:
+    def step(model: Model, parts: dict[str, Any]) -> Any:
         batch = model.as_batch(Batch(**parts, **header._asdict()))
         q = model.template
+        if isinstance(model, DensityModel):
+            model.check(batch, False)
+            return q, q, batch.weight, batch.weight
+        assert isinstance(model, ConditionalModel)
         e = model.local(q.moments(), batch)
         return q, model.update(q, e.stats), e.log_z, batch.weight
 

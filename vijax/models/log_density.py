@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import abstract, form_of, pytree, static
 from ..data.batch import Batch
+from ..data.checks import check_rows_alone
 from ..data.host import described
 from ..data.types import Data
 from ..guides.roots import BlockRoot, DiagonalRoot, FullRoot, LowRankRoot, Root
@@ -136,14 +137,7 @@ class LogDensity(DensityModel):
         if not self.takes_rows:
             raise ValueError("data: this LogDensity has no log_lik, so leave it out")
         batch = Batch.of(data)
-        for name in ("mask", "noise", "label", "exposure"):
-            if getattr(batch, name) is not None:
-                raise ValueError(
-                    f"{name}: a LogDensity cannot see it; make it a column of the rows"
-                )
-        if batch.levels is not None and isinstance(batch.x, dict):
-            name = batch.levels[0][0]
-            raise TypeError(f"x[{name!r}]: holds text; a LogDensity takes numbers")
+        check_rows_alone(batch, "a LogDensity")
         return batch.numeric()
 
     def check(self, batch: Batch, point: bool) -> None:

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import pytree
-from .._text import Overview, estimates, table_of_estimates
+from .._text import Overview
 from ..data.batch import Batch
-from ..data.host import as_floats, check_bound, readable, unguarded
+from ..data.host import as_floats, check_bound, readable
 from ..data.padding import compiled
 from ..data.types import Data
 from ..exponential_family import Product, Q, natural_step
@@ -116,15 +116,6 @@ class FactorisedParams(Product):
     Moments: ClassVar = FactorisedMoments
     mu: Normal
     tau: Gamma
-
-    def summary(self, *, point: bool = False, **options: Any) -> str:
-        """mu and tau, each with its standard deviation."""
-        with unguarded():
-            return estimates(**self._estimates)
-
-    def overview(self, *, point: bool = False, **options: Any) -> Overview:
-        with unguarded():
-            return table_of_estimates(**self._estimates)
 
     @property
     def _estimates(self) -> dict[str, tuple[Any, Any]]:

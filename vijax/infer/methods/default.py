@@ -7,8 +7,8 @@ from typing import Any
 from ...guides.roots import DiagonalRoot, LowRankRoot
 from ...model import DensityModel, Model
 from ..method import Method
+from .black_box import root_of
 from .cavi import CAVI
-from .fresh_draws import root_of
 from .gaussian_vi import GaussianVI
 from .lbfgs import LBFGS
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ..._pytree import pytree, static
 from ...data.absent import is_absent
 from ...data.batch import Batch
-from ...data.host import check_bound, check_integer
+from ...data.host import check_bound
 from ...guides.roots import BlockRoot, FullRoot, LowRankRoot, SquareRoot
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
@@ -23,11 +23,11 @@ from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .fresh_draws import (
+from ..run.passes import zeros_like_result
+from .black_box import (
     FixedDraws,
     check_draws,
     draws_at_once,
-    estimated_elbo,
     need_density,
     root_of,
 )
@@ -44,7 +44,7 @@ _SHORTEST = 1e-6
 _STILL = 1e-3  # nats that a step may promise without a climb, as a q that rests
 _SLACK = 32.0  # times eps and the objective: nats that are rounding
 _COUNTED = 1000  # parameters that count in it, no more than the loop allows
-_RESOLVED = 2e-3  # share of these nats that gradients, which are better known, resolve
+_RESOLVED = 1e-5  # share of these nats that gradients, which are better known, resolve
 
 
 class Slope(NamedTuple):
@@ -135,8 +135,8 @@ class GaussianVI(FixedDraws):
     `linear_response` corrects them.
 
     The `elbo` of a step, and `elbo_trace`, are this objective, which is above the bound of q.
-    `Result.elbo` is an unbiased estimate of the bound from `elbo_draws` other draws, with its
-    standard error `elbo_se`; the error is 0 for a normal posterior. The first step only evaluates
+    `Result.elbo` is an estimate of the bound from other draws, with its standard error `elbo_se`;
+    the error is 0 for a normal posterior. The first step only evaluates
     the start. A fit ends as STALLED where no step climbs but q still wants to move, and as
     NON_FINITE where the density of its start, or its gradient, is not finite.
 
@@ -156,14 +156,11 @@ class GaussianVI(FixedDraws):
     elbo_draws: int = static(default=2048)
 
     def check(self, model: Model) -> None:
-        model = need_density(self, model)
-        d = model.space.size
-        if isinstance(root_of(model), LowRankRoot):
+        super().check(model)
+        d = need_density(self, model).space.size
+        if isinstance(root_of(need_density(self, model)), LowRankRoot):
             raise ValueError("method: GaussianVI takes no covariance of low rank; take LBFGS()")
-        if not isinstance(self.seed, jax.Array):
-            check_integer("seed", self.seed)
         check_bound("floor", self.floor, above=0.0, most=1.0)
-        check_draws("elbo_draws", self.elbo_draws, 4)
         if self.num_draws is not None:
             check_draws("num_draws", self.num_draws, 2 * (d + 1) if _is_small(d) else 2)
 
@@ -214,9 +211,7 @@ class GaussianVI(FixedDraws):
             return trial(jnp.where(t.tries > 0, _SHORTER * t.rho, t.rho), t.tries + 1)
 
         # a loop, so that the program has one copy of the density
-        none = jax.tree.map(
-            lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(trial, rho, jnp.zeros((), int))
-        )
+        none = zeros_like_result(lambda: trial(rho, jnp.zeros((), jnp.int32)))
         end = lax.while_loop(goes_on, shorten, none._replace(rho=rho))
         climbed = climbs(end)
 
@@ -246,16 +241,6 @@ class GaussianVI(FixedDraws):
         improvement = jnp.where(resolved & ~(~climbed & natural), whole, 0.0)
         new_q = chosen(end.q, q)
         return State(new_q, new_q, elbo, improvement, failure, memory=memory)
-
-    def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
-        """An unbiased estimate of the bound of q, in nats."""
-        return self.estimate(model, q, batch)[0]
-
-    def estimate(
-        self, model: DensityModel, q: TransformedNormal, batch: Batch
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The same and its standard error, from draws that the fit has not seen."""
-        return estimated_elbo(model, q, batch, jnp.asarray(self.seed) + 1, self.elbo_draws)
 
 
 def _is_small(d: int) -> bool:

@@ -22,11 +22,10 @@ from ...numerics.matched_draws import map_draws, matched_parts
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
 from ..run.loop import unevaluated
-from .fresh_draws import (
+from .black_box import (
     FixedDraws,
     check_draws,
     draws_at_once,
-    estimated_elbo,
     need_density,
     root_of,
 )
@@ -92,7 +91,7 @@ class LBFGS(FixedDraws):
     deviations of q, in nats: a small climb along a flat ridge is no end. A fit ends as STALLED
     where no step climbs although the gradient promises one, and as NON_FINITE where the density of
     its start is not finite. `elbo` of a step is the objective, above the bound of q; `Result.elbo`
-    is an unbiased estimate of the bound from `elbo_draws` other draws.
+    is an estimate of the bound from other draws, with its error `elbo_se`.
 
     Args:
         num_draws: Number of draws, even. None is 64 for a diagonal covariance; 30 are enough for a
@@ -111,11 +110,10 @@ class LBFGS(FixedDraws):
     elbo_draws: int = static(default=2048)
 
     def check(self, model: Model) -> None:
+        super().check(model)
         root = root_of(need_density(self, model))
         check_integer("memory", self.memory)
         check_bound("memory", self.memory, least=1.0)
-        check_integer("seed", self.seed) if not isinstance(self.seed, jax.Array) else None
-        check_draws("elbo_draws", self.elbo_draws, 4)
         if self.num_draws is not None:
             check_draws("num_draws", self.num_draws, _fewest(root))
 
@@ -175,15 +173,6 @@ class LBFGS(FixedDraws):
         new_q = jax.tree.map(lambda a, b: jnp.where(climbs, a, b), new_q, q)
         elbo = jnp.where(finite, best.elbo, jnp.nan)
         return State(new_q, new_q, elbo, improvement, failure, _Pairs(old.z, best, steps, changes))
-
-    def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
-        return self.estimate(model, q, batch)[0]
-
-    def estimate(
-        self, model: DensityModel, q: TransformedNormal, batch: Batch
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """An unbiased estimate of the bound in nats, from draws that the fit has not seen."""
-        return estimated_elbo(model, q, batch, jnp.asarray(self.seed) + 1, self.elbo_draws)
 
 
 def _fewest(root: Root) -> int:

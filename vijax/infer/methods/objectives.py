@@ -17,7 +17,7 @@ from ...data.batch import Batch
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel
 from ...numerics.matched_draws import map_draws
-from .fresh_draws import draws_at_once
+from .black_box import draws_at_once
 
 ESTIMATORS = ("reparameterised", "sticking_the_landing", "score", "score_without_baseline")
 _SMALL = 0.5  # exponents up to which a mean of powers is computed about 1

@@ -17,10 +17,9 @@ from ...guides.roots import LowRankRoot
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics.batch_means import BatchMeans
-from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
-from .fresh_draws import check_draws, estimated_elbo, need_density
+from .black_box import BlackBox
 from .objectives import ESTIMATORS, Elbo, ForwardKL, Objective, value_and_gradient
 from .optimiser import climb, first_state, optimiser_of
 from .svi import Epoch
@@ -39,7 +38,7 @@ class _Progress:
 
 
 @pytree
-class StochasticVI(Method[DensityModel]):
+class StochasticVI(BlackBox):
     """Stochastic gradients of a normal q(u) of any covariance, for research, teaching, many rows.
 
     For a plain fit `GaussianVI` is faster and needs no step size. The optimiser moves `q.free`: the
@@ -58,7 +57,7 @@ class StochasticVI(Method[DensityModel]):
     q before.
 
     `elbo` of a step, and `elbo_trace`, are the mean of the estimates of the objective over its
-    updates; `Result.elbo` is an unbiased estimate of the ELBO of q, whatever the objective, from
+    updates; `Result.elbo` is an estimate of the ELBO of q, whatever the objective, from
     `elbo_draws` draws.
 
     Args:
@@ -93,7 +92,6 @@ class StochasticVI(Method[DensityModel]):
     seed: int | Int[Array, ""] = 0
     elbo_draws: int = static(default=2048)
     draws: ClassVar[bool] = True
-    estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.objective, str):
@@ -105,7 +103,7 @@ class StochasticVI(Method[DensityModel]):
             object.__setattr__(self, "objective", _NAMED[self.objective]())
 
     def check(self, model: Model) -> None:
-        need_density(self, model)
+        super().check(model)
         optimiser_of(self.optimiser)
         if not isinstance(self.objective, Objective):
             raise TypeError(
@@ -127,8 +125,6 @@ class StochasticVI(Method[DensityModel]):
             check_bound("batch_size", self.batch_size, least=1.0)
             if not self.objective.unbiased:
                 raise ValueError("batch_size: minibatches are unbiased for the ELBO alone")
-        check_integer("seed", self.seed) if not isinstance(self.seed, jax.Array) else None
-        check_draws("elbo_draws", self.elbo_draws, 4)
 
     def init(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> State:
         if isinstance(q.root, LowRankRoot):
@@ -217,15 +213,6 @@ class StochasticVI(Method[DensityModel]):
             excess = excess + 0.5 * averaged.squared_distance(last)
         known: Bool[Array, ""] = past.known & jnp.isfinite(excess)
         return jnp.where(known, excess, jnp.finfo(excess.dtype).max)
-
-    def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
-        return self.estimate(model, q, batch)[0]
-
-    def estimate(
-        self, model: DensityModel, q: TransformedNormal, batch: Batch
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """An unbiased estimate of the ELBO in nats, from draws that the fit has not seen."""
-        return estimated_elbo(model, q, batch, jnp.asarray(self.seed) + 1, self.elbo_draws)
 
 
 def minibatch(epoch: Epoch, batch: Batch, i: Int[Array, ""] | int) -> Batch:

@@ -14,14 +14,15 @@ from jaxtyping import Array, Float, Int, Key
 
 from ..._pytree import pytree, replace, static
 from ...data.batch import Batch
+from ...data.checks import check_rows_alone
 from ...data.host import strong
 from ...data.padding import compiled
 from ...data.types import Data
 from ...exponential_family import Q, natural_step
 from ...model import EStep
 from ..mixture_params import Fitted
+from .arguments import parsed
 from .check import check_energy
-from .door import parsed
 from .expected_density import ExpectedDensity, Given
 from .factor import Factor
 from .kinds import Statistics
@@ -155,10 +156,7 @@ class Energy(EnergyTerms):
 
     def as_batch(self, data: Data) -> Batch:
         batch = Batch.of(data)
-        for name, _ in (batch.levels or ()) if isinstance(batch.x, dict) else ():
-            raise TypeError(
-                f"x: column {name!r} holds text, but an energy is a function of numbers"
-            )
+        check_rows_alone(batch, "an energy")
         return batch.numeric()
 
     def check(self, batch: Batch, point: bool) -> None:
@@ -167,11 +165,6 @@ class Energy(EnergyTerms):
                 "method: EM() needs densities at a point, but an Energy is a function of expected "
                 "statistics; take CAVI()"
             )
-        for name in ("mask", "noise", "label", "exposure"):
-            if getattr(batch, name) is not None:
-                raise ValueError(
-                    f"{name}: an energy sees rows and weights alone; give it as a column of a dict"
-                )
         if not self.by_row and batch.sharding is not None:
             raise ValueError(
                 "x: an Energy without `local` needs all rows in one place; name its local factors, "

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ..._pytree import pytree
-from ..._text import Overview, estimates, table_of_estimates
-from ...data.host import fetched, unguarded
+from ...data.host import fetched
 from ...exponential_family import Compound, ExponentialFamily
 from ...numerics.broadcasting import broadcasts
 from .kinds import Statistics, kind_of
@@ -71,15 +70,6 @@ class EnergyParams(Compound):
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> dict[str, Any]:
         keys = dict(zip(self.factors, jax.random.split(key, len(self.factors)), strict=True))
         return {name: q.sample(keys[name], shape) for name, q in self.factors.items()}
-
-    def summary(self, *, point: bool = False, **options: Any) -> str:
-        """Every factor with its standard deviation, the first eight entries of each."""
-        with unguarded():
-            return estimates(**self._estimates)
-
-    def overview(self, *, point: bool = False, **options: Any) -> Overview:
-        with unguarded():
-            return table_of_estimates(**self._estimates)
 
     @property
     def _estimates(self) -> dict[str, tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 
-def held_exp(u: Float[Array, "..."], terms: int = 1) -> tuple[Float[Array, "..."], Array]:
+def clipped_exp(u: Float[Array, "..."], terms: int = 1) -> tuple[Float[Array, "..."], Array]:
     """exp(u), never 0 and so small that `terms` of them have a finite sum; and its log, u.
 
     Where the value is held at its upper end the log is too, so that no density rises there.
@@ -25,7 +25,7 @@ def held_exp(u: Float[Array, "..."], terms: int = 1) -> tuple[Float[Array, "..."
     return jnp.exp(jnp.clip(u, least, most)), jnp.minimum(u, most)
 
 
-def held_log(value: Float[Array, "..."]) -> Float[Array, "..."]:
+def clipped_log(value: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(value), finite at 0, below it and at infinity."""
     info = jnp.finfo(value.dtype)
     return jnp.log(jnp.clip(value, float(info.tiny), float(info.max)))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._pytree import abstract, form_of
 from ...data.batch import Batch
-from ...data.host import described
+from ...data.host import check_integer, described
 from ...guides.roots import Root
 from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
@@ -25,11 +25,39 @@ _FINE = 0.01  # nats of standard error, at which a bound is known well enough
 _FLOATS = 2**24  # numbers of rows times draws that are in memory together
 
 
-class FixedDraws(Method[DensityModel]):
+class BlackBox(Method[DensityModel]):
+    """A method for a log density, whose bound is estimated from draws that the fit has not seen.
+
+    `seed` fixes the draws; all restarts have the same. The bound that is returned takes 128 draws
+    at a time, `elbo_draws` at most, until its standard error is below 0.01 nats.
+    """
+
+    estimates: ClassVar[bool] = True
+    seed: int | Int[Array, ""]
+    elbo_draws: int
+
+    def check(self, model: Model) -> None:
+        """Raise TypeError or ValueError for bad draws, or a model that is no density."""
+        need_density(self, model)
+        if not isinstance(self.seed, jax.Array):
+            check_integer("seed", self.seed)
+        check_draws("elbo_draws", self.elbo_draws, 4)
+
+    def evaluate(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> Float[Array, ""]:
+        """An estimate of the bound of q, in nats."""
+        return self.estimate(model, q, batch)[0]
+
+    def estimate(
+        self, model: DensityModel, q: TransformedNormal, batch: Batch
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The same and its standard error."""
+        return estimated_elbo(model, q, batch, jnp.asarray(self.seed) + 1, self.elbo_draws)
+
+
+class FixedDraws(BlackBox):
     """A method that maximises the mean over draws that stay the same for the whole fit."""
 
     monotone: ClassVar[bool] = True
-    estimates: ClassVar[bool] = True
 
     @abc.abstractmethod
     def base_draws(self, q: TransformedNormal) -> Float[Array, "s k"]:
@@ -46,7 +74,6 @@ def estimated_elbo(
     """
     num_pairs = size // 2
     block = min(num_pairs, _BLOCK)
-    num_blocks = -(-num_pairs // block)
     z = antithetic(seed, size, q.root.noise_size, q.location.dtype)[:num_pairs]
 
     def log_ratio(z: Array) -> Array:
@@ -76,8 +103,6 @@ def estimated_elbo(
         return new, jnp.minimum(known + block, num_pairs)
 
     begin = jnp.zeros(num_pairs, z.dtype), jnp.zeros((), jnp.int32)
-    if num_blocks == 1:
-        return moments(*take(begin))
     return moments(*lax.while_loop(coarse, take, begin))
 
 
