@@ -17,7 +17,7 @@ LAYERS = [
     ["numerics"],
     ["data"],
     ["exponential_family", "kernel", "constraints"],
-    ["families", "guides", "model"],
+    ["families", "guides", "latent_class", "model"],
     ["models", "infer"],
     ["selection", "criticism"],
     ["extras"],
@@ -27,7 +27,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MAY_NOT = {
     "infer": {"models", "families"},  # drivers name no model
     "models": {"infer"},  # models know of no driver
-    "families": {"model"},
+    "families": {"latent_class", "model"},
     "criticism": {"models", "families", "selection"},
 }
 # the same inside of `infer`

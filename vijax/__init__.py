@@ -91,13 +91,13 @@ from .infer.run.progress import Report as Report
 from .infer.run.progress import Reporter as Reporter
 from .infer.streaming import Streaming as Streaming
 from .kernel import Kernel as Kernel
+from .latent_class import LatentClassModel as LatentClassModel
+from .latent_class import SplitMergeModel as SplitMergeModel
 from .model import ConditionalModel as ConditionalModel
 from .model import Conjugate as Conjugate
 from .model import DensityModel as DensityModel
 from .model import EStep as EStep
-from .model import LatentClassModel as LatentClassModel
 from .model import Model as Model
-from .model import SplitMergeModel as SplitMergeModel
 from .models.density import MixtureDensity as MixtureDensity
 from .models.energy import factor as factor
 from .models.energy.energy import Energy as Energy

@@ -28,7 +28,7 @@ class Overview:
 
     def text(self) -> str:
         """The table as text."""
-        return "\n".join([*self.lines, *columns(list(self.head), self.rows)])
+        return "\n".join([*self.lines, *columns(list(self.head), self.rows, self.corner)])
 
     def html(self) -> str:
         """The table in HTML for a notebook, a row for each of `head`; all text is escaped."""
@@ -69,13 +69,15 @@ def table_of_estimates(**rows: tuple[Any, Any]) -> Overview:
     return Overview((), list(rows), {"mean": means, "sd": sds}, corner="")
 
 
-def columns(head: list[str], rows: dict[str, list[str]], per_block: int = 6) -> list[str]:
+def columns(
+    head: list[str], rows: dict[str, list[str]], corner: str = "component", per_block: int = 6
+) -> list[str]:
     """Lines of a table with labelled rows, in blocks of at most `per_block` columns."""
-    label_width = max(len(label) for label in ["component", *rows])
+    label_width = max(len(label) for label in [corner, *rows])
     width = max([len(h) for h in head] + [len(c) for row in rows.values() for c in row], default=1)
     lines = []
     for i in range(0, len(head), per_block):
-        for label, cells in {"component": head, **rows}.items():
+        for label, cells in {corner: head, **rows}.items():
             shown = "  ".join(c.rjust(width) for c in cells[i : i + per_block])
             lines.append(f"{label.ljust(label_width)}  {shown}")
         lines.append("")

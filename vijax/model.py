@@ -3,8 +3,8 @@
 - `Model`: a first q, and checks.
 - `DensityModel`: a log density over real numbers, for black-box methods.
 - `ConditionalModel`: the E-step `local`, the `update` of q(theta), and KL(q || prior).
-- `LatentClassModel`: rows belong to components, with responsibilities.
-- `SplitMergeModel`: components can be split, merged, deleted and born.
+
+Those of models whose rows belong to components are in `latent_class.py`.
 
 Abstract methods must be written; all others have a default here. `local` and `kl` make the bound:
 
@@ -14,8 +14,7 @@ Abstract methods must be written; all others have a default here. `local` and `k
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -24,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ._pytree import pytree, replace
 from .data.batch import Batch
 from .data.types import Data
-from .exponential_family import ExponentialFamily, Product, Q, divergences, natural_step
+from .exponential_family import ExponentialFamily, Q, divergences, natural_step
 from .guides.space import Space
 from .kernel import Kernel
 
@@ -35,11 +34,13 @@ class EStep:
 
     `stats` are the expected sufficient statistics, weighted, summed over the rows, and of the type
     of the prior. `log_z` holds log Z_n in nats for each row, the log-normaliser of its q(z_n),
-    without the row's weight. Statistics of several chunks, devices or batches add up.
+    without the row's weight. Statistics of several chunks, devices or batches add up. `rows` is the
+    state of each row, a pytree with rows leading, for models whose rows have one.
     """
 
     stats: Any
     log_z: Float[Array, "n"]
+    rows: Any = None
 
 
 class Model(abc.ABC):
@@ -80,6 +81,10 @@ class Model(abc.ABC):
     def recodes(self) -> bool:
         """Whether `as_batch` changes entries of rows, as it does for levels of categories."""
         return False
+
+    def read(self, data: Data) -> Batch:
+        """The data as a Batch, on the host until a program takes them; rows, by default."""
+        return Batch.for_jit(data)
 
     def as_batch(self, data: Data) -> Batch:
         """Rows in the form that this model takes; TypeError for text, by default."""
@@ -137,6 +142,21 @@ class ConditionalModel(Model):
     @abc.abstractmethod
     def local(self, moments: Any, batch: Batch) -> EStep:
         """The E-step: the optimal q(z) given the moments of q(theta)."""
+
+    def rows(self, batch: Batch) -> Any:
+        """The state that every row starts from, a pytree with rows leading; None, by default.
+
+        It is for models whose E-step is iterative, such as topic models. Drivers carry it from one
+        pass to the next.
+        """
+        return None
+
+    def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
+        """The E-step from this state of the rows, which the result has renewed.
+
+        log_z must be the exact bound on each row at the renewed state. By default it is `local`.
+        """
+        return self.local(moments, batch)
 
     @abc.abstractmethod
     def update(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Q:
@@ -252,121 +272,3 @@ class Conjugate(ConditionalModel):
 
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         return jnp.sum(self.prior.log_kernel(moments))
-
-
-class LatentClassModel(ConditionalModel):
-    """A model in which each row belongs to one of `num_components` latent classes."""
-
-    @property
-    @abc.abstractmethod
-    def num_components(self) -> int:
-        """The number of components, k, switched-off ones included."""
-
-    @property
-    @abc.abstractmethod
-    def active(self) -> Bool[Array, "*b k"]:
-        """Which components are switched on."""
-
-    @abc.abstractmethod
-    def start_moments(self, q: Q) -> Any:
-        """Moments of a q that may be the prior: those of its point if it has no expectation."""
-
-    @abc.abstractmethod
-    def reassign(
-        self,
-        moments: Any,
-        batch: Batch,
-        change: Callable[[Float[Array, "n k"]], tuple[Float[Array, "n k"], Any]],
-    ) -> tuple[Any, Any]:
-        """Expected statistics under responsibilities that `change` makes of `log_joint`.
-
-        They are written about the means of `moments`. The second value of `change` is handed on.
-        """
-
-    def assign(self, q: Q, batch: Batch, resp: Float[Array, "n k"]) -> Any:
-        """Expected statistics under the given responsibilities, written about the means of q."""
-        return self.reassign(self.start_moments(q), batch, lambda _: (resp, None))[0]
-
-    @abc.abstractmethod
-    def log_joint(self, moments: Any, batch: Batch) -> Float[Array, "n k"]:
-        """E[log p(x_n, z_n = k)] in nats; -inf for components other than a known label."""
-
-
-class SplitMergeModel(LatentClassModel):
-    """A latent-class model whose components can be split, merged, deleted and born."""
-
-    @property
-    @abc.abstractmethod
-    def movable(self) -> Bool[Array, "k"]:
-        """Which components may be merged, split or born."""
-
-    @abc.abstractmethod
-    def expected_counts(self, q: Q, total: Float[Array, ""]) -> Float[Array, "k"]:
-        """Expected number of rows in each component, of `total` rows."""
-
-    @abc.abstractmethod
-    def embed(self, batch: Batch) -> Float[Array, "n f"]:
-        """Rows as points whose Euclidean distances are meaningful."""
-
-    @abc.abstractmethod
-    def merge_gain(self, q: Q) -> Float[Array, "k k"]:
-        """The gain of the bound in nats from merging two components, but for their overlap.
-
-        Merging j and k also loses the entropy of the assignments of rows to one of the two.
-        """
-
-    def grow(self, q: Q, total: Float[Array, ""]) -> Q:
-        """A q of fewer components as one of this model, whose other components are empty.
-
-        `total` is the number of rows. Raises ValueError, by default.
-        """
-        raise ValueError(f"init: {type(self).__name__} takes no q of fewer components")
-
-
-class ComponentParams(Product):
-    """q(theta) of k components and of their weights, which are its two factors."""
-
-    weights: Any
-    components: Any
-
-    @property
-    @abc.abstractmethod
-    def num_background(self) -> int:
-        """The number of components, such as noise, that must stay at the end."""
-
-    @abc.abstractmethod
-    def table(self, names: list[str] | None = None, *, point: bool = False) -> dict[str, Any]:
-        """Weights and parameters (k,) of the components, by label.
-
-        With `point` they are those of `point()`. `names` are those of the columns of the data.
-        """
-
-    @abc.abstractmethod
-    def take(self, order: Int[Array, "m"]) -> ComponentParams:
-        """The components of these indices, in this order, with their weights."""
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """A model that answers questions about rows, each by itself, from a q.
-
-    Results have the rows on the leading axis; `q` may be a Result.
-    """
-
-    def responsibilities(self, q: Q, x: Data) -> Any:
-        """Posterior probability of each component, (n, k)."""
-
-    def predict(self, q: Q, x: Data) -> Any:
-        """The most probable component, (n,)."""
-
-    def log_likelihood(self, q: Q, x: Data) -> Any:
-        """log p(x_n | theta) in nats at the posterior means, (n,)."""
-
-    def log_predictive(self, q: Q, x: Data) -> Any:
-        """log E_q[p(x_n | theta)] in nats, (n,)."""
-
-    def impute(self, q: Q, x: Data) -> Any:
-        """Means and standard deviations of missing entries, in the form of x."""
-
-    def decode(self, x: Any) -> Any:
-        """Rows with the levels of categories in place of their codes."""

@@ -77,3 +77,24 @@ def mixed_table(
     }
     holes = {name: rng.random(n) < missing for name in table}
     return {name: np.where(holes[name], np.nan, v) for name, v in table.items()}, labels
+
+
+def switching(
+    n: int = 1, length: int = 400, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Sequences (length, 2) that switch between three overlapping states, and the states.
+
+    A state lasts 20 steps on average. States have means (0, 0), (1.5, 0), (1.5, 1.5) and sd 1.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.array([[0.0, 0.0], [1.5, 0.0], [1.5, 1.5]])
+    rows, states = [], []
+    for _ in range(n):
+        path = np.empty(length, int)
+        path[0] = rng.integers(3)
+        for t in range(1, length):
+            leaves = rng.random() < 1 / 20
+            path[t] = (path[t - 1] + rng.integers(1, 3)) % 3 if leaves else path[t - 1]
+        states.append(path)
+        rows.append(means[path] + rng.normal(size=(length, 2)))
+    return rows, states

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int
 from .._pytree import pytree, replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
-from ..model import LatentClassModel, Model, Q
-from ..numerics import special
+from ..latent_class import LatentClassModel
+from ..model import Model, Q
 from .run.passes import accumulate, automatic_chunk
 
 _MEMORY = 1e-4  # share of the first q in all others: without it equal components stay equal
@@ -63,11 +63,7 @@ def anneal(model: LatentClassModel, batch: Batch, q: Q, plan: Annealed) -> Q:
     first = q
 
     def assign(part: Batch, model: LatentClassModel, moments: Any, b: Array) -> tuple[Any, Array]:
-        def tempered(log_joint: Array) -> tuple[Array, Array]:
-            resp, _ = special.normalize(b * log_joint)
-            return resp, jnp.zeros((), dtype)
-
-        return model.reassign(moments, part, tempered)
+        return model.tempered(moments, part, b), jnp.zeros((), dtype)
 
     def step(i: Array, q: Q) -> Q:
         done = i.astype(dtype) / jnp.asarray(plan.steps, dtype)

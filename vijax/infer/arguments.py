@@ -14,7 +14,8 @@ from ..data.batch import Batch, check_entries
 from ..data.host import check_bound, check_integer, check_whole, described, sent, strong
 from ..data.padding import pad
 from ..data.types import Data
-from ..model import DensityModel, Model, SplitMergeModel, unnamed
+from ..latent_class import SplitMergeModel
+from ..model import DensityModel, Model, unnamed
 from .initialise import Init, Job, Start, parse_init
 from .method import Method
 from .moves import Moves
@@ -77,7 +78,7 @@ def rows_of(model: Model, data: Data | None) -> tuple[Batch, tuple[str, ...] | N
 def _named_rows(model: Model, data: Data | None) -> Batch:
     if data is None:
         return _no_rows(model)
-    batch = model.as_batch(Batch.for_jit(data))
+    batch = model.as_batch(model.read(data))
     check_entries(batch)
     return batch
 

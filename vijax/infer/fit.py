@@ -20,7 +20,8 @@ from ..data.shards import on_auto_mesh, on_cpu, replicate
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
 from ..guides.transformed_normal import TransformedNormal
-from ..model import ConditionalModel, Model, Q, SplitMergeModel
+from ..latent_class import SplitMergeModel
+from ..model import ConditionalModel, Model, Q
 from .arguments import checked_halving, checked_moves, prepare, prepare_job
 from .initialise import Init, Job, parse_q
 from .method import Method

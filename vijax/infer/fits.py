@@ -18,7 +18,8 @@ from ..data.batch import Batch
 from ..data.host import fetched, is_concrete, sent, to_device, unguarded
 from ..data.shards import platform_of
 from ..data.types import Data
-from ..model import ComponentParams, Model, Predictor, Q
+from ..latent_class import ComponentParams, Predictor
+from ..model import Model, Q
 from .result import Result
 from .run.devices import deal
 from .run.stacks import Header, Names, Stack, in_order, pick, stack_by_size

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..data.batch import Batch
 from ..exponential_family import ExponentialFamily
-from ..model import Q, SplitMergeModel
+from ..latent_class import SplitMergeModel
+from ..model import Q
 from .method import Method
 from .split_merge import split_merge
 

@@ -20,7 +20,8 @@ from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
 from ..guides.transformed_normal import TransformedNormal
-from ..model import ComponentParams, DensityModel, LatentClassModel, Model, Q, SplitMergeModel
+from ..latent_class import ComponentParams, LatentClassModel, SplitMergeModel
+from ..model import DensityModel, Model, Q
 from .annealed import Annealed, anneal
 from .grow import embed, grow
 from .method import Method
@@ -110,7 +111,7 @@ def _labels(
     if start.kind != "random":
         return start.value
     assert key is not None  # the arguments have been checked
-    index = jax.random.randint(key, batch.weight.shape, 0, jnp.sum(model.active))
+    index = jax.random.randint(key, batch.step_weight.shape, 0, jnp.sum(model.active))
     return jnp.argsort(~model.active, stable=True)[index]
 
 
@@ -120,7 +121,7 @@ def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
 
     def assign(rows: Any, model: LatentClassModel, q: Q) -> tuple[Any, Array]:
         part, value = rows
-        if value.ndim == 1:
+        if value.ndim == part.step_weight.ndim:
             value = jax.nn.one_hot(value, model.num_components, dtype=dtype)
         return model.assign(q, part, value), jnp.zeros((), dtype)
 
@@ -146,7 +147,7 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
         return Start("q", _density_q(model, init, batch.weight.dtype))
     if isinstance(init, ExponentialFamily):
         return _parse_q(model, init, batch)
-    return parse_rows(init, batch.weight, with_classes(model).active, batch.sharding)
+    return parse_rows(init, batch.step_weight, with_classes(model).active, batch.sharding)
 
 
 def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:
@@ -180,9 +181,12 @@ def parse_name(model: Model, init: str | None) -> Start:
 def parse_rows(
     init: Any, weight: Any, active: Bool[Array, "k"], sharding: NamedSharding | None = None
 ) -> Start:
-    """The start from labels (n,) or responsibilities (n, k), an array-like."""
+    """The start from labels (n,) or responsibilities (n, k), an array-like.
+
+    Of sequences they are (n, t) and (n, t, k), and `weight` is (n, t), that of every step.
+    """
     array = read_labels("init", to_auto(init), floats=False)
-    if array.ndim == 1 and array.dtype.kind in "iu":
+    if array.ndim == weight.ndim and array.dtype.kind in "iu":
         _check_labels(array, weight, active)
         return Start("labels", place_for_jit(array, sharding, jnp.int32))
     resp = as_floats("init", array)
@@ -252,9 +256,11 @@ def _check_room(model: SplitMergeModel, q: ComponentParams) -> None:
 
 
 def _check_labels(labels: Any, weight: Any, active: Bool[Array, "k"]) -> None:
-    n = weight.shape[0]
-    if labels.shape != (n,):
-        raise ValueError(f"init: expected one label per row, shape ({n},), got {labels.shape}")
+    if labels.shape != weight.shape:
+        what = "row" if weight.ndim == 1 else "step"
+        raise ValueError(
+            f"init: expected one label per {what}, shape {weight.shape}, got {labels.shape}"
+        )
     if not is_concrete(labels, weight, active):
         return
     host, on = fetched(labels), np.flatnonzero(fetched(active))
@@ -262,16 +268,16 @@ def _check_labels(labels: Any, weight: Any, active: Bool[Array, "k"]) -> None:
     if bool(bad.any()):
         raise ValueError(
             f"init: labels must be components that are switched on, {on[0]} .. {on[-1]}; "
-            f"found {int(host[int(bad.argmax())])}"
+            f"found {int(host.reshape(-1)[int(bad.argmax())])}"
         )
 
 
 def _check_responsibilities(resp: Any, weight: Any, active: Bool[Array, "k"]) -> None:
-    n, k = weight.shape[0], active.shape[0]
-    if resp.shape != (n, k):
+    k = active.shape[0]
+    if resp.shape != (*weight.shape, k):
         raise ValueError(
-            f"init: expected responsibilities of shape ({n}, {k}) or integer labels of shape "
-            f"({n},), got shape {resp.shape} and dtype {resp.dtype}"
+            f"init: expected responsibilities of shape {(*weight.shape, k)} or integer labels of "
+            f"shape {weight.shape}, got shape {resp.shape} and dtype {resp.dtype}"
         )
     if not is_concrete(resp, weight, active):
         return
@@ -283,5 +289,6 @@ def _check_responsibilities(resp: Any, weight: Any, active: Bool[Array, "k"]) ->
         row = int(bad.argmax())
         raise ValueError(
             "init: responsibilities must be >= 0 and sum to one over the components that are "
-            f"switched on, in every row; row {row} sums to {float(values[row].sum()):.6g}"
+            "switched on, in every row; "
+            f"row {row} sums to {float(values.reshape(-1, k)[row].sum()):.6g}"
         )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from .._pytree import replace
 from ..data.host import as_floats, check_bound, fetched, is_concrete, to_device
-from ..model import ComponentParams
+from ..latent_class import ComponentParams
 from .result import Result
 
 _R = TypeVar("_R")

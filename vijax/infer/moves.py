@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._pytree import pytree, replace
 from ..data.absent import absent, is_absent
 from ..data.batch import Batch
-from ..model import Q, SplitMergeModel
+from ..latent_class import SplitMergeModel
+from ..model import Q
 from ..numerics import seeding, special
 from .method import Method
 from .result import Result, Status, Stop

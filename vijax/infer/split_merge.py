@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import replace
 from ..data.batch import Batch
-from ..model import Q, SplitMergeModel
+from ..latent_class import SplitMergeModel
+from ..model import Q
 from ..numerics import linalg, special
 from .run.passes import accumulate, automatic_chunk
 

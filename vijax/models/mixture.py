@@ -15,25 +15,24 @@ from ..data.batch import Batch
 from ..data.host import as_floats
 from ..data.padding import compiled, pad
 from ..data.types import AnyArray, Data
-from ..exponential_family import natural_step
 from ..families.emission import log_joint, weighted
 from ..families.weights.base import Weights
-from ..kernel import Kernel
-from ..model import Conjugate, EStep, SplitMergeModel, unnamed
+from ..latent_class import SplitMergeModel
+from ..model import EStep, unnamed
 from ..numerics import seeding, special
-from ..numerics.kl_terms import KLTerms
 from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from .parts import check_parts
 from .prediction import Prediction, check_labels
 from .shown import Shown
+from .structured import Structured
 
 _BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise start with
 _LEAST_ROWS = 0.5  # a component with fewer rows counts as empty
 
 
 @pytree
-class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
+class Mixture(Shown, Prediction, SplitMergeModel, Structured):
     """z_n ~ Categorical(weights), and row x_n is drawn from component z_n (Bishop 2006, 10.2).
 
     The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with Z_n = sum_k exp(E[log p(x_n, z_n = k)])
@@ -54,20 +53,11 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
     improper: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)
 
-    draws: ClassVar[bool] = True
+    params: ClassVar[Any] = MixtureParams
 
     @property
-    def prior(self) -> MixtureParams:
-        """p(theta): the prior of the weights and that of the components."""
-        return MixtureParams(self.weights, self.components)
-
-    @property
-    def num_components(self) -> int:
-        return self.weights.size
-
-    @property
-    def active(self) -> Bool[Array, "*b k"]:
-        return compiled(_on)(self.weights) if self.switch is None else self.switch
+    def labels(self) -> Weights:
+        return self.weights
 
     # -- E-step and update ------------------------------------------------------------------------
 
@@ -81,6 +71,11 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         return self.components.as_batch(Batch.of(data).in_order(self.names))
 
     def check(self, batch: Batch, point: bool) -> None:
+        if batch.steps is not None:
+            raise ValueError(
+                f"x: sequences, but a {type(self).__name__} is a model of rows; take an HMM, or "
+                "batch.flat(), whose rows are the steps of all sequences"
+            )
         self.components.check_rows(batch)
         if batch.label is not None and self.weights.ordered:
             raise ValueError(
@@ -98,9 +93,6 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
                 "method: a flat prior has no evidence to bound; use EM(), or a proper prior "
                 "from `from_data` or `with_prior`"
             )
-
-    def row_size(self, batch: Batch) -> int:
-        return self.components.row_size(batch)
 
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
@@ -128,21 +120,12 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         stats = self.components.seed(batch, seeds, learned, 1.0 if wide else 0.0)
         return self.update(self.prior, MixtureParams(self.weights.observe(count), stats))
 
-    def kernels(self, moments: MixtureMoments, batch: Batch) -> tuple[Kernel, ...]:
-        return tuple(
-            replace(kernel, moments=replace(moments, components=kernel.moments))
-            for kernel in self.components.kernels(batch, moments.components)
-        )
-
     def local(self, moments: MixtureMoments, batch: Batch) -> EStep:
         """The E-step, r_nk = exp(E[log p(x_n, z_n = k)]) / Z_n, and the statistics under r."""
         stats, count, log_z = self.components.e_step(
             batch, moments.components, moments.weights.log_p
         )
         return EStep(MixtureParams(self.weights.observe(count), self._learned(stats)), log_z)
-
-    def start_moments(self, q: MixtureParams) -> MixtureMoments:
-        return q.point() if self.improper else q.moments()
 
     def reassign(
         self,
@@ -173,13 +156,6 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         order = self.order(q, stats) if isinstance(rate, float) and rate == 1.0 else None
         return self.combine(q, stats if order is None else self.reorder(stats, order), rate)
 
-    def combine(
-        self, q: MixtureParams, stats: MixtureParams, rate: ArrayLike = 1.0
-    ) -> MixtureParams:
-        weights = self.weights.update(q.weights, stats.weights, rate)
-        components = natural_step(q.components, stats.components + self.components, rate)
-        return MixtureParams(weights, components)
-
     def order(self, q: MixtureParams, stats: Any) -> Int[Array, "k"] | None:
         if not self.weights.ordered or self.frozen is not None or self.components.num_background:
             return None
@@ -189,10 +165,6 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
     def reorder(self, stats: Any, order: Int[Array, "k"]) -> MixtureParams:
         count = self.weights.counts(stats.weights)[order]
         return MixtureParams(self.weights.observe(count), stats.components.take(order))
-
-    def expected_log_lik(self, q: MixtureParams, stats: Any) -> Float[Array, ""]:
-        weights = q.weights.expected_log_lik(stats.weights)
-        return weights + q.components.expected_log_lik(stats.components)
 
     def with_posterior_as_prior(self, q: MixtureParams) -> Mixture:
         """The same model with this posterior for its prior.
@@ -207,24 +179,6 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
                 "fix it with StickBreaking.dirichlet_process(concentration, ...)"
             )
         return replace(self, weights=q.weights, components=q.components)
-
-    def kl(self, q: MixtureParams) -> Float[Array, ""]:
-        return self.weights.kl_from(q.weights) + self.components.kl_from(q.components)
-
-    def kl_and_move(
-        self, q: MixtureParams, last: MixtureParams
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        weights = self.weights.kl_and_move_terms(q.weights, last.weights)
-        components = self.components.kl_and_move_terms(q.components, last.components)
-        kl, move = KLTerms.join(weights, components).total_by_product()
-        return kl, move
-
-    def log_prior(self, moments: MixtureMoments) -> Float[Array, ""]:
-        """Log prior density in nats at a point, in the natural basis; 0 under the flat prior."""
-        if self.improper:
-            return jnp.zeros((), moments.weights.log_p.dtype)
-        components = self.components.log_prior(moments.components, self.active)
-        return self.weights.log_prior(moments.weights) + components
 
     def collapsed(self, q: MixtureParams) -> Bool[Array, ""]:
         """Whether, under the flat prior, a component is at a singularity or has no rows."""
@@ -371,10 +325,6 @@ class Mixture(Shown, Prediction, Conjugate, SplitMergeModel):
         batch = self.as_batch(data if isinstance(data, Batch) else Batch.for_jit(data))
         batch, resp = pad(replace(batch, names=None, as_given=None), as_floats("resp", resp))
         return compiled(_elbo)(unnamed(self), q_of(q), batch, resp)
-
-
-def _on(weights: Weights) -> Bool[Array, "*b k"]:
-    return weights.on
 
 
 def _elbo(model: Mixture, q: MixtureParams, batch: Batch, resp: Array) -> Float[Array, ""]:

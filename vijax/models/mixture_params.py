@@ -4,77 +4,53 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .._pytree import pytree
-from .._text import Overview, count, short
-from ..data.host import fetched, readable, unguarded
+from .._text import Overview
+from ..data.host import unguarded
 from ..data.types import ArrayLike
-from ..model import ComponentParams
-
-_IN_USE = 0.01  # expected weight of a component in use
-
-
-class _Shown:
-    """A short form and a table of what has weights and components."""
-
-    weights: Any
-    overview: Any
-
-    @property
-    def batch_axes(self) -> tuple[int, ...]:
-        """The axes in front of that of the components."""
-        return _axes(self.weights)[:-1]
-
-    def __repr__(self) -> str:
-        try:
-            axes = _axes(self.weights)
-        except Exception:  # a pytree may hold anything while JAX looks at its structure
-            return short(self)
-        what = count(axes[-1], "component")
-        if axes[:-1]:
-            what = f"{'x'.join(map(str, axes[:-1]))} of {what}"
-        elif readable(self.weights):
-            with unguarded():
-                used = int(np.sum(fetched(self.weights.mean) >= _IN_USE))
-            what = f"{what}, {used} with weight >= {_IN_USE:g}"
-        return f"{type(self).__name__}({what})"
-
-    def _repr_html_(self) -> str:
-        several = not readable(self) or self.batch_axes
-        return (Overview([repr(self)]) if several else self.overview()).html()
+from ..latent_class import ComponentParams
+from .component_table import IN_USE, ShownComponents, component_table
 
 
 @pytree
-class MixtureMoments(_Shown):
+class MixtureMoments(ShownComponents):
     """Moments of the weights and of every component, under q or at a point."""
 
     weights: Any
     components: Any
+
+    @property
+    def labels(self) -> Any:
+        """The moments of the weights."""
+        return self.weights
 
     def table(self, names: list[str] | None = None) -> dict[str, Any]:
         """Weights and parameters (k,) of the components, by label."""
         with unguarded():
             return {"weight": self.weights.mean, **self.components.describe(names)}
 
-    def summary(self, min_weight: float = _IN_USE, names: list[str] | None = None) -> str:
+    def summary(self, min_weight: float = IN_USE, names: list[str] | None = None) -> str:
         """The table of `MixtureParams.summary` for a point, without standard deviations."""
         return self.overview(min_weight, names).text()
 
-    def overview(self, min_weight: float = _IN_USE, names: list[str] | None = None) -> Overview:
+    def overview(self, min_weight: float = IN_USE, names: list[str] | None = None) -> Overview:
         """The same in the form of a table for notebooks."""
-        return _table(self.weights, self.components, min_weight, names, sd=False)
+        return component_table(self.weights, self.components, min_weight, names, sd=False)
 
 
 @pytree
-class MixtureParams(_Shown, ComponentParams):
+class MixtureParams(ShownComponents, ComponentParams):
     """q(theta) or p(theta) of a mixture: its weights, and k components on the last batch axis."""
 
     Moments: ClassVar = MixtureMoments
     weights: Any
     components: Any
+
+    @property
+    def labels(self) -> Any:
+        return self.weights
 
     @property
     def num_background(self) -> int:
@@ -93,7 +69,7 @@ class MixtureParams(_Shown, ComponentParams):
 
     def summary(
         self,
-        min_weight: float = _IN_USE,
+        min_weight: float = IN_USE,
         names: list[str] | None = None,
         *,
         point: bool = False,
@@ -108,7 +84,7 @@ class MixtureParams(_Shown, ComponentParams):
 
     def overview(
         self,
-        min_weight: float = _IN_USE,
+        min_weight: float = IN_USE,
         names: list[str] | None = None,
         *,
         point: bool = False,
@@ -117,7 +93,7 @@ class MixtureParams(_Shown, ComponentParams):
         """What `summary` says, in the form of a table for notebooks."""
         with unguarded():
             known = self.point() if point else self
-        return _table(known.weights, known.components, min_weight, names, sd=not point)
+        return component_table(known.weights, known.components, min_weight, names, sd=not point)
 
 
 @runtime_checkable
@@ -142,23 +118,3 @@ def q_of(fitted: Any) -> Any:
     if isinstance(fitted, Fitted) and jnp.ndim(fitted.elbo):
         raise ValueError("q: a Result of many fits; take one of them, fits[i]")
     return q
-
-
-def _axes(weights: Any) -> tuple[int, ...]:
-    """The shape of the weights, that of the components last."""
-    return jax.eval_shape(lambda weights: weights.mean, weights).shape
-
-
-def _table(
-    weights: Any, components: Any, min_weight: float, names: list[str] | None, *, sd: bool
-) -> Overview:
-    with unguarded():
-        weight = fetched(weights.mean)
-        spread = fetched(weights.sd) if sd else None
-        described = {label: fetched(v) for label, v in components.describe(names).items()}
-    order = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
-    title = f"{len(order)} of {int((weight > 0).sum())} components have weight >= {min_weight:g}"
-    error = ["" if spread is None else f" ± {spread[k]:.3f}" for k in order]
-    rows = {"weight": [f"{weight[k]:.3f}{e}" for k, e in zip(order, error, strict=True)]}
-    rows |= {label: [f"{values[k]:.4g}" for k in order] for label, values in described.items()}
-    return Overview([title], [str(k) for k in order], rows)

@@ -185,11 +185,11 @@ def _impute(model: Prediction, q: Known, batch: Batch) -> tuple[Any, Any]:
     resp = special.probabilities(model.log_odds(moments, batch))
     mean, variance = moments.components.impute(batch)
     if not isinstance(batch.x, dict):
-        return _imputed(resp, batch.x, batch.mask, mean, variance)
+        return imputed(resp, batch.x, batch.mask, mean, variance)
     means, sds = {}, {}
     for name, x in batch.x.items():
         column = batch.column(name)
-        pair = _imputed(resp, column.x, column.mask, mean[name], variance[name])
+        pair = imputed(resp, column.x, column.mask, mean[name], variance[name])
         means[name], sds[name] = (part.reshape(*x.shape, *part.shape[2:]) for part in pair)
     return means, sds
 
@@ -230,7 +230,7 @@ def _moments(model: Prediction, q: Known) -> MixtureMoments:
     return q.point() if model.improper else q.moments()
 
 
-def _imputed(
+def imputed(
     resp: Float[Array, "n k"], x: Array, mask: Any, mean: Array, variance: Array | None
 ) -> tuple[Array, Array]:
     """Mean and sd of the mixture of the components' conditionals; observed entries as they are.

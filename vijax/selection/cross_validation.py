@@ -18,7 +18,8 @@ from ..infer.arguments import check_key, check_kinds
 from ..infer.method import Method
 from ..infer.methods.cavi import CAVI
 from ..infer.result import Result, Status, Stop
-from ..model import Model, Predictor
+from ..latent_class import Predictor
+from ..model import Model
 from ..models.mixture import Mixture
 from . import folds as rows_of
 from .builders import builder, sizes_of

@@ -18,7 +18,8 @@ from ..data.types import ArrayLike
 from ..infer.fit import fit
 from ..infer.method import Method
 from ..infer.result import Result, Stop
-from ..model import Model, Predictor, Q
+from ..latent_class import Predictor
+from ..model import Model, Q
 from .builders import stack
 
 Folds = int | ArrayLike

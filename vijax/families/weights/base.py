@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ...exponential_family import ExponentialFamily, divergences, natural_step
+from ...data.batch import Batch
 from ...numerics import special
-from ...numerics.kl_terms import KLTerms
+from ..labels.base import Labelled, Labels, present, step_weights
 
 _W = TypeVar("_W", bound="Weights")
 
 
-class Weights(ExponentialFamily):
+class Weights(Labels):
     """An exponential family over the probabilities of k components; moments have `log_p` (k,).
 
-    `ordered` says that components are not exchangeable, so that their order matters; a family that
-    leaves this to the user has a static field of that name. `has_point` says that EM can use
-    `point`, and `closed` that the posterior has the form of the prior.
+    As labels they are independent: every step is in a component by itself. A family that leaves
+    it to the user whether it is `ordered` has a static field of that name.
     """
-
-    ordered: bool = False
-    has_point: ClassVar[bool] = True
-    closed: ClassVar[bool] = True
-
-    @property
-    @abc.abstractmethod
-    def size(self) -> int:
-        """Number of components k."""
-
-    @property
-    @abc.abstractmethod
-    def on(self) -> Bool[Array, "*b k"]:
-        """Which components are switched on, if the prior is proper."""
 
     @property
     @abc.abstractmethod
@@ -75,31 +58,29 @@ class Weights(ExponentialFamily):
     def pad(self: _W, size: int) -> _W:
         """The same family with `size` components, new ones at the end and switched off."""
 
-    def astype(self: _W, dtype: Any) -> _W:
-        """The same distribution in another float type."""
-        return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
+    def infer(
+        self, moments: Any, log_lik: Float[Array, "..."], rows: Batch, state: Any = None
+    ) -> Labelled:
+        """r = exp(E[log p(step, class)]) / Z of each step; log_z of a row is the sum over steps."""
+        shape = log_lik.shape
+        resp, log_z = special.normalize((moments.log_p + log_lik).reshape(-1, shape[-1]))
+        resp, log_z = resp.reshape(shape), log_z.reshape(shape[:-1])
+        if rows.steps is not None:
+            log_z = jnp.sum(jnp.where(rows.steps > 0, rows.steps * log_z, 0.0), 1)
+        return Labelled(resp, self.assign(resp, rows), log_z)
 
-    def update(self: _W, q: _W, stats: Any, rate: ArrayLike = 1.0) -> _W:
-        """Optimal q given statistics, or a step of `rate` towards it; called on the prior."""
-        return natural_step(q, stats + self, rate)
+    def assign(self, resp: Float[Array, "..."], rows: Batch) -> Any:
+        soft = present(step_weights(rows), resp)
+        return self.observe(jnp.sum(soft, tuple(range(soft.ndim - 1))))
 
-    def kl_from(self: _W, q: _W) -> Float[Array, ""]:
-        """KL(q || prior) in nats; called on the prior."""
-        return jnp.sum(q.kl(self))
-
-    def kl_and_move_terms(self: _W, q: _W, last: _W) -> KLTerms:
-        """Terms of KL(q || prior) and of KL(q || last), as two rows; called on the prior."""
-        return divergences(q, self, last)
+    def begin(self, count: Float[Array, "k"]) -> Any:
+        return self.observe(count)
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(z)] in nats of rows with these statistics; called on q."""
         count = self.counts(stats)
         some = count > 0
         return jnp.sum(jnp.where(some, count * jnp.where(some, self.moments().log_p, 0.0), 0.0))
-
-    def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """Log prior density with respect to h at a point, in nats; only EM calls it."""
-        return jnp.sum(self.log_kernel(moments))
 
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """Gain of the weights' part of the elbo in nats from merging j and k; called on q.

@@ -1,0 +1,1 @@
+"""Priors on the labels of rows that are no independent draws: chains."""

@@ -1,0 +1,126 @@
+"""What a model asks of the prior on its labels, which say what component a step belongs to."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from ..._pytree import pytree
+from ...data.batch import Batch
+from ...exponential_family import ExponentialFamily, divergences, natural_step
+from ...numerics.kl_terms import KLTerms
+
+_L = TypeVar("_L", bound="Labels")
+
+
+@pytree
+class Labelled:
+    """What is known of the labels of n rows, given the likelihood of their steps.
+
+    `resp` are the responsibilities, (n, k), or (n, t, k) of sequences, and `stats` the expected
+    statistics of the labels, weighted, summed over the rows, and of the type of their prior.
+    `log_z` (n,) is the log-normaliser of q(labels) of each row in nats, which is the bound on the
+    row. `rows` is what the next E-step starts from, if rows have a state of their own.
+    """
+
+    resp: Float[Array, "..."]
+    stats: Any
+    log_z: Float[Array, "n"]
+    rows: Any = None
+
+
+class Labels(ExponentialFamily):
+    """A prior on the labels of all steps of a row, an exponential family over its parameters.
+
+    A step is a row of its own, or an entry of a sequence. `ordered` says that classes are not
+    exchangeable, `has_point` that EM can use `point`, and `closed` that the posterior has the form
+    of the prior.
+    """
+
+    ordered: bool = False
+    has_point: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Number of classes k."""
+
+    @property
+    @abc.abstractmethod
+    def on(self) -> Bool[Array, "*b k"]:
+        """Which classes are switched on, if the prior is proper."""
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, "*b k"]:
+        """Expected share of each class among all steps."""
+
+    @abc.abstractmethod
+    def counts(self, stats: Any) -> Float[Array, "*b k"]:
+        """The number of steps in each class that `stats` are of."""
+
+    @abc.abstractmethod
+    def infer(
+        self, moments: Any, log_lik: Float[Array, "..."], rows: Batch, state: Any = None
+    ) -> Labelled:
+        """The optimal q(labels) given E[log p(step | class)] in nats, (n, k) or (n, t, k).
+
+        It is called on the prior, with the moments of its q. `state` is that of the rows.
+        """
+
+    @abc.abstractmethod
+    def assign(self, resp: Float[Array, "..."], rows: Batch) -> Any:
+        """Expected statistics of labels that are independent, with these responsibilities."""
+
+    @abc.abstractmethod
+    def begin(self, count: Float[Array, "k"]) -> Any:
+        """Statistics to start from, of labels of which only the number in each class is known."""
+
+    @abc.abstractmethod
+    def take(self, order: Any) -> Any:
+        """The classes `order` (m,), to be read, not fitted."""
+
+    def astype(self: _L, dtype: Any) -> _L:
+        """The same distribution in another float type."""
+        return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
+
+    def describe(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What a table shows of each class besides its share: a dict from label to values (k,)."""
+        return {}
+
+    def update(self: _L, q: _L, stats: Any, rate: ArrayLike = 1.0) -> _L:
+        """Optimal q given statistics, or a step of `rate` towards it; called on the prior."""
+        return natural_step(q, stats + self, rate)
+
+    def kl_from(self: _L, q: _L) -> Float[Array, ""]:
+        """KL(q || prior) in nats; called on the prior."""
+        return jnp.sum(q.kl(self))
+
+    def kl_and_move_terms(self: _L, q: _L, last: _L) -> KLTerms:
+        """Terms of KL(q || prior) and of KL(q || last), as two rows; called on the prior."""
+        return divergences(q, self, last)
+
+    def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
+        """E[log p(labels)] in nats of rows with these statistics; called on q."""
+        return self.dot(stats)
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """Log prior density with respect to h at a point, in nats; only EM calls it."""
+        return jnp.sum(self.log_kernel(moments))
+
+
+def step_weights(rows: Batch) -> Float[Array, "..."]:
+    """How often each step counts, (n,), or (n, t) of sequences."""
+    return rows.weight if rows.steps is None else rows.weight[:, None] * rows.steps
+
+
+def present(weight: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`weight` times `value` (..., k), and 0 where the weight is: such a row may hold anything."""
+    some = (weight > 0)[..., None]
+    return jnp.where(some, weight[..., None] * jnp.where(some, value, 0.0), 0.0)

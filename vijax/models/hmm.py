@@ -1,0 +1,182 @@
+"""Hidden Markov models over any component family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+from jaxtyping import Array, Bool
+
+from .._pytree import pytree, replace, static
+from .._text import Overview, count, short
+from ..data.batch import Batch
+from ..data.host import common_dtype, to_device
+from ..data.types import ArrayLike, Data
+from ..families.emission import Emission
+from ..families.labels.chain import Chain
+from .prediction import check_labels
+from .priors import chains, emissions
+from .priors.arguments import check_size
+from .priors.weights import switched_on
+from .sequences import SequencePrediction
+from .structured import Structured
+from .structured_params import StructuredParams
+
+
+@pytree
+class HMM(SequencePrediction, Structured):
+    """z_1 ~ initial, z_t | z_{t-1} = i ~ transitions_i, and step x_t is drawn from state z_t.
+
+    Rows are sequences, independent given theta (Rabiner 1989; Beal 2003, chapter 3). The bound is
+    ELBO = sum_n w_n log Z_n - KL(q || p), with Z_n the sum over all paths of
+    exp(E[log p(x_n, z_n)]), by forward-backward. Under `EM` it is Baum-Welch.
+
+    `labels` is a `Chain`, the prior of the first state and of the transitions, and `components` any
+    component family with k members, the states. `switch` says which states are on (None: all).
+    `improper` marks the flat prior of maximum likelihood, which is for EM only. `names` are those
+    of the columns. Build it with `from_data`, `with_prior` or `flat`.
+
+    Data are what `Batch.sequences` takes: a list of sequences (t_n, d), an array (n, t, d), or one
+    sequence (t, d).
+    """
+
+    labels: Chain
+    components: Emission
+    switch: Bool[Array, "*b k"] | None = None
+    improper: bool = static(default=False)
+    names: tuple[str, ...] | None = static(default=None)
+
+    params: ClassVar[Any] = StructuredParams
+
+    @classmethod
+    def from_data(
+        cls,
+        x: Data,
+        num_states: int,
+        *,
+        emission: str | Mapping[Any, str] = "gaussian",
+        conc: ArrayLike = 1.0,
+        stay: ArrayLike = 0.0,
+        initial: ArrayLike = 1.0,
+        k_max: int | None = None,
+        **options: Any,
+    ) -> HMM:
+        """Build a hidden Markov model with a weak default prior from the data.
+
+        Raises ValueError that names the argument.
+
+        Args:
+            x: Sequences, as `Batch.sequences` takes them.
+            num_states: Number of states, k.
+            emission: What a step is drawn from, given its state: "gaussian", "student_t",
+                "poisson", "exponential", "bernoulli", "geometric", "categorical" or "multinomial";
+                or, for a table, a dict from each column to one of these.
+            conc: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k), whose row i is
+                of the steps that follow state i.
+            stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
+            initial: Pseudo-counts of the first state of a sequence, > 0: a scalar or (k,).
+            k_max: Number of states to make room for. The first `num_states` are switched on, so
+                that models of different size share one program.
+            options: Arguments of the components' prior, such as `covariance="diag"`, as in the
+                `from_data` of the mixture of this family.
+
+        Example:
+            x, states = vx.datasets.switching()
+            model = vx.HMM.from_data(x, 2)
+            fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4).check()
+            print(fit.summary(), model.path(fit, x))
+        """
+        batch = x if isinstance(x, Batch) else Batch.sequences(x)
+        steps = batch.flat()
+        components = emissions.from_data(steps, num_states, emission, k_max=k_max, **options)
+        chain = chains.symmetric(num_states, conc, stay, initial, k_max)
+        model = cls._of(chain, components, num_states, k_max)
+        return model if batch.names is None else replace(model, names=batch.names)
+
+    @classmethod
+    def with_prior(
+        cls,
+        num_states: int,
+        *,
+        components: Emission,
+        transitions: ArrayLike = 1.0,
+        stay: ArrayLike = 0.0,
+        initial: ArrayLike = 1.0,
+    ) -> HMM:
+        """Build a hidden Markov model from its states and the pseudo-counts of their transitions.
+
+        Args:
+            num_states: Number of states, k.
+            components: A component family with k members, such as `NormalWishart`.
+            transitions: Pseudo-counts, >= 0: a scalar, (k,) or (k, k); 0 is impossible.
+            stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
+            initial: Pseudo-counts of the first state, >= 0: a scalar or (k,); 0 is impossible.
+        """
+        chain = chains.symmetric(num_states, transitions, stay, initial, None)
+        return cls._of(chain, components, num_states, None)
+
+    @classmethod
+    def flat(
+        cls,
+        num_states: int,
+        num_features: int,
+        *,
+        emission: str = "gaussian",
+        k_max: int | None = None,
+        **options: Any,
+    ) -> HMM:
+        """Build a hidden Markov model without a prior, for maximum likelihood with `EM`.
+
+        Args:
+            num_states: Number of states, k.
+            num_features: Number of columns, d.
+            emission: As in `from_data`, for one family.
+            k_max, options: As in `from_data`.
+        """
+        components = emissions.flat(num_states, num_features, emission, k_max=k_max, **options)
+        size = check_size(num_states, k_max)
+        return cls(chains.flat(size), components, switched_on(num_states, size), improper=True)
+
+    @classmethod
+    def _of(cls, chain: Chain, components: Emission, num_states: int, k_max: int | None) -> HMM:
+        dtype = common_dtype(*jax.tree.leaves(components))
+        parts = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))
+        return cls(*parts, switched_on(num_states, check_size(num_states, k_max)))
+
+    def read(self, data: Data) -> Batch:
+        return data if isinstance(data, Batch) else Batch.sequences(data)
+
+    def as_batch(self, data: Data) -> Batch:
+        """Sequences in the form that the components take; ValueError for columns of other names."""
+        batch = self.read(data).in_order(self.names)
+        return batch.with_flat(self.components.as_batch(batch.flat()))
+
+    def check(self, batch: Batch, point: bool) -> None:
+        if batch.steps is None:
+            raise ValueError("x: rows, but an HMM is a model of sequences; see Batch.sequences")
+        steps = batch.flat()
+        self.components.check_rows(steps)
+        check_labels(steps, lambda: self.active)
+        if self.improper and not point:
+            raise ValueError(
+                "method: a flat prior has no evidence to bound; use EM(), or a proper prior "
+                "from `from_data` or `with_prior`"
+            )
+
+    def with_posterior_as_prior(self, q: StructuredParams) -> HMM:
+        """The same model with this posterior for its prior; ValueError for a flat prior."""
+        if self.improper:
+            raise ValueError("model: a flat prior is followed by no posterior")
+        return replace(self, labels=q.labels, components=q.components)
+
+    def __repr__(self) -> str:
+        try:
+            words = [count(self.labels.size, "state"), *self.components.words()]
+        except Exception:  # a pytree may hold anything while JAX looks at its structure
+            return short(self)
+        words.append("flat prior" if self.improper else f"{type(self.labels).__name__} prior")
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        return Overview([repr(self)]).html()

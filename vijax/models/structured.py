@@ -1,0 +1,201 @@
+"""Labels x components: a prior on the labels of steps, and a family that steps are drawn from."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from .._pytree import replace
+from ..data.batch import Batch
+from ..data.chunked import accumulate, automatic_chunk, map_rows
+from ..data.padding import compiled
+from ..exponential_family import natural_step
+from ..families.emission import weighted
+from ..families.labels.base import Labels
+from ..kernel import Kernel
+from ..latent_class import LatentClassModel
+from ..model import Conjugate, EStep
+from ..numerics import seeding
+from ..numerics.kl_terms import KLTerms
+
+
+class Structured(Conjugate, LatentClassModel):
+    """z ~ labels, and step t of row n is drawn from component z_nt.
+
+    `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a
+    hidden Markov model). `components` is any component family. The bound is
+    ELBO = sum_n w_n log Z_n - KL(q || p), with log Z_n from `labels.infer`, which takes
+    E[log p(x_nt | theta_k)] for every step. KL is summed over labels and components.
+    """
+
+    components: Any
+    switch: Any
+    improper: bool
+    names: Any
+
+    draws: ClassVar[bool] = True
+    params: ClassVar[Any]  # of labels and components, such as MixtureParams
+
+    @property
+    def labels(self) -> Labels:
+        """The prior on the labels."""
+        raise NotImplementedError
+
+    @property
+    def prior(self) -> Any:
+        """p(theta): the prior of the labels and that of the components."""
+        return self.params(self.labels, self.components)
+
+    @property
+    def num_components(self) -> int:
+        return self.labels.size
+
+    @property
+    def active(self) -> Bool[Array, "*b k"]:
+        return compiled(_on)(self.labels) if self.switch is None else self.switch
+
+    def row_size(self, batch: Batch) -> int:
+        steps = batch.flat()
+        if batch.steps is None:
+            return self.components.row_size(steps)
+        return batch.steps.shape[1] * (self.components.row_size(steps) + 4 * self.num_components)
+
+    # -- E-step -----------------------------------------------------------------------------------
+
+    def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
+        steps = batch.flat()
+        more = 0 if batch.steps is None else 4 * self.num_components
+        each = 1 if batch.steps is None else batch.steps.shape[1]
+        return tuple(
+            replace(
+                kernel,
+                moments=replace(moments, components=kernel.moments),
+                row_size=each * (kernel.row_size + more),
+            )
+            for kernel in self.components.kernels(steps, moments.components)
+        )
+
+    def local(self, moments: Any, batch: Batch) -> EStep:
+        return self.local_from(moments, batch, self.rows(batch))
+
+    def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
+        found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch, rows)
+        stats = self._observe(moments, batch, found.resp)
+        return EStep(self.params(found.stats, stats), found.log_z, found.rows)
+
+    def log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
+        """E[log p(step | theta_k)] in nats, (n, k) or (n, t, k), a chunk of steps at a time.
+
+        It is -inf for components other than a known label.
+        """
+        steps, k = batch.flat(), self.num_components
+
+        def of_chunk(part: Batch, components: Any) -> Array:
+            log_lik = components.likelihood(part)[0]
+            if part.label is None:
+                return log_lik
+            known = (part.label >= 0)[:, None]
+            other = part.label[:, None] != jnp.arange(k, dtype=part.label.dtype)[None]
+            return jnp.where(known & other, -jnp.inf, log_lik)
+
+        found = map_rows(of_chunk, steps, self._chunk(steps), moments.components)
+        return found if batch.steps is None else found.reshape(*batch.steps.shape, k)
+
+    def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
+        """Expected statistics of the components, a chunk of steps at a time."""
+        steps = batch.flat()
+
+        def of_chunk(rows: Any, components: Any, prior: Any) -> tuple[Any, Array]:
+            part, own = rows
+            # cheaper than to keep it from `log_lik`; what is not read of it is not computed
+            row_posterior = components.likelihood(part)[1]
+            counts = weighted(part, own)
+            stats = prior.observe(part, counts, components, row_posterior)
+            return stats, jnp.zeros((), counts.dtype)
+
+        rows = steps, resp.reshape(-1, self.num_components)
+        chunk = self._chunk(steps)
+        return accumulate(of_chunk, rows, chunk, moments.components, self.components)[0]
+
+    def _chunk(self, steps: Batch) -> int:
+        return automatic_chunk(self.components.row_size(steps), steps)
+
+    # -- starts -----------------------------------------------------------------------------------
+
+    def init(
+        self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
+    ) -> Any:
+        """A component around each of k k-means++ seeds among the steps, half as wide as all.
+
+        Distances are those of `embed`, so that units do not matter. A component with labelled steps
+        begins at one of them.
+        """
+        assert key is not None  # `draws` says that there is one
+        steps, k, known = batch.flat(), self.num_components, None
+        if steps.label is not None:
+            first = jax.random.fold_in(key, 2)
+            known = seeding.labelled_rows(first, steps.label, steps.weight, k)
+        points = self.components.embed(steps)
+        seeds = seeding.kmeans_plus_plus(key, points, steps.weight, k, known)
+        on = self.active
+        each = jnp.sum(steps.weight) / jnp.sum(on, dtype=steps.weight.dtype)
+        count = jnp.where(on, each, 0.0)
+        stats = self.components.seed(steps, seeds, count, 0.5)
+        return self.update(self.prior, self.params(self.labels.begin(count), stats))
+
+    def start_moments(self, q: Any) -> Any:
+        return q.point() if self.improper else q.moments()
+
+    def assign(self, q: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
+        stats = self._observe(self.start_moments(q), batch, resp)
+        return self.params(self.labels.assign(resp, batch), stats)
+
+    def tempered(self, moments: Any, batch: Batch, power: Float[Array, ""]) -> Any:
+        labels = jax.tree.map(lambda a: power * a, moments.labels)
+        found = self.labels.infer(labels, power * self.log_lik(moments, batch), batch)
+        return self.params(found.stats, self._observe(moments, batch, found.resp))
+
+    # -- update and bound -------------------------------------------------------------------------
+
+    def update(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+        return self.combine(q, stats, rate)
+
+    def combine(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+        labels = self.labels.update(q.labels, stats.labels, rate)
+        components = natural_step(q.components, stats.components + self.components, rate)
+        return self.params(labels, components)
+
+    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
+        labels = q.labels.expected_log_lik(stats.labels)
+        return labels + q.components.expected_log_lik(stats.components)
+
+    def kl(self, q: Any) -> Float[Array, ""]:
+        return self.labels.kl_from(q.labels) + self.components.kl_from(q.components)
+
+    def kl_and_move(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        labels = self.labels.kl_and_move_terms(q.labels, last.labels)
+        components = self.components.kl_and_move_terms(q.components, last.components)
+        kl, move = KLTerms.join(labels, components).total_by_product()
+        return kl, move
+
+    def log_prior(self, moments: Any) -> Float[Array, ""]:
+        """Log prior density in nats at a point, in the natural basis; 0 under the flat prior."""
+        components = self.components.log_prior(moments.components, self.active)
+        if self.improper:
+            return jnp.zeros_like(components)
+        return self.labels.log_prior(moments.labels) + components
+
+    def collapsed(self, q: Any) -> Bool[Array, ""]:
+        """Whether, under the flat prior, a component is at a singularity or has no steps."""
+        if not self.improper:
+            return super().collapsed(q)
+        count = jnp.where(self.active, self.labels.counts(q.labels), 0.0)
+        return jnp.any(self.active & (q.components.collapsed(count) | (count <= 0)))
+
+
+def _on(labels: Labels) -> Bool[Array, "*b k"]:
+    return labels.on
