@@ -16,6 +16,7 @@ from ..data.batch import Batch
 from ..data.host import as_floats, fetched, is_concrete, namespace, sent, to_device
 from ..data.padding import compiled
 from ..data.reader import read_labels
+from ..data.sequences import step_weight
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
@@ -111,7 +112,7 @@ def _labels(
     if start.kind != "random":
         return start.value
     assert key is not None  # the arguments have been checked
-    index = jax.random.randint(key, batch.step_weight.shape, 0, jnp.sum(model.active))
+    index = jax.random.randint(key, step_weight(batch).shape, 0, jnp.sum(model.active))
     return jnp.argsort(~model.active, stable=True)[index]
 
 
@@ -121,7 +122,7 @@ def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
 
     def assign(rows: Any, model: LatentClassModel, q: Q) -> tuple[Any, Array]:
         part, value = rows
-        if value.ndim == part.step_weight.ndim:
+        if value.ndim == step_weight(part).ndim:
             value = jax.nn.one_hot(value, model.num_components, dtype=dtype)
         return model.assign(q, part, value), jnp.zeros((), dtype)
 
@@ -147,7 +148,7 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
         return Start("q", _density_q(model, init, batch.weight.dtype))
     if isinstance(init, ExponentialFamily):
         return _parse_q(model, init, batch)
-    return parse_rows(init, batch.step_weight, with_classes(model).active, batch.sharding)
+    return parse_rows(init, step_weight(batch), with_classes(model).active, batch.sharding)
 
 
 def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:

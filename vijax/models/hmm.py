@@ -150,7 +150,7 @@ class HMM(SequencePrediction, Structured):
     def as_batch(self, data: Data) -> Batch:
         """Sequences in the form that the components take; ValueError for columns of other names."""
         batch = self.read(data).in_order(self.names)
-        return batch.with_flat(self.components.as_batch(batch.flat()))
+        return self.components.as_batch(batch)
 
     def check(self, batch: Batch, point: bool) -> None:
         if batch.steps is None:

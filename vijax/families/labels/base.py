@@ -115,11 +115,6 @@ class Labels(ExponentialFamily):
         return jnp.sum(self.log_kernel(moments))
 
 
-def step_weights(rows: Batch) -> Float[Array, "..."]:
-    """How often each step counts, (n,), or (n, t) of sequences."""
-    return rows.weight if rows.steps is None else rows.weight[:, None] * rows.steps
-
-
 def present(weight: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
     """`weight` times `value` (..., k), and 0 where the weight is: such a row may hold anything."""
     some = (weight > 0)[..., None]

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...data.batch import Batch
+from ...data.sequences import step_weight
 from ...numerics import special
-from ..labels.base import Labelled, Labels, present, step_weights
+from ..labels.base import Labelled, Labels, present
 
 _W = TypeVar("_W", bound="Weights")
 
@@ -70,7 +71,7 @@ class Weights(Labels):
         return Labelled(resp, self.assign(resp, rows), log_z)
 
     def assign(self, resp: Float[Array, "..."], rows: Batch) -> Any:
-        soft = present(step_weights(rows), resp)
+        soft = present(step_weight(rows), resp)
         return self.observe(jnp.sum(soft, tuple(range(soft.ndim - 1))))
 
     def begin(self, count: Float[Array, "k"]) -> Any:
