@@ -13,10 +13,11 @@ from ..._pytree import pytree, replace, static
 from ...data.batch import Batch
 from ...data.host import check_bound, check_integer
 from ...model import ConditionalModel, Model, Q
+from ...numerics.chunked import zeros_like_result
 from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
-from ..run.passes import expect, floored, rounding_floor, zeros_like_result
+from ..run.passes import expect, floored, rounding_floor
 from .cavi import need_rows
 
 
@@ -107,7 +108,7 @@ class Memoized(Method[ConditionalModel]):
         )
         part = batch.cut(0, self._size(batch))
         floor = rounding_floor(model, q.moments(), part)
-        return floored(new, floor * jnp.sum(batch.weight))
+        return floored(new, floor * batch.total_weight)
 
     def _size(self, batch: Batch) -> int:
         return -(-batch.weight.shape[0] // self.num_blocks)
