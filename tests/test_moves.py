@@ -115,7 +115,7 @@ def test_vmap_over_data_sets_is_the_loop(rng):
 
 def test_values_of_rows_by_chunks(rng):
     """Row by row results of a chunked pass are those of the whole."""
-    from vijax.infer.run import passes
+    from vijax.data.chunked import map_rows
 
     x, _ = clusters(rng, n=70)
     batch = vx.Batch.of(x)
@@ -123,8 +123,8 @@ def test_values_of_rows_by_chunks(rng):
     def values(part):
         return jnp.stack([part.x[:, 0] * 2, part.weight], -1)
 
-    whole = passes.map_rows(values, batch, 70)
-    np.testing.assert_array_equal(passes.map_rows(values, batch, 16), whole)
+    whole = map_rows(values, batch, 70)
+    np.testing.assert_array_equal(map_rows(values, batch, 16), whole)
 
 
 def test_a_failed_first_fit_is_returned(rng):

@@ -112,15 +112,13 @@ class SplitMergeModel(LatentClassModel):
 class ComponentParams(Product):
     """q(theta) of k components and of the labels of steps, which are its two factors.
 
+    `labels` are the parameters of the labels: independent ones have weights, a chain transitions.
     `weights` have the expected share `mean` of each component among all steps, `size` and `on`.
     """
 
+    labels: Any
+    weights: Any
     components: Any
-
-    @property
-    @abc.abstractmethod
-    def labels(self) -> Any:
-        """The parameters of the labels: independent ones have weights, a chain transitions."""
 
     @property
     @abc.abstractmethod

@@ -13,8 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import map_fields, pytree, replace, static
 from . import levels as coding
-from .checks import check_finite, check_weight, column_of, label_of, num_rows
+from . import sequences
+from .checks import check_weight, column_of, column_order, label_of, num_rows
 from .exposure import exposure_by_column, exposure_by_name, exposure_of
+from .fields import checked, placed, without_holes
 from .host import (
     as_floats,
     as_weights,
@@ -25,19 +27,11 @@ from .host import (
     is_concrete,
     to_device,
 )
-from .missing import (
-    fill_absent,
-    fill_missing,
-    mask_of,
-    mask_of_frame,
-    masks_of_table,
-    ones,
-    patterns_of,
-    without_empty_rows,
-)
+from .joined import joined
+from .missing import mask_of, mask_of_frame, masks_of_table, ones, without_empty_rows
 from .noise import noise_of
 from .reader import by_text
-from .shards import on_auto_mesh, place_for_jit, platform_of, sharding_of_rows, to_auto
+from .shards import on_auto_mesh, platform_of, sharding_of_rows, to_auto
 
 if TYPE_CHECKING:
     _Rows = Array
@@ -61,6 +55,9 @@ class Batch:
     - `patterns` and `group`: the distinct rows of `mask`, padded to a power of two, and the index
       of each row's; only where that saves work. Other missing entries may change their shape, and
       then compile another program.
+    - `steps`: (n, t), how often each step of a row counts, if rows are sequences; every array but
+      `weight` and `patterns` then has an axis t behind that of the rows. What lies beyond the last
+      step that counts does not exist; a step of 0 before it is missing.
     - `as_given`: the same rows as they came, for reading, if weights were given; in `x` a present
       row is in place of each row of weight 0.
     - `names`: names of columns, which drivers remove before anything is compiled.
@@ -73,11 +70,12 @@ class Batch:
     x: Any
     weight: Float[_Rows, "*b n"]
     mask: Any = None
-    noise: Float[_Rows, "*b n d d"] | None = None
-    label: Int[_Rows, "*b n"] | None = None
-    group: Int[_Rows, "*b n"] | None = None
+    noise: Float[_Rows, "*b n d d"] | Float[_Rows, "*b n t d d"] | None = None
+    label: Int[_Rows, "*b n"] | Int[_Rows, "*b n t"] | None = None
+    group: Int[_Rows, "*b n"] | Int[_Rows, "*b n t"] | None = None
     patterns: Bool[_Rows, "*b p d"] | None = None
     exposure: Any = None
+    steps: Float[_Rows, "*b n t"] | None = None
     as_given: Batch | None = None
     names: tuple[str, ...] | None = static(default=None)
     levels: coding.BatchLevels = static(default=None)
@@ -122,6 +120,36 @@ class Batch:
         return batch if isinstance(data, Batch) else batch._on_device()
 
     @classmethod
+    @on_auto_mesh
+    def sequences(
+        cls,
+        data: Any,
+        weight: Any = None,
+        *,
+        lengths: Any = None,
+        missing: bool = False,
+        mask: Any = None,
+        noise: Any = None,
+        label: Any = None,
+        exposure: Any = None,
+    ) -> Batch:
+        """Batch whose rows are sequences, padded to the longest by steps that do not exist.
+
+        `data` is a list of sequences (t, d) or (t,), which may be arrays, frames or dicts of
+        columns; one array (n, t, d); one long table of the steps of all sequences, one after
+        another, with their `lengths` (n,); or a single sequence. All else is of the same form, by
+        step, and read as `of` reads rows; `weight` is (n,), of sequences. A step without any
+        observed entry is missing: a chain passes through it. Raises TypeError and ValueError as
+        `of`, naming sequence and step. Warns if more than half of all steps are padding.
+        """
+        given = {"mask": mask, "noise": noise, "label": label, "exposure": exposure}
+        given, layout = joined({"data": data, **given}, lengths)
+        weights, data = layout.weights(weight), given.pop("data")
+        with layout.named():
+            rows = cls._read(data, weights, missing, **given)
+        return layout.regrouped(rows, weight)._on_device()
+
+    @classmethod
     def for_jit(cls, data: Any) -> Batch:
         """As `of`, but host arrays stay on the host until a jitted program takes them."""
         return cls._read(data, None, False, None, None, None, None)
@@ -147,8 +175,13 @@ class Batch:
             sharding, platform = data.sharding, data.platform
             if is_concrete(*jax.tree.leaves(given)):
                 sharding, platform = sharding_of_rows(given), platform_of(given)
-            check_weight(given["weight"], num_rows(given["x"]), given["mask"] is None)
-            parts = _checked(sharding, **given, names=data.names)
+            steps = to_auto(data.steps)
+            complete = given["mask"] is None and steps is None
+            check_weight(given["weight"], num_rows(given["x"]), complete)
+            if steps is None:
+                parts = checked(sharding, **given, names=data.names)
+            else:
+                parts = sequences.checked_steps(sharding, steps, given, data.names)
             place = {"sharding": sharding, "platform": platform, "levels": data.levels}
             return cls(**parts, as_given=data.as_given, names=data.names, **place)
         arrays = to_auto((data, weight, mask, noise, label, exposure))
@@ -174,14 +207,14 @@ class Batch:
         if seen is not None:
             w = without_empty_rows(w, seen)
         exposure = exposure_of(exposure, x, names, dtype, w, seen)
-        parts = _checked(sharding, x, w, seen, noise, label, exposure=exposure, names=names)
+        parts = checked(sharding, x, w, seen, noise, label, exposure=exposure, names=names)
         place = {"names": names, "levels": levels, "sharding": sharding}
         batch = cls(**parts, **place, platform=platform_of(parts))
         if weight is None:
             return batch
         if is_concrete(w) and bool((fetched(w) > 0).all()):
             return replace(batch, as_given=batch)
-        given = _placed(sharding, _without_holes(x, w, seen), noise, exposure)
+        given = placed(sharding, without_holes(x, w, seen), noise, exposure)
         return replace(batch, as_given=replace(batch, **dict(zip(_HELD, given, strict=True))))
 
     def _on_device(self) -> Batch:
@@ -202,12 +235,30 @@ class Batch:
         """The rows as they came, for reading: what is in `as_given`, if there is any."""
         return self if self.as_given is None else self.as_given
 
+    def flat(self) -> Batch:
+        """The steps of all sequences as rows of weight `weight * steps`; rows as they are."""
+        return sequences.flat(self)
+
+    @property
+    def exists(self) -> Bool[_Rows, "*b n t"]:
+        """Which steps exist: those up to the last one that counts. Raises TypeError for rows."""
+        if self.steps is None:
+            raise TypeError("data: rows, not sequences; make these by Batch.sequences")
+        return sequences.exists(self.steps)
+
+    @property
+    def total_weight(self) -> Float[Array, "*b"]:
+        """The sum of the weights of all rows, or of all steps of sequences."""
+        if self.steps is None:
+            return jnp.sum(self.weight, -1)
+        return jnp.sum(self.weight * jnp.sum(self.steps, -1), -1)
+
     def column(self, name: str) -> Batch:
         """One column of a dict as a Batch of its own, with x (n, d)."""
         mask = None if self.mask is None else self.mask[name]
         x = self.x[name]
-        if x.ndim == 1:
-            x, mask = x[:, None], None if mask is None else mask[:, None]
+        if x.ndim == (1 if self.steps is None else 2):
+            x, mask = x[..., None], None if mask is None else mask[..., None]
         own = coding.of_column(self.levels, name)
         exposure = None if self.exposure is None else self.exposure.get(name)
         return Batch(x, self.weight, mask, exposure=exposure, levels=own, **self._place)
@@ -228,8 +279,8 @@ class Batch:
         """
         if self.levels == levels:
             return self
-        own, given = self.levels, self.as_given
-        x = coding.recoded(self.x, self.weight, self.mask, own, levels, self.names)
+        given = self.as_given
+        x = sequences.recoded(self, levels)
         given = None if given is None else given.coded(levels)
         return replace(self, x=x, levels=levels, as_given=given)
 
@@ -238,7 +289,7 @@ class Batch:
         rows = self
         for name, own in levels.items():
             column = self.column(name)
-            column = replace(column, names=(name,) * column.x.shape[1])
+            column = replace(column, names=(name,) * column.x.shape[-1])
             rows = rows.with_column(name, column.coded(own))
         given = None if self.as_given is None else self.as_given.columns_coded(levels)
         return replace(rows, as_given=given)
@@ -262,7 +313,7 @@ class Batch:
             raise ValueError(f"x: columns of the same name: {', '.join(self.names)}")
         if self.noise is not None:
             raise ValueError("noise: a table of columns takes none")
-        index = {name: (slice(None), j) for j, name in enumerate(self.names)}
+        index = {name: (..., j) for j, name in enumerate(self.names)}
         x = {name: self.x[i] for name, i in index.items()}
         mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
         given = None if self.as_given is None else self.as_given.by_name()
@@ -286,21 +337,15 @@ class Batch:
         own = self.names
         if names is None or own is None or own == names or isinstance(self.x, dict):
             return self
-        if len(set(own)) < len(own) or set(own) != set(names):
-            missing = [name for name in names if name not in own]
-            more = [name for name in own if name not in names]
-            found = f"no column {missing[0]!r}" if missing else f"columns {', '.join(own)}"
-            found = f"column {more[0]!r} is unknown" if more and not missing else found
-            raise ValueError(f"x: {found}; the model was made for columns {', '.join(names)}")
-        index = np.array([own.index(name) for name in names])
-        x, mask, noise = self.x[:, index], self.mask, self.noise
-        mask = None if mask is None else mask[:, index]
-        noise = None if noise is None else noise[:, index][:, :, index]
-        patterns = None if self.patterns is None else self.patterns[:, index]
+        index = column_order(own, names)
+        x, mask, noise = self.x[..., index], self.mask, self.noise
+        mask = None if mask is None else mask[..., index]
+        noise = None if noise is None else noise[..., index, :][..., index]
+        patterns = None if self.patterns is None else self.patterns[..., index]
         given = None if self.as_given is None else self.as_given.in_order(names)
         exposure = self.exposure
-        if exposure is not None and not isinstance(exposure, dict) and exposure.shape[1] > 1:
-            exposure = exposure[:, index]
+        if exposure is not None and not isinstance(exposure, dict) and exposure.shape[-1] > 1:
+            exposure = exposure[..., index]
         parts = {"mask": mask, "noise": noise, "patterns": patterns, "exposure": exposure}
         levels = None if self.levels is None else tuple(self.levels[j] for j in index)
         return replace(self, x=x, names=names, levels=levels, as_given=given, **parts)
@@ -308,7 +353,8 @@ class Batch:
     @property
     def _place(self) -> dict[str, Any]:
         """The fields that every column of a table shares."""
-        return {"label": self.label, "sharding": self.sharding, "platform": self.platform}
+        place = {"sharding": self.sharding, "platform": self.platform}
+        return {"label": self.label, "steps": self.steps, **place}
 
     def cut(self, first: Any, size: int) -> Batch:
         """`size` rows from row `first` on, which may be traced."""
@@ -320,9 +366,10 @@ class Batch:
 
     def labelled(self, k: int) -> Bool[Array, "k"]:
         """Which of k components have a row of known label and positive weight."""
-        if self.label is None:
+        rows = self.flat()
+        if rows.label is None:
             return jnp.zeros(k, bool)
-        label = jnp.where(self.weight > 0, self.label, -1)
+        label = jnp.where(rows.weight > 0, rows.label, -1)
         return jnp.any(label[:, None] == jnp.arange(k, dtype=label.dtype)[None], 0)
 
     def map_rows(self, select: Callable[[Any], Any]) -> Batch:
@@ -340,54 +387,6 @@ class Batch:
 
 _PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns", "exposure")
 _HELD = ("x", "noise", "exposure")  # what rows of weight 0 hold is in `as_given`
-
-
-def _checked(
-    sharding: NamedSharding | None,
-    x: Any,
-    weight: Any,
-    mask: Any,
-    noise: Any,
-    label: Any,
-    group: Any = None,
-    patterns: Any = None,
-    exposure: Any = None,
-    names: tuple[str, ...] | None = None,
-) -> dict[str, Any]:
-    """The fields of a Batch: entries checked if concrete, absent ones filled, arrays placed."""
-    w = weight
-    named = x if isinstance(x, dict) else {"": x}
-    masks = mask if isinstance(x, dict) and mask is not None else {"": mask}
-    for name, column in named.items():
-        shown, seen = f"x[{name!r}]" if name else "x", masks.get(name)
-        if is_concrete(column, w) and (seen is None or is_concrete(seen)):
-            check_finite(shown, column, w, seen, names)
-    held = (_without_holes(x, w, mask), noise, exposure)
-    filled = jax.tree.map(lambda a: fill_absent(a, w), held)
-    x, noise, exposure = _placed(sharding, *filled)
-    if group is None:
-        group, patterns = patterns_of(mask, noise)
-    return {
-        "x": x,
-        "weight": place_for_jit(w, sharding),
-        "mask": None if mask is None else jax.tree.map(lambda a: place_for_jit(a, sharding), mask),
-        "noise": noise,
-        "label": None if label is None else place_for_jit(label, sharding, jnp.int32),
-        "group": None if group is None else place_for_jit(group, sharding, jnp.int32),
-        "patterns": patterns,
-        "exposure": exposure,
-    }
-
-
-def _without_holes(x: Any, weight: Any, mask: Any) -> Any:
-    """The rows with a number in place of each missing entry."""
-    if mask is None:
-        return x
-    return jax.tree.map(lambda a, seen: fill_missing(a, weight, seen), x, mask)
-
-
-def _placed(sharding: NamedSharding | None, *tree: Any) -> Any:
-    return jax.tree.map(lambda a: place_for_jit(a, sharding), tree)
 
 
 def check_entries(batch: Batch) -> None:

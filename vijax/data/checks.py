@@ -90,6 +90,17 @@ def num_rows(x: Any) -> Any:
     return next(iter(sizes.values()))
 
 
+def column_order(own: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
+    """The place of each of these names among one's own; ValueError unless they are the same."""
+    if len(set(own)) < len(own) or set(own) != set(names):
+        missing = [name for name in names if name not in own]
+        more = [name for name in own if name not in names]
+        found = f"no column {missing[0]!r}" if missing else f"columns {', '.join(own)}"
+        found = f"column {more[0]!r} is unknown" if more and not missing else found
+        raise ValueError(f"x: {found}; the model was made for columns {', '.join(names)}")
+    return np.array([own.index(name) for name in names])
+
+
 def label_of(label: Any, n: Any) -> Any:
     """Known labels as integers (n,); ValueError for anything else."""
     if label is None:

@@ -87,8 +87,8 @@ def exposure_by_name(exposure: Any, names: tuple[str, ...]) -> Any:
     """The exposures of a data frame by the names of its columns."""
     if exposure is None or isinstance(exposure, dict):
         return exposure
-    one = exposure.shape[1] == 1
-    return {name: exposure if one else exposure[:, j : j + 1] for j, name in enumerate(names)}
+    one = exposure.shape[-1] == 1
+    return {name: exposure if one else exposure[..., j : j + 1] for j, name in enumerate(names)}
 
 
 def exposure_by_column(exposure: Any, names: tuple[str, ...] | None) -> Any:
@@ -99,4 +99,4 @@ def exposure_by_column(exposure: Any, names: tuple[str, ...] | None) -> Any:
     like = next(iter(exposure.values()))
     xp = namespace(*exposure.values())
     none = xp.ones_like(like)
-    return xp.concatenate([exposure.get(name, none) for name in names], 1)
+    return xp.concatenate([exposure.get(name, none) for name in names], -1)

@@ -161,7 +161,7 @@ def read_booleans(value: Any) -> Any:
     if columns:
         parts = [read_booleans(column) for _, column in columns]
         return np.stack(parts, 1)
-    host = _array_of(value)
+    host = array_of(value)
     if np.ma.is_masked(host):
         return np.asarray(host, object)  # whether an entry was observed must be known
     host = np.asarray(host)
@@ -182,13 +182,13 @@ def check_device_kind(name: str, dtype: Any) -> None:
 
 def _named_array_of(name: str, value: Any, where: str) -> np.ndarray:
     try:
-        return _array_of(value)
+        return array_of(value)
     except ValueError as error:
         message = f"{name}: rows of different length, or no numbers{where}: {error}"
         raise ValueError(message) from None
 
 
-def _array_of(value: Any) -> np.ndarray:
+def array_of(value: Any) -> np.ndarray:
     """A column, a tensor of another library or a sequence as a NumPy array, masks included."""
     if isinstance(value, np.ndarray):
         return value

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from .._pytree import pytree, replace
 from ..data.batch import Batch
+from ..data.chunked import accumulate, automatic_chunk
 from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
 from ..latent_class import LatentClassModel
 from ..model import Model, Q
-from .run.passes import accumulate, automatic_chunk
 
 _MEMORY = 1e-4  # share of the first q in all others: without it equal components stay equal
 

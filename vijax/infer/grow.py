@@ -49,7 +49,7 @@ class Growth(NamedTuple):
 
 def embed(model: SplitMergeModel, q: ExponentialFamily, batch: Batch) -> Q:
     """The q as one of a model with more components, which are empty; traceable."""
-    return model.grow(q, jnp.sum(batch.weight))
+    return model.grow(q, batch.total_weight)
 
 
 def grow(method: Method[Any], model: SplitMergeModel, batch: Batch, q: Q) -> Q:
@@ -68,7 +68,7 @@ def grow(method: Method[Any], model: SplitMergeModel, batch: Batch, q: Q) -> Q:
 
 def _sizes(model: SplitMergeModel, batch: Batch, q: Q) -> tuple[Array, Array]:
     """How many components have rows, noise too, and how many others are empty."""
-    used = model.active & (model.expected_counts(q, jnp.sum(batch.weight)) > _LEAST_ROWS)
+    used = model.active & (model.expected_counts(q, batch.total_weight) > _LEAST_ROWS)
     number, free = jnp.sum(used, dtype=jnp.int32), jnp.sum(model.movable & ~used, dtype=jnp.int32)
     return number, free
 
@@ -103,7 +103,7 @@ def _gain(method: Method[Any], model: SplitMergeModel, batch: Batch, q: Q) -> Q:
 def _fill(method: Method[Any], model: SplitMergeModel, batch: Batch, q: Q) -> Q:
     least = 2.0 * (model.embed(batch).shape[1] + 1.0)  # rows, so that no likelihood is infinite
     lowest = jnp.asarray(-jnp.inf, batch.weight.dtype)
-    total = jnp.sum(batch.weight)
+    total = batch.total_weight
 
     def step(now: Filling) -> Filling:
         used, free = _sizes(model, batch, now.q)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from .._pytree import pytree, replace, static
 from ..data.batch import Batch
+from ..data.chunked import accumulate, automatic_chunk
 from ..data.host import as_floats, fetched, is_concrete, namespace, sent, to_device
 from ..data.padding import compiled
 from ..data.reader import read_labels
@@ -28,7 +29,6 @@ from .grow import embed, grow
 from .method import Method
 from .result import Result, Stop
 from .run.lanes import Problem
-from .run.passes import accumulate, automatic_chunk
 from .split_merge import split_merge
 
 # parameters of a density may be in any pytree, most often in a dict

@@ -12,13 +12,13 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._pytree import pytree, replace
 from ..data.absent import absent, is_absent
 from ..data.batch import Batch
+from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..latent_class import SplitMergeModel
 from ..model import Q
 from ..numerics import seeding, special
 from .method import Method
 from .result import Result, Status, Stop
 from .run.loop import iterate
-from .run.passes import accumulate, automatic_chunk, map_rows
 from .run.progress import Reporter, report
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals

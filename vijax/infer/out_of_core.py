@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import replace
+from ..data import chunked
 from ..data.batch import Batch
 from ..data.chunks import Chunks
 from ..data.host import fetched, strong, to_device
@@ -195,7 +196,7 @@ def _moments(method: FullPassMethod, run: Run, platform: str) -> Any:
 @jax.jit
 def _empty_sum(model: ConditionalModel, moments: Any, batch: Batch) -> tuple[Any, Array]:
     def empty_sum(moments: Any) -> tuple[Any, Array]:
-        zero = passes.empty_sum(lambda: passes.expect(model, moments, batch)[:2])
+        zero = chunked.empty_sum(lambda: passes.expect(model, moments, batch)[:2])
         return zero, passes.rounding_floor(model, moments, batch)
 
     return _for_lanes(empty_sum, batch.platform, moments)
@@ -209,10 +210,10 @@ def _add(
     rows = method.chunk
     if rows is None and not on_cpu(batch.platform):
         lanes = jax.tree.leaves(moments)[0].shape[0]  # together they take the memory of one
-        rows = max(256, passes.automatic_chunk(model.row_size(batch), batch) // lanes)
+        rows = chunked.automatic_chunk(model.row_size(batch), batch, lanes)
 
     def add(carry: Any, moments: Any) -> Any:
-        return passes.add(carry, passes.expect(model, moments, batch, rows)[:2])
+        return chunked.add(carry, passes.expect(model, moments, batch, rows)[:2])
 
     carry = _for_lanes(add, batch.platform, carry, moments)
     return carry, jnp.sum(carry[0][1])
@@ -229,7 +230,7 @@ def _accept(
     platform: str,
 ) -> Run:
     def conclude(run: Run, carry: Any, floor: Array) -> Run:
-        stats, log_z = passes.total(carry)
+        stats, log_z = chunked.total(carry)
         new = method.conclude(model, run.state, stats, log_z)
         after = accept(run, passes.floored(new, floor * total), total, stop, method.monotone)
         return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), after, run)

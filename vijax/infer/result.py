@@ -111,7 +111,8 @@ class State:
 
     `improvement` is about what the last step gained, in nats. `failure` is a Status that the method
     sets, 0 for none. `memory` is all else that the method must remember. `rate` is the ratio by
-    which improvements shrink per step; None has it taken from the last two improvements.
+    which improvements shrink per step; None has it taken from the last two improvements. `rows` is
+    the state of the rows, for models whose rows have one.
     """
 
     q: Any
@@ -121,6 +122,7 @@ class State:
     failure: Int[Array, "*b"]
     memory: Any = None
     rate: Float[Array, "*b"] | None = None
+    rows: Any = None
 
 
 @pytree

@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import replace
 from ..data.batch import Batch
+from ..data.chunked import accumulate, automatic_chunk
 from ..latent_class import SplitMergeModel
 from ..model import Q
 from ..numerics import linalg, special
-from .run.passes import accumulate, automatic_chunk
 
 _SOFT = 3  # passes with responsibilities before merges, and between them
 _HARD = 5  # passes before these at first, in which each row belongs to a single component

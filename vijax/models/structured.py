@@ -32,6 +32,7 @@ class Structured(Conjugate, LatentClassModel):
     E[log p(x_nt | theta_k)] for every step. KL is summed over labels and components.
     """
 
+    labels: Any
     components: Any
     switch: Any
     improper: bool
@@ -39,11 +40,6 @@ class Structured(Conjugate, LatentClassModel):
 
     draws: ClassVar[bool] = True
     params: ClassVar[Any]  # of labels and components, such as MixtureParams
-
-    @property
-    def labels(self) -> Labels:
-        """The prior on the labels."""
-        raise NotImplementedError
 
     @property
     def prior(self) -> Any:

@@ -11,7 +11,9 @@ from ..._pytree import pytree
 from ...data.batch import Batch
 from ...data.host import check_bound
 from ...exponential_family import Product
-from ...numerics.forward_backward import forward_backward
+from ...numerics.chain_forecast import ahead
+from ...numerics.chain_paths import most_probable_path, simulate
+from ...numerics.forward_backward import filtered, forward_backward
 from ..dirichlet import CategoricalMoments, Dirichlet
 from .base import Labelled, Labels, present
 

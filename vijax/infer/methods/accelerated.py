@@ -97,7 +97,11 @@ class Accelerated(FullPassMethod):
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
-        return full_pass(self, model, state, batch)
+        new = full_pass(self, model, state, batch)
+        # a dropped q leaves the rows as they were
+        dropped = new.improvement == jnp.finfo(new.improvement.dtype).max
+        rows = jax.tree.map(lambda a, b: jnp.where(dropped, a, b), state.rows, new.rows)
+        return replace(new, rows=rows)
 
     def moments(self, q: Q) -> Any:
         return self.method.moments(q)

@@ -32,7 +32,7 @@ class CAVI(FullPassMethod):
         need_conditional(self, model)
 
     def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
-        return unevaluated(q, batch)
+        return unevaluated(q, batch, rows=model.rows(batch))
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None

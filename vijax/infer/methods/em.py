@@ -38,7 +38,7 @@ class EM(FullPassMethod):
         need_conditional(self, model)
 
     def init(self, model: ConditionalModel, q: Q, batch: Batch) -> State:
-        return unevaluated(q, batch, memory=q.point())
+        return unevaluated(q, batch, memory=q.point(), rows=model.rows(batch))
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None

@@ -19,11 +19,11 @@ from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics import linalg
 from ...numerics.broadcasting import broadcasts
+from ...numerics.chunked import zeros_like_result
 from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
 from ..result import State, Status
 from ..run.loop import unevaluated
-from ..run.passes import zeros_like_result
 from .black_box import (
     FixedDraws,
     check_draws,

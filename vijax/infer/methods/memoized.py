@@ -13,10 +13,11 @@ from ..._pytree import pytree, replace, static
 from ...data.batch import Batch
 from ...data.host import check_bound, check_integer
 from ...model import ConditionalModel, Model, Q
+from ...numerics.chunked import zeros_like_result
 from ..method import Method
 from ..result import State
 from ..run.loop import unevaluated
-from ..run.passes import expect, floored, rounding_floor, zeros_like_result
+from ..run.passes import expect, floored, rounding_floor
 from .cavi import need_rows
 
 
@@ -26,11 +27,13 @@ class Memory:
 
     `stats` are the statistics of the last visit. `offset` is the part of the bound in nats that is
     constant in theta: the entropy of the latent variables and the constants of the likelihood.
+    `rows` is the state of the rows of every block, if they have one.
     """
 
     stats: Any
     offset: Float[Array, "*b m"]
     complete: Bool[Array, "*b"]
+    rows: Any = None
 
 
 @pytree
@@ -65,7 +68,9 @@ class Memoized(Method[ConditionalModel]):
         zero = zeros_like_result(lambda: model.local(q.moments(), batch.cut(0, size)).stats)
         zero = jax.tree.map(lambda a: jnp.zeros((self.num_blocks, *a.shape), a.dtype), zero)
         offset = jnp.zeros(self.num_blocks, batch.weight.dtype)
-        return unevaluated(q, batch, Memory(zero, offset, jnp.zeros((), bool)))
+        blocks = [model.rows(self._block(batch, jnp.asarray(i))) for i in range(self.num_blocks)]
+        rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+        return unevaluated(q, batch, Memory(zero, offset, jnp.zeros((), bool), rows))
 
     def step(
         self, model: ConditionalModel, state: State, batch: Batch, key: Key[Array, ""] | None
@@ -83,31 +88,32 @@ class Memoized(Method[ConditionalModel]):
 
         def visit(carry: Any, block: Any) -> tuple[Any, Any]:
             q, _, before = carry
-            index, after = block
+            index, after, own = block
             part = self._block(batch, index)
-            stats, log_z, _ = expect(model, q.moments(), part, self.chunk)
+            found = expect(model, q.moments(), part, self.chunk, own)
+            stats, log_z = found.stats, found.log_z
             offset = log_z - model.expected_log_lik(q, stats)
             before = stats + before  # about the origin of `stats`, next to the current means
             new = model.combine(q, before + after)
             new = jax.tree.map(lambda a, b: jnp.where(old.complete, a, b), new, q)
-            return (new, q, before), (stats, offset)
+            return (new, q, before), (stats, offset, found.rows)
 
         start = (state.next_q, state.q, zero)
-        blocks = (jnp.arange(self.num_blocks), later)
-        (_, q, total), (stats, offset) = lax.scan(visit, start, blocks)
+        blocks = (jnp.arange(self.num_blocks), later, old.rows)
+        (_, q, total), (stats, offset, rows) = lax.scan(visit, start, blocks)
         elbo = jnp.sum(offset) + model.expected_log_lik(q, total) - model.kl(q)
         order = model.order(q, total)
         if order is not None:
             stats = jax.vmap(lambda s: model.reorder(s, order))(stats)
             total = model.reorder(total, order)
-        memory = Memory(stats, offset, jnp.ones_like(old.complete))
+        memory = Memory(stats, offset, jnp.ones_like(old.complete), rows)
         improvement = 2.0 * jnp.sum(q.kl(state.q))
         new = State(
             q, model.combine(q, total), elbo, improvement, jnp.zeros_like(state.failure), memory
         )
         part = batch.cut(0, self._size(batch))
         floor = rounding_floor(model, q.moments(), part)
-        return floored(new, floor * jnp.sum(batch.weight))
+        return floored(new, floor * batch.total_weight)
 
     def _size(self, batch: Batch) -> int:
         return -(-batch.weight.shape[0] // self.num_blocks)

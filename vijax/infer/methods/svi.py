@@ -102,7 +102,7 @@ class SVI(Method[ConditionalModel]):
         def visit(i: Array, carry: Any) -> Any:
             _, q, t, log_zs, kls = carry
             part, share = epoch.minibatch(batch, i)
-            stats, log_z, _ = expect(model, q.moments(), part, self.chunk)
+            stats, log_z = expect(model, q.moments(), part, self.chunk)[:2]
             rate = self.rate(t) if callable(self.rate) else self.rate
             rate = jnp.clip(jnp.asarray(rate).astype(share.dtype), 0.0, 1.0)
             new = model.combine(q, (1.0 / share) * stats, rate)

@@ -14,11 +14,11 @@ from ..._pytree import replace
 from ...data.absent import absent
 from ...data.batch import Batch
 from ...model import Model, Q
+from ...numerics.chunked import zeros_like_result
 from ..method import Method
 from ..result import Stop
 from .halving import Halving
 from .loop import Run, advance, interrupted, unless, update_status
-from .passes import zeros_like_result
 from .progress import Reporter, report
 
 _STRIDE = 4  # steps between two checks of which lanes have ended
@@ -111,7 +111,7 @@ def _in_lanes(
         model, batch, key, _ = queue.problem(args)
         key = None if key is None else jax.random.fold_in(key, run.n_iter)
         new = method.step(model, run.state, batch, key)
-        return update_status(run, new, jnp.sum(batch.weight), stop, method.monotone), new.elbo
+        return update_status(run, new, batch.total_weight, stop, method.monotone), new.elbo
 
     def running(busy: Array, run: Run) -> Array:
         return busy & run.running & (run.n_iter < limit)

@@ -70,7 +70,7 @@ def begin(state: State, stop: Stop) -> Run:
 def accept(run: Run, new: State, total: Float[Array, ""], stop: Stop, monotone: bool) -> Run:
     """Accept or reject the new state, record its objective, and update the status.
 
-    `total` is the sum of all row weights.
+    `total` is the sum of the weights of all rows, or of the steps of all sequences.
     """
     trace = run.elbo_trace.at[run.n_iter].set(new.elbo, mode="drop")
     return replace(update_status(run, new, total, stop, monotone), elbo_trace=trace)
@@ -123,7 +123,7 @@ def advance(
     """The run after one step of the method."""
     step_key = None if key is None else jax.random.fold_in(key, run.n_iter)
     new = method.step(model, run.state, batch, step_key)
-    return accept(run, new, jnp.sum(batch.weight), stop, method.monotone)
+    return accept(run, new, batch.total_weight, stop, method.monotone)
 
 
 def unless(stopped: Bool[Array, ""] | None, step: Callable[[Run], Run], run: Run) -> Run:
@@ -199,7 +199,8 @@ def _code(status: Status) -> Array:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def unevaluated(q: Q, batch: Batch, memory: Any = None) -> State:
+def unevaluated(q: Q, batch: Batch, memory: Any = None, rows: Any = None) -> State:
     """The state before the first step; its objective is absent, which `finish` makes NaN."""
     dtype = batch.weight.dtype
-    return State(q, q, absent((), dtype), jnp.zeros((), dtype), _code(Status.RUNNING), memory)
+    none = absent((), dtype), jnp.zeros((), dtype), _code(Status.RUNNING)
+    return State(q, q, *none, memory, rows=rows)

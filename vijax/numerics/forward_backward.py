@@ -1,0 +1,110 @@
+"""Sums over all paths of hidden Markov chains: smoothing, filtering, and the normaliser.
+
+Baum, Petrie, Soules & Weiss (1970); with one scale per step as Rabiner (1989) has it. The logs of
+the initial and of the transition probabilities may be expectations under q, whose exponentials sum
+to less than one (Beal 2003, chapter 3); -inf is what is impossible.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Bool, Float
+
+from .chain_log_space import log_filtered, log_space
+from .chain_scaled import everywhere, scaled
+
+_LANES = 320  # blocks of sequences side by side, for which steps are worth starting
+_LEAST_BLOCK = 128  # steps; shorter blocks cost more at their edges than they save
+
+
+class Smoothed(NamedTuple):
+    """Steps given all of their sequence, summed over all paths."""
+
+    resp: Float[Array, "n t k"]  # p(z_t | all of the sequence)
+    pairs: Float[Array, "k k"]  # sum_n weight_n sum_t p(z_{t-1} = i, z_t = j)
+    log_z: Float[Array, "n"]  # log sum over paths, nats
+
+
+def forward_backward(
+    log_initial: Float[Array, "k"],
+    log_transition: Float[Array, "k k"],
+    log_lik: Float[Array, "n t k"],
+    exists: Bool[Array, "n t"],
+    weight: Float[Array, "n"],
+    block: int | None = None,
+) -> Smoothed:
+    """Sums over the paths z of exp(log_initial + log_transition + log_lik), for n sequences.
+
+    Steps that do not exist come after all that do. There `log_lik` may hold anything, as in
+    sequences of weight 0: resp is 0, log_z 0 if nothing exists. A sequence without a possible path
+    has log_z -inf and resp 0, and adds nothing to the pairs. `block` is how many steps of a
+    sequence run one after the other, None for what is fastest; it changes rounding alone. Where
+    probabilities would underflow, all is done again with logs. Reverse-mode derivatives are exact.
+    """
+    n, t, _ = log_lik.shape
+    exists = exists & (weight > 0)[:, None]
+    out = _smoothed(log_initial, log_transition, log_lik, exists, weight, block or _block(n, t))
+    return Smoothed(*out)
+
+
+def filtered(
+    log_initial: Float[Array, "k"],
+    log_transition: Float[Array, "k k"],
+    log_lik: Float[Array, "n t k"],
+    exists: Bool[Array, "n t"],
+) -> tuple[Float[Array, "n t k"], Float[Array, "n"]]:
+    """p(z_t | x_1, .., x_t), which is 0 for steps that do not exist, and log_z, in nats.
+
+    Arguments are as for `forward_backward`. It is computed with logs throughout.
+    """
+    log_p, log_z = log_filtered(log_initial, log_transition, log_lik, exists)
+    return jnp.where(exists[..., None], jnp.exp(jnp.moveaxis(log_p, 0, 1)), 0.0), log_z
+
+
+def _block(n: int, t: int) -> int:
+    return min(t, max(_LEAST_BLOCK, -(-t // max(1, _LANES // max(n, 1)))))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _smoothed(
+    log_initial: Array,
+    log_transition: Array,
+    log_lik: Array,
+    exists: Array,
+    weight: Array,
+    block: int,
+) -> tuple[Array, Array, Array]:
+    arrays = log_initial, log_transition, log_lik, exists, weight
+    *out, kept = scaled(*arrays, block)
+    return lax.cond(everywhere(kept), lambda: tuple(out), lambda: log_space(*arrays))
+
+
+def _smoothed_forward(*arguments: Any) -> Any:
+    *perturbed, block = arguments
+    arrays = tuple(a.value for a in perturbed)
+    return _smoothed(*arrays, block), arrays
+
+
+def _smoothed_backward(block: int, arrays: Any, slopes: Any) -> Any:
+    """The slopes of log_z are resp and pairs; theirs, needed less often, come by way of logs."""
+    log_initial, log_transition, log_lik, exists, weight = arrays
+    if all(isinstance(slope, SymbolicZero) for slope in slopes[:2]):
+        by_row = slopes[2]
+        resp, pairs, _ = _smoothed(log_initial, log_transition, log_lik, exists, by_row, block)
+        of_lik = by_row[:, None, None] * resp
+        return jnp.sum(of_lik[:, 0], 0), pairs, of_lik, None, None
+    slopes = tuple(
+        jnp.zeros(s.shape, s.dtype) if isinstance(s, SymbolicZero) else s for s in slopes
+    )
+    sums = jax.vjp(lambda *a: log_space(*a[:3], exists, a[3]), *arrays[:3], weight)[1]
+    *of_logs, of_weight = sums(slopes)
+    return *of_logs, None, of_weight
+
+
+_smoothed.defvjp(_smoothed_forward, _smoothed_backward, symbolic_zeros=True)
