@@ -141,8 +141,8 @@ class HMM(SequencePrediction, Structured):
     @classmethod
     def _of(cls, chain: Chain, components: Emission, num_states: int, k_max: int | None) -> HMM:
         dtype = common_dtype(*jax.tree.leaves(components))
-        parts = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))
-        return cls(*parts, switched_on(num_states, check_size(num_states, k_max)))
+        chain, components = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))
+        return cls(chain, components, switched_on(num_states, check_size(num_states, k_max)))
 
     def read(self, data: Data) -> Batch:
         return data if isinstance(data, Batch) else Batch.sequences(data)

@@ -30,7 +30,6 @@ class Prediction:
 
     weights: Any
     components: Any
-    active: Any
     improper: bool
     log_odds: Any
     as_batch: Any

@@ -46,7 +46,6 @@ class SequencePrediction:
 
     labels: Any
     components: Any
-    active: Any
     improper: bool
     names: Any
     as_batch: Any
@@ -243,9 +242,8 @@ def _forecast(model: Any, q: Known, like: Float[Array, "h"], batch: Batch) -> Fo
     resp = states.reshape(-1, k)
 
     def of_column(x: Array, mask: Array, mean: Array, variance: Array | None) -> Any:
-        rows = resp.shape[0]
-        wide = [jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in (x, mask)]
-        value, spread = imputed(resp, *wide, mean, variance)
+        x, mask = (jnp.broadcast_to(a, (len(resp), *a.shape[1:])) for a in (x, mask))
+        value, spread = imputed(resp, x, mask, mean, variance)
         return value.reshape(*shape, *value.shape[1:]), spread.reshape(*shape, *spread.shape[1:])
 
     if not isinstance(blank.x, dict):
@@ -270,7 +268,7 @@ def _blank(rows: Batch) -> Batch:
 def _impute(model: Any, q: Known, batch: Batch) -> tuple[Any, Any]:
     moments = _point(q)
     found = model.labels.infer(moments.labels, model.log_lik(moments, batch), batch)
-    steps, shape = batch.flat(), batch.steps.shape
+    steps, shape = batch.flat(), batch.exists.shape
     resp = found.resp.reshape(-1, found.resp.shape[-1])
     mean, variance = moments.components.impute(steps)
 

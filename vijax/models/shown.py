@@ -18,7 +18,6 @@ class Shown:
     components: Any
     improper: bool
     names: tuple[str, ...] | None
-    prior: Any
 
     def __repr__(self) -> str:
         try:
@@ -31,9 +30,9 @@ class Shown:
         return f"{type(self).__name__}({f'{several} of ' if several else ''}{', '.join(words)})"
 
     def _repr_html_(self) -> str:
-        return self._prior_table().html()
+        return Shown._prior_table(self).html()
 
-    def _prior_table(self) -> Overview:
+    def _prior_table(self: Any) -> Overview:
         """The prior of every component; one column if it is the same for all."""
         line, prior = repr(self), self.prior
         if self.improper or not readable(prior) or prior.batch_axes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree
 from ...data.batch import Batch
@@ -128,8 +128,11 @@ class Chain(Product, Labels):
         """Paths of the chain itself, n of t steps."""
         return simulate(key, moments.initial.log_p, moments.transitions.log_p, *shape)
 
-    def _of(self, moments: ChainMoments, log_lik: Float[Array, "n t k"], rows: Batch) -> Any:
+    def _of(
+        self, moments: ChainMoments, log_lik: Float[Array, "..."], rows: Batch
+    ) -> tuple[Array, Array, Array, Array]:
         """The arguments that functions of chains share."""
+        assert rows.steps is not None  # `check` has seen to it
         # the chain passes through a missing step
         seen = jnp.where((rows.steps > 0)[..., None], log_lik, 0.0)
         return moments.initial.log_p, moments.transitions.log_p, seen, rows.exists
