@@ -58,6 +58,11 @@ def exists(steps: Any) -> Any:
     return number < last[..., None]
 
 
+def map_steps(rows: Any, select: Callable[[Any], Any]) -> Any:
+    """The Batch with `select` applied to every array (n, t, ...) but `steps` and `as_given`."""
+    return replace(rows, **{name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP})
+
+
 def _merged(tree: Any) -> Any:
     """Arrays (n, t, ...) as (n t, ...)."""
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
