@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._pytree import replace
@@ -124,25 +126,24 @@ def read_rows(fn: Callable[..., Any], batch: Batch, *args: Any) -> Any:
     """`fn(*args, batch)`, arrays with rows leading, by programs of few sizes in bounded memory.
 
     `fn` must look at each row by itself. It is called once if anything is traced. Of sequences, an
-    array is by step, (n, t, ...), and cut to t steps, if its second axis is longer by one where
-    sequences are: its shape is looked at for two numbers of steps.
+    array is cut to t steps if it is (n, t, ...) by `by_step`.
     """
     n, program = batch.weight.shape[0], compiled(fn)
     if not can_pad(batch) or not is_concrete(*jax.tree.leaves(args)):
         return program(*args, batch)
-    piece, by_step, t = _PIECE, None, 0
+    piece, cut, t = _PIECE, None, 0
     if batch.steps is not None:
         t, padded = batch.steps.shape[1], _sizes(batch)[1]
         batch, piece = _padded(batch, n, padded), max(1, _PIECE // padded)
         if padded > t:
-            by_step = _by_step(program, *args, _cut(batch, 0, 1))
+            cut = by_step(partial(program, *args), _cut(batch, 0, 1))
     parts = []
     for first in range(0, n, piece):
         size = min(piece, n - first)
         part = _cut(batch, first, size)
         found = program(*args, _padded(part, _sizes(part)[0], _steps(part)))
-        if by_step is not None:
-            found = jax.tree.map(lambda own, a: _first(a, t, 1) if own else a, by_step, found)
+        if cut is not None:
+            found = jax.tree.map(lambda own, a: _first(a, t, 1) if own else a, cut, found)
         parts.append(first_rows(found, size))
     return parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
 
@@ -151,14 +152,23 @@ def _steps(batch: Batch) -> int:
     return 0 if batch.steps is None else batch.steps.shape[1]
 
 
-def _by_step(program: Callable[..., Any], *args: Any) -> Any:
-    """True for each array of the result whose second axis is that of the steps of the batch."""
-    *others, batch = args
-    number = _steps(batch)
-    more = jax.eval_shape(program, *others, _padded(batch, 1, number + 1))
-    return jax.tree.map(
-        lambda a, b: a.shape[1:2] != b.shape[1:2], jax.eval_shape(program, *args), more
-    )
+def by_step(fn: Callable[[Batch], Any], batch: Batch) -> Any:
+    """True for each array of `fn(batch)` whose second axis is that of the steps of sequences.
+
+    It is longer if sequences have one step more; only shapes are looked at.
+    """
+    found = jax.eval_shape(fn, batch)
+    more = jax.eval_shape(lambda batch: fn(_one_more_step(batch)), batch)
+    return jax.tree.map(lambda a, b: a.shape[1:2] != b.shape[1:2], found, more)
+
+
+def _one_more_step(batch: Batch) -> Batch:
+    assert batch.steps is not None
+
+    def repeated(a: Any) -> Any:
+        return jnp.concatenate([a, a[:, :1]], 1)
+
+    return replace(map_steps(batch, repeated), steps=repeated(batch.steps), as_given=None)
 
 
 def _join(*arrays: jax.Array) -> jax.Array:
@@ -171,7 +181,7 @@ def _padded(batch: Batch, size: int, t: int = 0) -> Batch:
     """The batch with this number of rows, and of steps if they are sequences."""
     n = batch.weight.shape[0]
     if t != _steps(batch):
-        batch = _with_steps(batch, t)
+        batch = with_steps(batch, t)
     if size == n:
         return batch
     weight = np.zeros(size, batch.weight.dtype)
@@ -180,7 +190,7 @@ def _padded(batch: Batch, size: int, t: int = 0) -> Batch:
     return replace(more, weight=_placed(weight, batch.weight))
 
 
-def _with_steps(batch: Batch, t: int) -> Batch:
+def with_steps(batch: Batch, t: int) -> Batch:
     """The batch with steps that do not exist at the end of sequences, up to t."""
     assert batch.steps is not None
     n, present = batch.steps.shape
@@ -188,7 +198,7 @@ def _with_steps(batch: Batch, t: int) -> Batch:
     steps = np.zeros((n, t), batch.steps.dtype)
     steps[:, :present] = fetched(batch.steps)
     given = batch.as_given
-    own: dict[str, Any] = {"as_given": None if given is None else _with_steps(given, t)}
+    own: dict[str, Any] = {"as_given": None if given is None else with_steps(given, t)}
     own["steps"] = _placed(steps, batch.steps)
     if batch.label is not None:
         label = np.full((n, t), -1, batch.label.dtype)
