@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vijax as vx
+from vijax.data import padding
 
 LENGTHS = (3, 5, 1)
 
@@ -57,3 +58,42 @@ def test_flat_is_the_batch_of_all_steps(xs):
     assert rows.flat() is rows
     stacked = jax.tree.map(lambda a: jnp.stack([a, a]), batch)
     same(jax.vmap(lambda b: b.flat())(stacked), jax.tree.map(lambda a: jnp.stack([a, a]), rows))
+
+
+# -- programs of few sizes ------------------------------------------------------------------------
+
+
+def test_sizes_are_few_and_not_much_larger():
+    numbers = np.r_[1:600, 10**4, 10**6]
+    for n in (1, 7, 300):
+        sizes = np.array([padding.padded_sizes(n, int(t)) for t in numbers])
+        assert (sizes >= np.stack([np.full_like(numbers, n), numbers], 1)).all()
+        many = n * numbers > 512
+        share = sizes.prod(1) / (n * numbers)
+        assert (share[many] <= (1.25 if n == 1 else 1.125**2)).all()
+        assert (share <= 4).all()
+        assert len(np.unique(sizes[:512], axis=0)) <= (20 if n == 1 else 60)
+
+
+def _of_row(batch):
+    return jnp.sum(batch.x * batch.steps[..., None], (1, 2))
+
+
+def _of_step(batch):
+    return 2 * batch.x, {"exists": batch.exists, "length": jnp.sum(batch.steps, 1)}
+
+
+def test_padding_is_cut_from_what_is_read(rng, monkeypatch):
+    """Arrays by step are told from others as long by a second number of steps."""
+    monkeypatch.setattr(padding, "_PIECE", 16)
+    xs = [rng.normal(size=(t, 7)) for t in (3, 5, 7, 1, 2)]
+    batch = vx.Batch.sequences(xs)
+    padded, value = padding.pad(batch, np.asarray(batch.steps))
+    assert padded.steps.shape == (8, 8) == value.shape
+    assert not np.asarray(padded.weight)[5:].any()
+    assert not np.asarray(padded.steps)[:5, 7].any()
+    np.testing.assert_allclose(padding.read_rows(_of_row, batch), [x.sum() for x in xs])
+    double, rest = padding.read_rows(_of_step, batch)
+    np.testing.assert_array_equal(double, 2 * batch.x)
+    np.testing.assert_array_equal(rest["exists"], batch.exists)
+    np.testing.assert_array_equal(rest["length"], [3, 5, 7, 1, 2])

@@ -12,10 +12,11 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from .._pytree import map_fields, pytree, replace, static
+from . import columns, sequences
 from . import levels as coding
-from . import sequences
-from .checks import check_weight, column_of, column_order, label_of, num_rows
-from .exposure import exposure_by_column, exposure_by_name, exposure_of
+from .checks import check_weight, column_of, label_of, num_rows
+from .documents import read_documents, weight_of_documents
+from .exposure import exposure_by_column, exposure_of
 from .fields import checked, placed, without_holes
 from .host import (
     as_floats,
@@ -150,9 +151,37 @@ class Batch:
         return layout.regrouped(rows, weight)._on_device()
 
     @classmethod
+    @on_auto_mesh
+    def documents(
+        cls, counts: Any, weight: Any = None, *, vocabulary: Any = None, dense: bool | None = None
+    ) -> Batch:
+        """Batch whose rows are documents, of which the counts of words matter.
+
+        `counts` are an array or frame (n, v), a sparse matrix of SciPy, or a list that has for each
+        document the numbers of its words, or a pair of words and counts. Counts need not be whole.
+        `vocabulary` holds the v words, or is their number; by default a list has those that occur.
+
+        If `dense`, `x` is (n, v), the counts; if not, it is (n, l), the numbers of the words that
+        each document has, and `steps` (n, l) are their counts, 0 for padding. By default that is so
+        where documents have less than 15 % of all words. Documents without words get weight 0, with
+        a warning. Raises TypeError and ValueError naming document and word.
+        """
+        found = read_documents(counts, vocabulary, dense)
+        w = weight_of_documents(found, weight)
+        if found.steps is None:
+            batch = cls._read(found.x, w, *_NOTHING)
+        else:
+            own: Any = np.ones(len(found.x), found.steps.dtype) if w is None else w
+            batch = cls._read(cls(found.x, own, steps=found.steps), None, *_NOTHING)
+            batch = batch if w is None else replace(batch, as_given=replace(batch, x=found.x))
+        given = batch.as_given
+        given = None if given is None else replace(given, names=found.names)
+        return replace(batch, names=found.names, as_given=given)._on_device()
+
+    @classmethod
     def for_jit(cls, data: Any) -> Batch:
         """As `of`, but host arrays stay on the host until a jitted program takes them."""
-        return cls._read(data, None, False, None, None, None, None)
+        return cls._read(data, None, *_NOTHING)
 
     @classmethod
     def _read(
@@ -255,13 +284,7 @@ class Batch:
 
     def column(self, name: str) -> Batch:
         """One column of a dict as a Batch of its own, with x (n, d)."""
-        mask = None if self.mask is None else self.mask[name]
-        x = self.x[name]
-        if x.ndim == (1 if self.steps is None else 2):
-            x, mask = x[..., None], None if mask is None else mask[..., None]
-        own = coding.of_column(self.levels, name)
-        exposure = None if self.exposure is None else self.exposure.get(name)
-        return Batch(x, self.weight, mask, exposure=exposure, levels=own, **self._place)
+        return columns.column(self, name)
 
     def with_column(self, name: str, column: Batch) -> Batch:
         """The table with the rows of this column, which has the form of `column(name)`."""
@@ -307,20 +330,7 @@ class Batch:
 
         Raises ValueError for names that are not unique, and for measurement noise.
         """
-        if self.names is None or isinstance(self.x, dict):
-            return self
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"x: columns of the same name: {', '.join(self.names)}")
-        if self.noise is not None:
-            raise ValueError("noise: a table of columns takes none")
-        index = {name: (..., j) for j, name in enumerate(self.names)}
-        x = {name: self.x[i] for name, i in index.items()}
-        mask = None if self.mask is None else {name: self.mask[i] for name, i in index.items()}
-        given = None if self.as_given is None else self.as_given.by_name()
-        exposure = exposure_by_name(self.exposure, self.names)
-        parts = {"exposure": exposure, "as_given": given}
-        levels = coding.by_name(self.levels, self.names)
-        return Batch(x, self.weight, mask, levels=levels, **parts, **self._place)
+        return columns.by_name(self)
 
     def by_position(self) -> Batch:
         """The exposures by name of a data frame's columns as one array (n, d)."""
@@ -332,29 +342,10 @@ class Batch:
     def in_order(self, names: tuple[str, ...] | None) -> Batch:
         """The columns in the order of these names, if both have names.
 
-        Raises ValueError naming the columns that only one of them has.
+        Raises ValueError naming the columns that only one of them has. Lists of words get other
+        numbers; their own vocabulary may be smaller.
         """
-        own = self.names
-        if names is None or own is None or own == names or isinstance(self.x, dict):
-            return self
-        index = column_order(own, names)
-        x, mask, noise = self.x[..., index], self.mask, self.noise
-        mask = None if mask is None else mask[..., index]
-        noise = None if noise is None else noise[..., index, :][..., index]
-        patterns = None if self.patterns is None else self.patterns[..., index]
-        given = None if self.as_given is None else self.as_given.in_order(names)
-        exposure = self.exposure
-        if exposure is not None and not isinstance(exposure, dict) and exposure.shape[-1] > 1:
-            exposure = exposure[..., index]
-        parts = {"mask": mask, "noise": noise, "patterns": patterns, "exposure": exposure}
-        levels = None if self.levels is None else tuple(self.levels[j] for j in index)
-        return replace(self, x=x, names=names, levels=levels, as_given=given, **parts)
-
-    @property
-    def _place(self) -> dict[str, Any]:
-        """The fields that every column of a table shares."""
-        place = {"sharding": self.sharding, "platform": self.platform}
-        return {"label": self.label, "steps": self.steps, **place}
+        return columns.in_order(self, names)
 
     def cut(self, first: Any, size: int) -> Batch:
         """`size` rows from row `first` on, which may be traced."""
@@ -385,6 +376,7 @@ class Batch:
         return replace(map_fields(self, leaf), sharding=None)
 
 
+_NOTHING = (False, None, None, None, None)  # missing, mask, noise, label, exposure
 _PARTS = ("x", "weight", "mask", "noise", "label", "group", "patterns", "exposure")
 _HELD = ("x", "noise", "exposure")  # what rows of weight 0 hold is in `as_given`
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -28,6 +29,15 @@ def at_once(check: _F) -> _F:
             return check(*args, **options)
 
     return run  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def renamed(change: Callable[[str], str]) -> Iterator[None]:
+    """A context in which the texts of errors are changed."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(change(str(error))) from None
 
 
 def check_weight(w: Any, n: Any, positive: bool = True) -> None:
@@ -88,17 +98,6 @@ def num_rows(x: Any) -> Any:
     if len(set(sizes.values())) > 1:
         raise ValueError(f"x: columns of different length: {sizes}")
     return next(iter(sizes.values()))
-
-
-def column_order(own: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
-    """The place of each of these names among one's own; ValueError unless they are the same."""
-    if len(set(own)) < len(own) or set(own) != set(names):
-        missing = [name for name in names if name not in own]
-        more = [name for name in own if name not in names]
-        found = f"no column {missing[0]!r}" if missing else f"columns {', '.join(own)}"
-        found = f"column {more[0]!r} is unknown" if more and not missing else found
-        raise ValueError(f"x: {found}; the model was made for columns {', '.join(names)}")
-    return np.array([own.index(name) for name in names])
 
 
 def label_of(label: Any, n: Any) -> Any:

@@ -1,21 +1,25 @@
 """Rows padded to few sizes, so that data sets of other lengths run the same programs.
 
-Rows of weight 0 change no result, and a program of another size costs seconds to compile. Only
-concrete rows that are cheap to copy are padded: on the host, on a CPU, or few on an accelerator.
+Rows of weight 0 change no result, nor do steps of 0 at the end of sequences, and a program of
+another size costs seconds to compile. Only concrete rows that are cheap to copy are padded: on the
+host, on a CPU, or few on an accelerator.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._pytree import replace
 from .batch import Batch
 from .host import fetched, guarded, is_concrete
+from .sequences import map_steps
 from .shards import on_cpu, platform_of
 
 # (largest number of rows, sizes from one power of two to the next): a fit to few rows is over in
@@ -23,7 +27,8 @@ from .shards import on_cpu, platform_of
 _STEPS = ((512, 1), (2**16, 4))
 _FINEST = 16
 _LEAST_ROWS = 128
-_PIECE = 2**16  # rows that are read at once
+_FEW_STEPS = 512  # of all sequences
+_PIECE = 2**16  # rows, or steps of sequences, that are read at once
 _LARGEST_COPY = 2**24  # bytes that are fetched from an accelerator
 
 
@@ -31,8 +36,22 @@ def padded_size(n: int) -> int:
     """The least of few sizes that n rows fit in."""
     if n <= _LEAST_ROWS:
         return _LEAST_ROWS
-    number = next((number for most, number in _STEPS if n <= most), _FINEST)
-    step = max(1, (1 << (n - 1).bit_length() - 1) // number)
+    return _rounded(n, next((number for most, number in _STEPS if n <= most), _FINEST))
+
+
+def padded_sizes(n: int, t: int) -> tuple[int, int]:
+    """The least of few numbers of sequences, and of steps, that n sequences of t steps fit in.
+
+    They are powers of two if all steps are few. Otherwise steps grow by a quarter at most: one axis
+    alone has 4 sizes from one power of two to the next, of two axes each has 8.
+    """
+    number = 1 if n * t <= _FEW_STEPS else 4 if min(n, t) == 1 else 8
+    return _rounded(n, number), _rounded(t, number)
+
+
+def _rounded(n: int, number: int) -> int:
+    """The least of `number` sizes from one power of two to the next that n fits in."""
+    step = max(1, (1 << max(n - 1, 1).bit_length() - 1) // number)
     return -(-n // step) * step
 
 
@@ -50,33 +69,51 @@ def can_pad(batch: Batch) -> bool:
 def pad(batch: Batch, by_row: Any = None) -> tuple[Batch, Any]:
     """The batch with rows of weight 0 at its end, and values (n, ...) of the rows with as many.
 
-    Both are as they were if they cannot be padded.
+    Sequences also get more steps, and so do values (n, t, ...) of n sequences of t steps. All is as
+    it was if it cannot be padded.
     """
     n = batch.weight.shape[0]
-    if not n or not can_pad(batch) or not is_concrete(by_row) or padded_size(n) == n:
+    if not n or not can_pad(batch) or not is_concrete(by_row):
         return batch, by_row
-    size = padded_size(n)
-    return _padded(batch, size), None if by_row is None else longer(by_row, size)
+    size, t = _sizes(batch)
+    if by_row is not None:
+        if batch.steps is not None and np.shape(by_row)[:2] == batch.steps.shape:
+            by_row = longer(by_row, t, axis=1)
+        by_row = longer(by_row, size)
+    return _padded(batch, size, t), by_row
 
 
-def longer(value: Any, size: int) -> Any:
+def _sizes(batch: Batch) -> tuple[int, int]:
+    """The numbers of rows and of steps, 0 of rows, that the batch is padded to."""
+    n = batch.weight.shape[0]
+    return (padded_size(n), 0) if batch.steps is None else padded_sizes(*batch.steps.shape)
+
+
+def longer(value: Any, size: int, axis: int = 0) -> Any:
     """Values of rows (n, ...) with copies of the first at their end, up to `size` rows."""
     host = fetched(value)
-    more = np.broadcast_to(host[:1], (size - host.shape[0], *host.shape[1:]))
-    return _placed(np.concatenate([host, more]), value)
+    if host.shape[axis] == size:
+        return value
+    first = host[:1] if axis == 0 else host[:, :1]
+    shape = list(host.shape)
+    shape[axis] = size - shape[axis]
+    return _placed(np.concatenate([host, np.broadcast_to(first, shape)], axis), value)
 
 
 def first_rows(tree: Any, n: int) -> Any:
     """The first n rows of concrete arrays (m, ...), cut on the host where that costs nothing."""
+    return jax.tree.map(lambda a: _first(a, n, 0), tree)
 
-    def cut(a: jax.Array) -> jax.Array:
-        if a.shape[0] == n:
-            return a
-        if not on_cpu(platform_of(a)):
-            return jax.lax.slice_in_dim(a, 0, n)  # moves no index to the device
-        return jax.device_put(fetched(a)[:n], a.sharding if a.committed else None)
 
-    return jax.tree.map(cut, tree)
+def _first(a: jax.Array, size: int, axis: int) -> jax.Array:
+    if a.shape[axis] == size:
+        return a
+    if not on_cpu(platform_of(a)):
+        return jax.lax.slice_in_dim(a, 0, size, axis=axis)  # moves no index to the device
+    host = fetched(a)
+    return jax.device_put(
+        host[:size] if axis == 0 else host[:, :size], a.sharding if a.committed else None
+    )
 
 
 @functools.cache
@@ -88,17 +125,50 @@ def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
 def read_rows(fn: Callable[..., Any], batch: Batch, *args: Any) -> Any:
     """`fn(*args, batch)`, arrays with rows leading, by programs of few sizes in bounded memory.
 
-    `fn` must look at each row by itself. It is called once if anything is traced.
+    `fn` must look at each row by itself. It is called once if anything is traced. Of sequences, an
+    array is cut to t steps if it is (n, t, ...) by `by_step`.
     """
     n, program = batch.weight.shape[0], compiled(fn)
     if not can_pad(batch) or not is_concrete(*jax.tree.leaves(args)):
         return program(*args, batch)
+    piece, cut, t = _PIECE, None, 0
+    if batch.steps is not None:
+        t, padded = batch.steps.shape[1], _sizes(batch)[1]
+        batch, piece = _padded(batch, n, padded), max(1, _PIECE // padded)
+        if padded > t:
+            cut = by_step(partial(program, *args), _cut(batch, 0, 1))
     parts = []
-    for first in range(0, n, _PIECE):
-        size = min(_PIECE, n - first)
-        part = _padded(_cut(batch, first, size), padded_size(size))
-        parts.append(first_rows(program(*args, part), size))
+    for first in range(0, n, piece):
+        size = min(piece, n - first)
+        part = _cut(batch, first, size)
+        found = program(*args, _padded(part, _sizes(part)[0], _steps(part)))
+        if cut is not None:
+            found = jax.tree.map(lambda own, a: _first(a, t, 1) if own else a, cut, found)
+        parts.append(first_rows(found, size))
     return parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
+
+
+def _steps(batch: Batch) -> int:
+    return 0 if batch.steps is None else batch.steps.shape[1]
+
+
+def by_step(fn: Callable[[Batch], Any], batch: Batch) -> Any:
+    """True for each array of `fn(batch)` whose second axis is that of the steps of sequences.
+
+    It is longer if sequences have one step more; only shapes are looked at.
+    """
+    found = jax.eval_shape(fn, batch)
+    more = jax.eval_shape(lambda batch: fn(_one_more_step(batch)), batch)
+    return jax.tree.map(lambda a, b: a.shape[1:2] != b.shape[1:2], found, more)
+
+
+def _one_more_step(batch: Batch) -> Batch:
+    assert batch.steps is not None
+
+    def repeated(a: Any) -> Any:
+        return jnp.concatenate([a, a[:, :1]], 1)
+
+    return replace(map_steps(batch, repeated), steps=repeated(batch.steps), as_given=None)
 
 
 def _join(*arrays: jax.Array) -> jax.Array:
@@ -107,14 +177,34 @@ def _join(*arrays: jax.Array) -> jax.Array:
     return jax.device_put(whole, like.sharding if like.committed else None)
 
 
-def _padded(batch: Batch, size: int) -> Batch:
+def _padded(batch: Batch, size: int, t: int = 0) -> Batch:
+    """The batch with this number of rows, and of steps if they are sequences."""
     n = batch.weight.shape[0]
+    if t != _steps(batch):
+        batch = with_steps(batch, t)
     if size == n:
         return batch
     weight = np.zeros(size, batch.weight.dtype)
     weight[:n] = fetched(batch.weight)
     more = batch.map_rows(lambda a: longer(a, size))
     return replace(more, weight=_placed(weight, batch.weight))
+
+
+def with_steps(batch: Batch, t: int) -> Batch:
+    """The batch with steps that do not exist at the end of sequences, up to t."""
+    assert batch.steps is not None
+    n, present = batch.steps.shape
+    more = map_steps(batch, lambda a: longer(a, t, axis=1))
+    steps = np.zeros((n, t), batch.steps.dtype)
+    steps[:, :present] = fetched(batch.steps)
+    given = batch.as_given
+    own: dict[str, Any] = {"as_given": None if given is None else with_steps(given, t)}
+    own["steps"] = _placed(steps, batch.steps)
+    if batch.label is not None:
+        label = np.full((n, t), -1, batch.label.dtype)
+        label[:, :present] = fetched(batch.label)
+        own["label"] = _placed(label, batch.label)
+    return replace(more, **own)
 
 
 def _cut(batch: Batch, first: int, size: int) -> Batch:

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 
 from .._pytree import replace
 from . import levels as coding
-from .checks import check_weight
+from .checks import check_weight, renamed
 from .fields import checked
 from .host import as_floats, as_weights, can_fetch, fetched, is_concrete, namespace
 from .missing import without_empty_rows
@@ -61,6 +61,11 @@ def exists(steps: Any) -> Any:
     number = xp.arange(steps.shape[-1], dtype=np.int32)
     last = xp.where(steps > 0, number + 1, 0).max(-1)
     return number < last[..., None]
+
+
+def map_steps(rows: Any, select: Callable[[Any], Any]) -> Any:
+    """The Batch with `select` applied to every array (n, t, ...) but `steps` and `as_given`."""
+    return replace(rows, **{name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP})
 
 
 def _merged(tree: Any) -> Any:
@@ -133,7 +138,7 @@ class Layout:
         """Weights (n,) of sequences, checked, as those of their steps; None if there are none."""
         if weight is None:
             return None
-        with _renamed(lambda text: re.sub(r"\brow\b", "sequence", text)):
+        with renamed(lambda text: re.sub(r"\brow\b", "sequence", text)):
             w = as_floats("weight", weight)
             check_weight(w, len(self.lengths))
         xp, size = namespace(w), int(self.lengths.sum())
@@ -175,7 +180,7 @@ class Layout:
         steps = namespace(steps).where(exists, steps, 0.0).astype(dtype)
         own = np.ones(len(self.lengths), dtype)
         if weight is not None:
-            with _renamed(lambda text: re.sub(r"\brow\b", "sequence", text)):
+            with renamed(lambda text: re.sub(r"\brow\b", "sequence", text)):
                 own = as_weights("weight", weight, dtype)
         xp = namespace(own, steps)
         own = xp.where((steps > 0).any(1), own, 0.0).astype(dtype)
@@ -212,15 +217,6 @@ def _where(sequence: int, step: int) -> str:
     return f"sequence {sequence}, step {step}"
 
 
-@contextlib.contextmanager
-def _renamed(change: Callable[[str], str]) -> Iterator[None]:
-    """A context in which the texts of errors are changed."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(change(str(error))) from None
-
-
 def _named(place: Callable[[int], tuple[int, int]]) -> contextlib.AbstractContextManager[None]:
     """A context in which errors about a row name the sequence and the step that it is."""
 
@@ -228,4 +224,4 @@ def _named(place: Callable[[int], tuple[int, int]]) -> contextlib.AbstractContex
         text = re.sub(r"\brow (\d+)", lambda found: _where(*place(int(found[1]))), text)
         return text.replace("Batch.of(x,", "Batch.sequences(x,").replace("these rows", "them")
 
-    return _renamed(change)
+    return renamed(change)

@@ -16,6 +16,7 @@ from jax import lax
 from .._pytree import pytree
 from ..data.batch import Batch
 from ..data.host import fetched, is_concrete, sent, to_device, unguarded
+from ..data.padding import by_step
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..latent_class import ComponentParams, Predictor
@@ -140,9 +141,16 @@ class Fits(Result):
         lanes = min(1 << lanes.bit_length() - 1, len(dealt.members))  # powers of two, as is m
         out = jax.tree.map(fetched, _read_stack(read, header, lanes, *sent((*own, parts))))
         assert stack.size is not None  # a list
+        if stack.length is None:
+            return [
+                jax.tree.map(lambda a, slot=slot, n=n: a[slot, :n], out)
+                for slot, n in zip(dealt.slots, stack.size, strict=True)
+            ]
+        model, q, rows = jax.tree.map(lambda a: a[0], (*own, parts))
+        cut = by_step(partial(read, model, q), Batch(**rows, **header._asdict()))
         return [
-            jax.tree.map(lambda a, slot=slot, n=n: a[slot, :n], out)
-            for slot, n in zip(dealt.slots, stack.size, strict=True)
+            jax.tree.map(lambda by, a, i=slot, n=n, t=t: a[i, :n, :t] if by else a[i, :n], cut, out)
+            for slot, n, t in zip(dealt.slots, stack.size, stack.length, strict=True)
         ]
 
 

@@ -1,4 +1,7 @@
-"""Data sets of any sizes as a few stacks, padded by rows of weight 0 to powers of two."""
+"""Data sets of any sizes as a few stacks, padded by rows of weight 0 to powers of two.
+
+Sequences are padded by steps that do not exist likewise.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from ..._pytree import replace
 from ...data import levels
 from ...data.batch import Batch, check_entries
 from ...data.host import as_floats, column_names, common_dtype, fetched, is_concrete
+from ...data.padding import with_steps
 from ...data.reader import by_text, read_numbers
 from ...model import Model
 
@@ -27,12 +31,14 @@ class Stack(NamedTuple):
     `parts` are the fields of their Batch, and `number` (m,) their numbers in the order of the user.
     `rows` (m, n) is the index of each padded row among all rows of all data sets, and `size` (m,)
     the number of rows that are not padding; both are None for data that the user gave as one stack.
+    Of sequences `length` (m,) is the number of steps that are not padding.
     """
 
     parts: dict[str, Any]
     number: np.ndarray
     rows: np.ndarray | None
     size: np.ndarray | None = None
+    length: np.ndarray | None = None
 
 
 class Part(NamedTuple):
@@ -172,22 +178,54 @@ def _ragged(items: list[Any], fitted: bool) -> list[Stack]:
         raise ValueError("datasets: an empty list")
     if not is_concrete(*jax.tree.leaves(items)):
         raise TypeError("datasets: under jit or vmap, give stacked arrays, not a list")
-    flat, sizes = _all_rows(items, fitted)
+    lengths = _lengths(items)
+    if lengths is None:
+        flat, sizes = _all_rows(items, fitted)
+        return _by_size(flat, sizes, np.cumsum(sizes) - sizes)
+    stacks, sizes = [], np.array([item.weight.shape[0] for item in items])
     first = np.cumsum(sizes) - sizes
-    padded = np.maximum(_LEAST_ROWS, 1 << np.ceil(np.log2(sizes)).astype(int))
+    padded = lengths if (lengths == lengths[0]).all() else _powers_of_two(lengths)
+    for t in np.unique(padded):
+        number = np.flatnonzero(padded == t)
+        flat, own = _all_rows([with_steps(items[i], t) for i in number], fitted)
+        for stack in _by_size(flat, own, first[number], least=1):
+            which = number[stack.number]
+            stacks.append(stack._replace(number=which, length=lengths[which]))
+    return stacks
+
+
+def _by_size(
+    flat: dict[str, Any], sizes: np.ndarray, first: np.ndarray, least: int = _LEAST_ROWS
+) -> list[Stack]:
+    """Stacks of data sets that follow one another in `flat`; `first` is where in all rows."""
+    padded = np.maximum(least, _powers_of_two(sizes))
     if (sizes == sizes[0]).all():
         padded = sizes
-    stacks = []
+    stacks, start = [], np.cumsum(sizes) - sizes
     for size in np.unique(padded):
         number = np.flatnonzero(padded == size)
         index = np.arange(size)
         present = index < sizes[number][:, None]
         # padding repeats the first row of a data set
-        rows = first[number][:, None] + np.where(present, index, 0)
-        parts = jax.tree.map(lambda a, rows=rows: a[rows], flat)
+        rows = np.where(present, index, 0)
+        parts = jax.tree.map(lambda a, own=start[number][:, None] + rows: a[own], flat)
         parts["weight"] = np.where(present, parts["weight"], 0).astype(parts["weight"].dtype)
-        stacks.append(Stack(parts, number, rows, sizes[number]))
+        stacks.append(Stack(parts, number, first[number][:, None] + rows, sizes[number]))
     return stacks
+
+
+def _powers_of_two(sizes: np.ndarray) -> np.ndarray:
+    return 1 << np.ceil(np.log2(sizes)).astype(int)
+
+
+def _lengths(items: list[Any]) -> np.ndarray | None:
+    """The numbers of steps of data sets of sequences; None of rows."""
+    steps = [item.steps if isinstance(item, Batch) else None for item in items]
+    if all(own is None for own in steps):
+        return None
+    if any(own is None for own in steps):
+        raise ValueError("datasets: all need to be of sequences, or none")
+    return np.array([own.shape[1] for own in steps if own is not None])
 
 
 def _named(number: int, read: Callable[..., Any], *args: Any) -> Any:
