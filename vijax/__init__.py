@@ -36,6 +36,7 @@ from .families.independent.dirichlet_categorical import DirichletCategorical as 
 from .families.independent.dirichlet_multinomial import DirichletMultinomial as DirichletMultinomial
 from .families.independent.gamma_exponential import GammaExponential as GammaExponential
 from .families.independent.gamma_poisson import GammaPoisson as GammaPoisson
+from .families.labels.chain import Chain as Chain
 from .families.multivariate_normal import MultivariateNormal as MultivariateNormal
 from .families.normal import Normal as Normal
 from .families.normal_gamma import MeanPrecision as MeanPrecision
@@ -101,6 +102,7 @@ from .model import Model as Model
 from .models.density import MixtureDensity as MixtureDensity
 from .models.energy import factor as factor
 from .models.energy.energy import Energy as Energy
+from .models.hmm import HMM as HMM
 from .models.log_density import LogDensity as LogDensity
 from .models.mixture import Mixture as Mixture
 from .models.mixtures.columns import BernoulliMixture as BernoulliMixture
@@ -113,6 +115,7 @@ from .models.mixtures.columns import PoissonMixture as PoissonMixture
 from .models.mixtures.gaussian import GaussianMixture as GaussianMixture
 from .models.mixtures.gaussian import StudentTMixture as StudentTMixture
 from .models.priors import presets as presets
+from .models.sequences import Forecast as Forecast
 from .models.univariate import FactorisedGaussian as FactorisedGaussian
 from .models.univariate import NormalGammaExact as NormalGammaExact
 from .selection.cross_validation import CrossValidation as CrossValidation
