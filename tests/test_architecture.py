@@ -35,7 +35,7 @@ ROOMS = [
     ["result", "method"],
     ["run"],
     ["methods"],
-    ["annealed", "grow", "labels", "moves", "split_merge"],
+    ["annealed", "grow", "labels", "merge_classes", "moves", "split_merge"],
     ["initialise"],
     ["arguments", "stacked_models"],
     ["amortised", "fit", "fits", "gradient", "many", "out_of_core", "streaming"],

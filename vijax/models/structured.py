@@ -17,13 +17,13 @@ from ..exponential_family import natural_step
 from ..families.emission import weighted
 from ..families.labels.base import Labels
 from ..kernel import Kernel
-from ..latent_class import LatentClassModel
+from ..latent_class import MergeModel
 from ..model import Conjugate, EStep
 from ..numerics import seeding
 from ..numerics.kl_terms import KLTerms
 
 
-class Structured(Conjugate, LatentClassModel):
+class Structured(Conjugate, MergeModel):
     """z ~ labels, and step t of row n is drawn from component z_nt.
 
     `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a
@@ -154,6 +154,20 @@ class Structured(Conjugate, LatentClassModel):
         labels = jax.tree.map(lambda a: power * a, moments.labels)
         found = self.labels.infer(labels, power * self.log_lik(moments, batch), batch)
         return self.params(found.stats, self._observe(moments, batch, found.resp))
+
+    def merge_gain(self, q: Any) -> Float[Array, "k k"]:
+        """The gain of the components alone in nats, that of `Emission.merge_gain`."""
+        return q.components.merge_gain(self.components)
+
+    def steps_of(self, q: Any) -> Float[Array, "k"]:
+        count = self.labels.counts(q.labels)
+        return count - self.labels.counts(self.labels).astype(count.dtype)
+
+    def give_to(self, moments: Any, batch: Batch, heir: Int[Array, "k"]) -> Any:
+        found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch)
+        resp = jnp.zeros_like(found.resp).at[..., heir].add(found.resp)
+        stats = self._observe(moments, batch, resp)
+        return self.params(self.labels.give_to(found.stats, heir), stats)
 
     # -- update and bound -------------------------------------------------------------------------
 

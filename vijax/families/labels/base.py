@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree
 from ...data.batch import Batch
@@ -77,6 +77,10 @@ class Labels(ExponentialFamily):
     @abc.abstractmethod
     def assign(self, resp: Float[Array, "..."], rows: Batch) -> Any:
         """Expected statistics of labels that are independent, with these responsibilities."""
+
+    @abc.abstractmethod
+    def give_to(self, stats: Any, heir: Int[Array, "k"]) -> Any:
+        """The statistics if each class gives its steps to its heir, which may be itself."""
 
     @abc.abstractmethod
     def begin(self, count: Float[Array, "k"]) -> Any:
