@@ -83,7 +83,7 @@ class EnergyTerms(ConditionalModel):
         Of an energy that is affine in each, this is the size of its terms, but for constants.
         """
         m = q.statistics()
-        points, unravels = self._vectors(m)
+        points, _ = self._vectors(m)
 
         def energy(m: Moments) -> Array:
             own = self.prior_nats(m, points[0])
@@ -93,9 +93,9 @@ class EnergyTerms(ConditionalModel):
 
         slopes, _ = self._vectors(jax.grad(energy)(m))
         if isinstance(stats, RowSums):
-            each = range(len(points))
-            slopes = [slopes[b] + stats.along(b, points)[1:] for b in each]
-        return sum(jnp.sum(jnp.abs(v * g)) for v, g in zip(points, slopes, strict=True))
+            slopes = [g + stats.along(b, points)[1:] for b, g in enumerate(slopes)]
+        each = [jnp.sum(jnp.abs(v * g)) for v, g in zip(points, slopes, strict=True)]
+        return sum(each[1:], start=each[0])
 
     def for_rows(self, n: int) -> dict[str, Factor]:
         """The local factors of n rows."""
