@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # from the bottom up; a module imports only from its own layer or a lower one
 LAYERS = [
-    ["_pytree", "_text", "_version"],
+    ["_names", "_pytree", "_text", "_version"],
     ["numerics"],
     ["data"],
     ["exponential_family", "kernel", "constraints"],
