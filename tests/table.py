@@ -17,6 +17,7 @@ import vijax as vx
 
 from . import data
 from .oracles import gaussian_mixture as gmm
+from .oracles import hmm
 from .oracles import normal_gamma as ng
 from .oracles import weights as weights_oracle
 from .rows import Family, gammas, normals, spd
@@ -138,7 +139,7 @@ class Case:
     `data(rng)` gives rows, `model(rng, x)` a model with a proper prior, `q(rng, model, x)` an
     arbitrary q (not a fixed point), `log_evidence(x, model)` an exact or upper value of log p(x)
     for few rows. `rescale(model, scale, offset)` is the model for scale * x + offset, where
-    rows have units.
+    rows have units. `methods` says that drivers are tried here, and not in a file of the model's.
     """
 
     name: str
@@ -149,14 +150,20 @@ class Case:
     rescale: Callable[[Any, float, float], Any] | None
     mixture: bool = True
     exact: bool = False
+    methods: bool = True
+
+
+def rows_of(x: Any, weight: Any = None) -> vx.Batch:
+    """The rows as a Batch; those of an array (n, t, d) are sequences."""
+    return (vx.Batch.sequences if x.ndim == 3 else vx.Batch.of)(x, weight)
 
 
 def _mixture_q(rng: np.random.Generator, model: Any, x: Any) -> Any:
-    n, k = len(x), model.num_components
+    k = model.num_components
     on = np.asarray(model.active)
-    resp = rng.dirichlet(np.ones(k), size=n) * on
-    resp = jnp.asarray(resp / resp.sum(1, keepdims=True))
-    return _m_step(model, vx.Batch.of(x), resp)
+    resp = rng.dirichlet(np.ones(k), size=x.shape[:-1] if x.ndim == 3 else len(x)) * on
+    resp = jnp.asarray(resp / resp.sum(-1, keepdims=True))
+    return _m_step(model, rows_of(x), resp)
 
 
 @jax.jit
@@ -246,7 +253,7 @@ def _rescale_components(model: Any, scale: float, offset: float) -> Any:
     c = model.components
     kappa, df = (v if v.ndim < 2 else v[:, 0] for v in (c.kappa, c.df))
     moved = type(c).from_standard(c.mean * scale + offset, kappa, df, c.scatter * scale**2)
-    return vx.Mixture(model.weights, moved)
+    return type(model)(model.labels, moved)
 
 
 def _emission_case(emission: Any, gaussian: bool = False) -> Case:
@@ -262,6 +269,36 @@ def _emission_case(emission: Any, gaussian: bool = False) -> Case:
     )
 
 
+def _chain_evidence(emission: Any) -> Callable[[Any, Any], float]:
+    """log p(x) of sequences by adding up all paths."""
+
+    def log_evidence(x: Any, model: Any) -> float:
+        conc = (np.asarray(d.conc) for d in (model.labels.initial, model.labels.transitions))
+        steps = np.concatenate(np.asarray(x))
+        lengths = np.full(len(x), x.shape[1])
+
+        def of_path(z: Any) -> float:
+            return emission.evidence(steps, z, model.components)
+
+        return hmm.log_evidence(lengths, *conc, of_path)
+
+    return log_evidence
+
+
+def _hmm_case(emission: Any) -> Case:
+    return Case(
+        f"HMM({emission.name})",
+        lambda rng: emission.rows(rng, 120).reshape(60, 2, -1),
+        lambda rng, x: vx.HMM(
+            vx.Chain.from_standard([0.5, 2.0], gammas(rng, 2, 2)), emission.prior(rng, 2)
+        ),
+        _mixture_q,
+        _chain_evidence(emission),
+        None,
+        methods=False,
+    )
+
+
 CASES = [
     _mixture_case(
         "GaussianMixture", lambda rng, x: data.mixture_of(data.random_prior(rng, k=3, d=2))
@@ -272,6 +309,7 @@ CASES = [
     ),
     *(_emission_case(e, gaussian=True) for e in (TIED, DIAG, SPHERICAL)),
     *(_emission_case(e) for e in (POISSON, GEOMETRIC, CATEGORICAL, STUDENT)),
+    _hmm_case(POISSON),
     _univariate_case("NormalGammaExact", vx.NormalGammaExact, _exact_q, exact=True),
     _univariate_case("FactorisedGaussian", vx.FactorisedGaussian, _factorised_q, exact=False),
 ]

@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from .models.mixtures.gaussian import GaussianMixture as GaussianMixture
     from .models.mixtures.gaussian import StudentTMixture as StudentTMixture
     from .models.priors import presets as presets
+    from .models.sequences import Forecast as Forecast
     from .models.univariate import FactorisedGaussian as FactorisedGaussian
     from .models.univariate import NormalGammaExact as NormalGammaExact
     from .selection.cross_validation import CrossValidation as CrossValidation

@@ -30,6 +30,7 @@ HOMES = {  # all other public names: name to the module that defines it
     # models of sequences
     "Chain": "families.labels.chain",
     "HMM": "models.hmm",
+    "Forecast": "models.sequences",
     # other models, and what a driver asks of one
     "ConditionalModel": "model",
     "Conjugate": "model",

@@ -10,7 +10,7 @@ import pytest
 import vijax as vx
 from vijax.infer.run.passes import expect
 
-from ..table import CASES, leaves_close, names
+from ..table import CASES, leaves_close, names, rows_of
 
 
 @pytest.fixture(params=CASES, ids=names(CASES))
@@ -39,7 +39,7 @@ sweep = functools.partial(jax.jit, static_argnames="chunk")(one_sweep)
 @jax.jit
 def slope(model, q, batch):
     def bound(x, weight, q):
-        return one_sweep(model, q, vx.Batch.of(x, weight))[0]
+        return one_sweep(model, q, rows_of(x, weight))[0]
 
     return jax.grad(bound, (0, 1, 2))(batch.x, batch.weight, q)
 
@@ -53,7 +53,7 @@ def same(a, b, rtol=1e-10, atol=1e-10):
 @pytest.mark.parametrize("chunk", [1, 7, 29, 60])
 def test_chunks_change_nothing(built, chunk):
     _, model, x, q = built
-    batch = vx.Batch.of(x)
+    batch = rows_of(x)
     same(sweep(model, q, batch, chunk), sweep(model, q, batch))
 
 
@@ -70,30 +70,30 @@ def test_kl_and_move_are_both_divergences(built, rng):
 
 def test_order_of_rows_changes_nothing(built, rng):
     _, model, x, q = built
-    shuffled = vx.Batch.of(x[rng.permutation(len(x))])
-    same(sweep(model, q, shuffled), sweep(model, q, vx.Batch.of(x)))
+    shuffled = rows_of(x[rng.permutation(len(x))])
+    same(sweep(model, q, shuffled), sweep(model, q, rows_of(x)))
 
 
 def test_integer_weights_are_repeated_rows(built, rng):
     _, model, x, q = built
     times = rng.integers(0, 4, size=len(x))
-    repeated = vx.Batch.of(np.repeat(x, times, axis=0))
-    same(sweep(model, q, vx.Batch.of(x, times)), sweep(model, q, repeated))
+    repeated = rows_of(np.repeat(x, times, axis=0))
+    same(sweep(model, q, rows_of(x, times)), sweep(model, q, repeated))
 
 
 def test_half_weights_halve(built):
     _, model, x, q = built
-    twice = vx.Batch.of(np.concatenate([x, x]), np.full(2 * len(x), 0.5))
-    same(sweep(model, q, twice), sweep(model, q, vx.Batch.of(x)))
+    twice = rows_of(np.concatenate([x, x]), np.full(2 * len(x), 0.5))
+    same(sweep(model, q, twice), sweep(model, q, rows_of(x)))
 
 
 @pytest.mark.parametrize("junk", [7.0, 1e300, np.nan, np.inf])
 def test_weight_zero_is_absence(built, junk):
     _, model, x, q = built
     rows = np.concatenate([x, np.full_like(x[:5], junk)])
-    padded = vx.Batch.of(rows, np.concatenate([np.ones(len(x)), np.zeros(5)]))
-    same(sweep(model, q, padded), sweep(model, q, vx.Batch.of(x)))
-    same(sweep(model, q, padded, chunk=9), sweep(model, q, vx.Batch.of(x)))
+    padded = rows_of(rows, np.concatenate([np.ones(len(x)), np.zeros(5)]))
+    same(sweep(model, q, padded), sweep(model, q, rows_of(x)))
+    same(sweep(model, q, padded, chunk=9), sweep(model, q, rows_of(x)))
 
 
 def test_weight_zero_is_absence_in_gradients(built):
@@ -154,7 +154,7 @@ def test_units_and_offsets_change_nothing(case, rng, scale, offset):
 
 def test_jit_changes_nothing(built):
     _, model, x, q = built
-    batch = vx.Batch.of(x)
+    batch = rows_of(x)
     with jax.disable_jit():
         eager = one_sweep(model, q, batch)
     same(sweep(model, q, batch), eager)
@@ -164,7 +164,7 @@ def test_vmap_over_data_sets_is_the_loop(case, rng):
     xs = [case.data(rng) for _ in range(3)]
     models = [case.model(rng, x) for x in xs]
     qs = [case.q(rng, model, x) for model, x in zip(models, xs, strict=True)]
-    batches = [vx.Batch.of(x) for x in xs]
+    batches = [rows_of(x) for x in xs]
     stack = [jax.tree.map(lambda *a: jnp.stack(a), *group) for group in (models, qs, batches)]
     together = jax.vmap(sweep)(*stack)
     for i in range(3):

@@ -33,7 +33,8 @@ class Dirichlet(Weights):
     """p ~ Dirichlet(alpha) with concentrations alpha = `conc`; T(p) = log p, h(p) = prod_k 1 / p_k.
 
     An entry with conc = 0 is switched off: its probability is 0, and no result has a term of it.
-    Mixtures of different size share one program in this way.
+    Mixtures of different size share one program in this way. If all are off, as in the transitions
+    from a state that is, every result is 0.
     """
 
     conc: Float[Array, "*b k"]
@@ -95,13 +96,17 @@ class Dirichlet(Weights):
         return jnp.sum(self.conc, -1)
 
     @property
+    def _safe_total(self) -> Float[Array, "*b"]:
+        return jnp.where(self.total > 0, self.total, 1.0)
+
+    @property
     def _with_total(self) -> Float[Array, "*b m"]:
         """alpha_k, and their sum as a last entry."""
-        return jnp.concatenate([self._safe, self.total[..., None]], -1)
+        return jnp.concatenate([self._safe, self._safe_total[..., None]], -1)
 
     @property
     def mean(self) -> Float[Array, "*b k"]:
-        return self.conc / self.total[..., None]
+        return self.conc / self._safe_total[..., None]
 
     @property
     def variance(self) -> Float[Array, "*b k"]:
@@ -120,7 +125,7 @@ class Dirichlet(Weights):
     def _log_mean(self) -> Float[Array, "*b k"]:
         if self.size == 2:  # -log(1 + alpha_j / alpha_k) keeps the digits of a mean close to 1
             return -jnp.log1p(self.conc[..., ::-1] / self._safe)
-        return jnp.log(self._safe / self.total[..., None])
+        return jnp.log(self._safe / self._safe_total[..., None])
 
     def log_normalizer(self) -> Float[Array, "*b"]:
         """sum_k log Gamma(alpha_k) - log Gamma(sum_k alpha_k), in nats.
@@ -129,8 +134,10 @@ class Dirichlet(Weights):
         """
         a = self._safe
         each = special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
-        whole = special.stirling_error(self.total) - 0.5 * jnp.log(self.total)
-        return self._sum(a * self._log_mean + each) - whole - 0.5 * special.LOG_2PI
+        total = self._safe_total
+        whole = special.stirling_error(total) - 0.5 * jnp.log(total) + 0.5 * special.LOG_2PI
+        whole = jnp.where(self.total > 0, whole, 0.0)
+        return self._sum(a * self._log_mean + each) - whole
 
     def expectation(self) -> Dirichlet:
         """E[log p_k] = digamma(alpha_k) - digamma(sum_j alpha_j); 0 for an entry that is off.
@@ -192,13 +199,14 @@ class Dirichlet(Weights):
         return KLTerms(ratio, prior._safe, shape, prior._with_total, sign, none)
 
     def entropy(self) -> Float[Array, "*b"]:
-        a, total = self._safe, self.total
+        a, total = self._safe, self._safe_total
         each = self._log_mean + (a - 1.0) * special.digamma_gap(a)
         each = each + special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
         size = self._sum(jnp.ones_like(a))
         whole = (total - size) * special.digamma_gap(total)
         whole = whole + special.stirling_error(total) - 0.5 * jnp.log(total)
-        return self._sum(each) - whole - 0.5 * special.LOG_2PI
+        whole = jnp.where(self.total > 0, whole + 0.5 * special.LOG_2PI, 0.0)
+        return self._sum(each) - whole
 
     @broadcasts
     def log_prob(self, value: Float[Array, "*s k"]) -> Float[Array, "..."]:
@@ -210,4 +218,5 @@ class Dirichlet(Weights):
         """Draws of p as normalised log-Gammas, so that tiny concentrations do not give 0 / 0."""
         full = (*shape, *self.conc.shape)
         log_gamma = jax.random.loggamma(key, self._safe, full, self.conc.dtype)
-        return jax.nn.softmax(jnp.where(self._on, log_gamma, -jnp.inf), -1)
+        p = jax.nn.softmax(jnp.where(self._on, log_gamma, -jnp.inf), -1)
+        return jnp.where(self._on, p, 0.0)

@@ -139,8 +139,9 @@ class Chain(Product, Labels):
     ) -> tuple[Array, Array, Array, Array]:
         """The arguments that functions of chains share."""
         assert rows.steps is not None  # `check` has seen to it
-        # the chain passes through a missing step
-        seen = jnp.where((rows.steps > 0)[..., None], log_lik, 0.0)
+        # the chain passes through a missing step, and one that counts twice is two of one state
+        steps = rows.steps[..., None]
+        seen = jnp.where(steps > 0, steps * jnp.where(steps > 0, log_lik, 0.0), 0.0)
         return moments.initial.log_p, moments.transitions.log_p, seen, rows.exists
 
     def assign(self, resp: Float[Array, "n t k"], rows: Batch) -> Chain:
