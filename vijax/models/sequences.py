@@ -18,6 +18,7 @@ from ..data.types import Data
 from ..model import unnamed
 from .mixture_params import Fitted
 from .prediction import check_labels, imputed
+from .structured import Structured
 from .structured_params import StructuredMoments, StructuredParams
 
 Known = StructuredParams | StructuredMoments  # a posterior of theta, or a point
@@ -202,37 +203,37 @@ def _any_array(x: Data) -> Any:
 # each is compiled as one program, and not operation by operation
 
 
-def _responsibilities(model: Any, q: Known, batch: Batch) -> Float[Array, "n t k"]:
+def _responsibilities(model: Structured, q: Known, batch: Batch) -> Float[Array, "n t k"]:
     moments = _moments(model, q)
     return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).resp
 
 
-def _predict(model: Any, q: Known, batch: Batch) -> Int[Array, "n t"]:
+def _predict(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
     found = jnp.argmax(_responsibilities(model, q, batch), -1)
     return jnp.where(batch.exists, found, -1)
 
 
-def _filtered(model: Any, q: Known, batch: Batch) -> Float[Array, "n t k"]:
+def _filtered(model: Structured, q: Known, batch: Batch) -> Float[Array, "n t k"]:
     moments = _moments(model, q)
     return model.labels.filtered(moments.labels, model.log_lik(moments, batch), batch)
 
 
-def _path(model: Any, q: Known, batch: Batch) -> Int[Array, "n t"]:
+def _path(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
     moments = _point(q)
     return model.labels.path(moments.labels, model.log_lik(moments, batch), batch)
 
 
-def _log_likelihood(model: Any, q: Known, batch: Batch) -> Float[Array, "n"]:
+def _log_likelihood(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments = _point(q)
     return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
 
 
-def _row_bound(model: Any, q: Known, batch: Batch) -> Float[Array, "n"]:
+def _row_bound(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments = _moments(model, q)
     return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
 
 
-def _forecast(model: Any, q: Known, like: Float[Array, "h"], batch: Batch) -> Forecast:
+def _forecast(model: Structured, q: Known, like: Float[Array, "h"], batch: Batch) -> Forecast:
     moments = _point(q)
     found = model.labels.filtered(moments.labels, model.log_lik(moments, batch), batch)
     states = model.labels.ahead(moments.labels, found, batch, like.shape[0])
@@ -265,7 +266,7 @@ def _blank(rows: Batch) -> Batch:
     return replace(rows, mask=jax.tree.map(none, rows.x), group=None, patterns=None, label=None)
 
 
-def _impute(model: Any, q: Known, batch: Batch) -> tuple[Any, Any]:
+def _impute(model: Structured, q: Known, batch: Batch) -> tuple[Any, Any]:
     moments = _point(q)
     found = model.labels.infer(moments.labels, model.log_lik(moments, batch), batch)
     steps, shape = batch.flat(), batch.exists.shape
@@ -286,7 +287,7 @@ def _impute(model: Any, q: Known, batch: Batch) -> tuple[Any, Any]:
 
 
 def _sample(
-    model: Any,
+    model: Structured,
     q: StructuredParams,
     key: Key[Array, ""],
     options: dict[str, Any],
@@ -309,7 +310,7 @@ def _point(q: Known) -> StructuredMoments:
     return q.point() if isinstance(q, StructuredParams) else q
 
 
-def _moments(model: Any, q: Known) -> StructuredMoments:
+def _moments(model: Structured, q: Known) -> StructuredMoments:
     if not isinstance(q, StructuredParams):
         return q
     return q.point() if model.improper else q.moments()

@@ -13,7 +13,7 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
-from ..exponential_family import natural_step
+from ..exponential_family import Q, natural_step
 from ..families.emission import weighted
 from ..families.labels.base import Labels
 from ..kernel import Kernel
@@ -143,10 +143,10 @@ class Structured(Conjugate, MergeModel):
         stats = self.components.seed(steps, seeds, count, 0.5)
         return self.update(self.prior, self.params(self.labels.begin(count), stats))
 
-    def start_moments(self, q: Any) -> Any:
+    def start_moments(self, q: Q) -> Any:
         return q.point() if self.improper else q.moments()
 
-    def assign(self, q: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
+    def assign(self, q: Q, batch: Batch, resp: Float[Array, "..."]) -> Any:
         stats = self._observe(self.start_moments(q), batch, resp)
         return self.params(self.labels.assign(resp, batch), stats)
 
@@ -155,11 +155,11 @@ class Structured(Conjugate, MergeModel):
         found = self.labels.infer(labels, power * self.log_lik(moments, batch), batch)
         return self.params(found.stats, self._observe(moments, batch, found.resp))
 
-    def merge_gain(self, q: Any) -> Float[Array, "k k"]:
+    def merge_gain(self, q: Q) -> Float[Array, "k k"]:
         """The gain of the components alone in nats, that of `Emission.merge_gain`."""
         return q.components.merge_gain(self.components)
 
-    def steps_of(self, q: Any) -> Float[Array, "k"]:
+    def steps_of(self, q: Q) -> Float[Array, "k"]:
         count = self.labels.counts(q.labels)
         return count - self.labels.counts(self.labels).astype(count.dtype)
 
@@ -171,22 +171,22 @@ class Structured(Conjugate, MergeModel):
 
     # -- update and bound -------------------------------------------------------------------------
 
-    def update(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+    def update(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Any:
         return self.combine(q, stats, rate)
 
-    def combine(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+    def combine(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Any:
         labels = self.labels.update(q.labels, stats.labels, rate)
         components = natural_step(q.components, stats.components + self.components, rate)
         return self.params(labels, components)
 
-    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
+    def expected_log_lik(self, q: Q, stats: Any) -> Float[Array, ""]:
         labels = q.labels.expected_log_lik(stats.labels)
         return labels + q.components.expected_log_lik(stats.components)
 
-    def kl(self, q: Any) -> Float[Array, ""]:
+    def kl(self, q: Q) -> Float[Array, ""]:
         return self.labels.kl_from(q.labels) + self.components.kl_from(q.components)
 
-    def kl_and_move(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def kl_and_move(self, q: Q, last: Q) -> tuple[Float[Array, ""], Float[Array, ""]]:
         labels = self.labels.kl_and_move_terms(q.labels, last.labels)
         components = self.components.kl_and_move_terms(q.components, last.components)
         kl, move = KLTerms.join(labels, components).total_by_product()
@@ -199,7 +199,7 @@ class Structured(Conjugate, MergeModel):
             return jnp.zeros_like(components)
         return self.labels.log_prior(moments.labels) + components
 
-    def collapsed(self, q: Any) -> Bool[Array, ""]:
+    def collapsed(self, q: Q) -> Bool[Array, ""]:
         """Whether, under the flat prior, a component is at a singularity or has no steps."""
         if not self.improper:
             return super().collapsed(q)
