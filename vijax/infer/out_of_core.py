@@ -231,8 +231,10 @@ def _accept(
 ) -> Run:
     def conclude(run: Run, carry: Any, floor: Array) -> Run:
         stats, log_z = chunked.total(carry)
-        new = method.conclude(model, run.state, stats, log_z)
-        after = accept(run, passes.floored(new, floor * total), total, stop, method.monotone)
+        new = passes.floored(method.conclude(model, run.state, stats, log_z), floor * total)
+        # no chunk has the state of its rows from the last pass
+        monotone = method.monotone and model.ascends(kept=False)
+        after = accept(run, new, total, stop, monotone)
         return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), after, run)
 
     return _for_lanes(conclude, platform, run, *sums)
