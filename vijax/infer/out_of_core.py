@@ -181,7 +181,8 @@ def _for_lanes(fn: Callable[..., Any], platform: str | None, *trees: Any) -> Any
 def _start(job: Job, *, num_restarts: int) -> Run:
     def start(restart: Int[Array, ""] | int) -> Run:
         model, batch, _, first_q = job.problem(restart)
-        return begin(job.method.init(model, first_q(), batch), job.stop)
+        first = job.method.init(model, first_q(), batch)
+        return begin(replace(first, rows=None), job.stop)  # rows of the sample are not all rows
 
     if num_restarts == 1:
         return jax.tree.map(lambda a: a[None], start(0))

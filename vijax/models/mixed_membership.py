@@ -127,4 +127,5 @@ class MixedMembership(MembershipPrediction, SequenceModel):
     ) -> MixedMembership:
         dtype = common_dtype(*jax.tree.leaves(components))
         labels, components = jax.tree.map(lambda a: to_device(a, dtype), (labels, components))
-        return cls(labels, components, switched_on(num_components, check_size(num_components, k_max)))
+        switch = switched_on(num_components, check_size(num_components, k_max))
+        return cls(labels, components, switch)

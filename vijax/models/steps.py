@@ -46,7 +46,7 @@ class StepPrediction:
         return self.components.recodes
 
     def responsibilities(self, q: Known | Fitted, x: Data) -> Any:
-        """Posterior probability of each component at each step, given its whole row, (..., t, k)."""
+        """Posterior probability of each component at each step, given its row, (..., t, k)."""
         return self._by_step(_responsibilities, q, x)
 
     def predict(self, q: Known | Fitted, x: Data) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
@@ -27,8 +26,8 @@ def settle(
     """The value of each row after at most `most` steps of value <- step(value, rows).
 
     A row is left as it is once a step has moved it by at most `tol`, or by rounding, in the mean
-    over k, or if it is `done` before; so no row depends on the others. `rows` is a pytree of arrays
-    with rows leading. When half of the rows have settled, the others go on by themselves, and so
+    over k, or if it is `done` before; so no row depends on the others. `rows.take(index)` are some
+    of the rows. When half of the rows have settled, the others go on by themselves, and so
     on: the slowest row of many takes several times as many steps as most.
     """
     sizes = [start.shape[0]]
@@ -66,8 +65,8 @@ def _settle(
     if not sizes:
         return value
     left = jnp.argsort(done, stable=True)[: sizes[0]]  # those that have not settled come first
-    rest = jax.tree.map(lambda a: a[left], (value, rows, done))
-    new = _settle(step, *rest, tol, most, number, sizes[1:])
+    rest = rows.take(left)
+    new = _settle(step, value[left], rest, done[left], tol, most, number, sizes[1:])
     return value.at[left].set(new, unique_indices=True)
 
 

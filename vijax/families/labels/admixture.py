@@ -249,10 +249,13 @@ class Admixture(Labels):
 
     def assign(self, resp: Float[Array, "n t k"], rows: Batch) -> Admixture:
         assert rows.steps is not None  # `check` has seen to it
-        each = jnp.sum(present(rows.steps, resp), 1)
-        count = jnp.sum(present(rows.weight, each), 0)
-        gamma = self.conc[None] + jnp.where((rows.weight > 0)[:, None], each, 0.0)
-        return self.summed(self.moments(), count, gamma, rows.weight)
+        return self.assign_counts(jnp.sum(present(rows.steps, resp), 1), rows.weight)
+
+    def assign_counts(self, each: Float[Array, "n k"], weight: Float[Array, "n"]) -> Admixture:
+        """Statistics of rows with so many steps in each class."""
+        each = jnp.where((weight > 0)[:, None], each, 0.0)
+        count = jnp.sum(present(weight, each), 0)
+        return self.summed(self.moments(), count, self.conc[None] + each, weight)
 
     def begin(self, count: Float[Array, "k"]) -> Admixture:
         none = jnp.zeros_like(count)
