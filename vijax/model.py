@@ -97,6 +97,14 @@ class Model(abc.ABC):
         """
         return
 
+    def ascends(self, kept: bool) -> bool:
+        """Whether steps of a monotone method never lower its objective: they do not, by default.
+
+        `kept` says that the state of rows, if they have one, goes on from pass to pass. Without it
+        an iterative E-step begins afresh, and may end elsewhere than the last one.
+        """
+        return True
+
 
 class DensityModel(Model):
     """A model of which log p(theta, x) is known, up to nothing, and no conjugate update.

@@ -27,9 +27,10 @@ class Structured(Conjugate, MergeModel):
     """z ~ labels, and step t of row n is drawn from component z_nt.
 
     `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a
-    hidden Markov model). `components` is any component family. The bound is
-    ELBO = sum_n w_n log Z_n - KL(q || p), with log Z_n from `labels.infer`, which takes
-    E[log p(x_nt | theta_k)] for every step. KL is summed over labels and components.
+    hidden Markov model), by weights of the row's own (mixed membership). `components` is any
+    component family. The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with log Z_n from
+    `labels.infer`, which takes E[log p(x_nt | theta_k)] for every step. KL is summed over labels
+    and components.
     """
 
     labels: Any
@@ -45,6 +46,10 @@ class Structured(Conjugate, MergeModel):
     def prior(self) -> Any:
         """p(theta): the prior of the labels and that of the components."""
         return self.params(self.labels, self.components)
+
+    @property
+    def template(self) -> Any:
+        return self.params(self.labels.template, self.components)
 
     @property
     def num_components(self) -> int:
@@ -75,8 +80,14 @@ class Structured(Conjugate, MergeModel):
             for kernel in self.components.kernels(steps, moments.components)
         )
 
+    def rows(self, batch: Batch) -> Any:
+        return self.labels.fresh(batch)
+
+    def ascends(self, kept: bool) -> bool:
+        return self.labels.ascends(kept)
+
     def local(self, moments: Any, batch: Batch) -> EStep:
-        return self.local_from(moments, batch, self.rows(batch))
+        return self.local_from(moments, batch, None)
 
     def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
         found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch, rows)
@@ -151,8 +162,8 @@ class Structured(Conjugate, MergeModel):
         return self.params(self.labels.assign(resp, batch), stats)
 
     def tempered(self, moments: Any, batch: Batch, power: Float[Array, ""]) -> Any:
-        labels = jax.tree.map(lambda a: power * a, moments.labels)
-        found = self.labels.infer(labels, power * self.log_lik(moments, batch), batch)
+        log_lik = self.log_lik(moments, batch)
+        found = self.labels.tempered(moments.labels, log_lik, batch, power)
         return self.params(found.stats, self._observe(moments, batch, found.resp))
 
     def merge_gain(self, q: Q) -> Float[Array, "k k"]:

@@ -36,6 +36,7 @@ class Chain(Product, Labels):
     """
 
     Moments: ClassVar = ChainMoments
+    word: ClassVar[str] = "state"
     initial: Dirichlet
     transitions: Dirichlet
 

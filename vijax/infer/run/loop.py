@@ -140,7 +140,8 @@ def advance(
     """The run after one step of the method."""
     step_key = None if key is None else jax.random.fold_in(key, run.n_iter)
     new = method.step(model, run.state, batch, step_key)
-    return accept(run, new, batch.total_weight, stop, method.monotone)
+    monotone = method.monotone and model.ascends(kept=True)
+    return accept(run, new, batch.total_weight, stop, monotone)
 
 
 def unless(stopped: Bool[Array, ""] | None, step: Callable[[Run], Run], run: Run) -> Run:
