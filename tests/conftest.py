@@ -29,6 +29,8 @@ import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from vijax import _names  # noqa: E402
+
 gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, and few that gc must find
 # memory maps of programs, of which 10,000 go with 2 GB; the next file needs few of them
 MOST_MAPS, MOST_MAPS_AFTER_FILE = 25_000, 8_000
@@ -37,7 +39,11 @@ X64 = bool(jax.config.jax_enable_x64)
 
 
 def pytest_collection_finish(session):
-    """What was imported and collected stays, and need not be looked through for garbage."""
+    """All of vijax is imported here, and not within a test that switches checks of types off.
+
+    What was imported and collected stays, and need not be looked through for garbage.
+    """
+    _names.import_all()
     gc.freeze()
 
 

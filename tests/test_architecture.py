@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # from the bottom up; a module imports only from its own layer or a lower one
 LAYERS = [
-    ["_pytree", "_text", "_version"],
+    ["_names", "_pytree", "_text", "_version"],
     ["numerics"],
     ["data"],
     ["exponential_family", "kernel", "constraints"],
@@ -35,7 +35,7 @@ ROOMS = [
     ["result", "method"],
     ["run"],
     ["methods"],
-    ["annealed", "grow", "labels", "moves", "split_merge"],
+    ["annealed", "grow", "labels", "merge_classes", "moves", "split_merge"],
     ["initialise"],
     ["arguments", "stacked_models"],
     ["amortised", "fit", "fits", "gradient", "many", "out_of_core", "streaming"],

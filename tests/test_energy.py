@@ -11,7 +11,10 @@ from scipy import integrate, stats
 from scipy.special import digamma, multigammaln
 
 import vijax as vx
+from vijax._pytree import pytree, replace
 from vijax.families.categorical import Categorical
+
+from .data import cast
 
 LOG_2PI = float(np.log(2 * np.pi))
 TIGHT = vx.Stop(tol=1e-18, max_iter=5000)
@@ -323,6 +326,61 @@ def test_matrix_factorisation_is_that_by_hand(ratings, key):
     spread = np.einsum("iab,jab->ij", *squares) - fitted**2
     rate = 1 + 0.5 * np.sum(seen * ((R - fitted) ** 2 + spread))
     close(tau, (1 + seen.sum() / 2) / rate)
+
+
+def product(m, rows, weight):
+    """As in `factorise`."""
+    u, v, tau, R, seen = m["u"], m["v"], m["tau"], rows["R"], rows["seen"]
+    square = jnp.sum(seen * R * (R - 2 * u["x"] @ v["x"].T))
+    square += jnp.einsum("ij,iab,jab->", seen, u["xx"], v["xx"])
+    return 0.5 * jnp.sum(seen) * (tau["log"] - LOG_2PI) - 0.5 * tau["x"] * square
+
+
+@pytree
+class WrongTau(vx.CAVI):
+    """Its update of one factor is wrong by a tenth as soon as steps are small."""
+
+    def conclude(self, model, state, stats, log_z):
+        new = super().conclude(model, state, stats, log_z)
+        factors = dict(new.next_q.factors)
+        tau = factors["tau"]
+        factors["tau"] = replace(tau, rate=jnp.where(new.improvement < 0.1, 0.9, 1.0) * tau.rate)
+        return replace(new, next_q=replace(new.next_q, factors=factors))
+
+
+def test_large_terms_that_cancel_are_no_fall_of_the_bound():
+    """In float32 the terms of this bound are off by more than 32 eps (|elbo| + rows) nats."""
+    rng = np.random.default_rng(0)
+    R = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20)) + 0.1 * rng.normal(size=(30, 20))
+    rows = {"R": R, "seen": (rng.uniform(size=R.shape) < 0.5).astype(float)}
+    u, v = vx.factor.normal(30, 2), vx.factor.normal(20, 2)
+    model = vx.Energy({"u": u, "v": v, "tau": gamma(shape=1.0, rate=1.0)}, product)
+    low, low_rows = cast((model, rows), np.float32)
+    options = {"key": jax.random.key(0), "num_restarts": 4}
+    fit = vx.fit(low, low_rows, **options)
+    assert fit.elbo.dtype == np.float32
+    assert (fit.statuses == vx.Status.CONVERGED).all()
+    falls = -np.diff(fit.runs.elbo_trace, axis=-1)
+    assert np.nanmax(falls) > 32 * np.finfo(np.float32).eps * (abs(fit.elbo) + 1030)
+    end = vx.fit(model, rows, init=cast(fit.q, np.float64), stop=vx.Stop(tol=1e-8)).check()
+    reached = vx.elbo(model, cast(fit.q, np.float64), rows)
+    assert -1e-6 < end.elbo - reached < 2e-3
+    wrong = vx.fit(low, low_rows, method=WrongTau(), **options)
+    assert (wrong.statuses == vx.Status.ELBO_DECREASED).all()
+
+
+def one_normal(m, x, weight):
+    mu, tau = m["mu"], m["tau"]
+    square = x**2 - 2 * x * mu["x"] + mu["xx"]
+    return 0.5 * jnp.sum(weight * (tau["log"] - LOG_2PI - tau["x"] * square))
+
+
+def test_terms_that_leave_no_digit_are_no_excuse():
+    """A mean of ten thousand standard deviations: q is wrong, so the fall of the bound counts."""
+    x = (10_000 + np.random.default_rng(0).normal(size=40)).astype(np.float32)
+    factors = {"mu": normal(precision=1e-8), "tau": gamma(shape=1.0, rate=1.0)}
+    model = cast(vx.Energy(factors, one_normal), np.float32)
+    assert vx.fit(model, x, key=jax.random.key(0)).status != vx.Status.CONVERGED
 
 
 # -- every family, against exact evidence ---------------------------------------------------------

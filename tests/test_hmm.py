@@ -122,7 +122,9 @@ def test_bound_at_any_q_is_its_definition(rng):
     q = arbitrary_q(rng, model, batch)
 
     def shown(p):
-        initial, transitions = (np.asarray(v.conc) for v in (p.labels.initial, p.labels.transitions))
+        initial, transitions = (
+            np.asarray(v.conc) for v in (p.labels.initial, p.labels.transitions)
+        )
         each = p.components.each
         parts = {"shape": np.asarray(each.shape), "rate": np.asarray(each.rate)}
         return parts | {"initial": initial, "transitions": transitions}
@@ -201,7 +203,9 @@ def test_independent_labels_are_a_mixture(rng, emission):
             found.stats.components.about(first.stats.components), first.stats.components, 1e-9, 1e-9
         )
     np.testing.assert_allclose(second.stats.labels.conc, first.stats.weights.conc, rtol=1e-12)
-    np.testing.assert_allclose(third.stats.labels.initial.conc, first.stats.weights.conc, rtol=1e-12)
+    np.testing.assert_allclose(
+        third.stats.labels.initial.conc, first.stats.weights.conc, rtol=1e-12
+    )
     np.testing.assert_array_equal(third.stats.labels.transitions.conc, 0.0)
     np.testing.assert_allclose(whole.log_z, [plain.log_z.sum()], rtol=1e-12)
     leaves_close(

@@ -1,9 +1,16 @@
 """The names that users rely on: adding one is a decision, losing one is a break."""
 
+import ast
+import importlib
 import inspect
+import pkgutil
 import types
+from pathlib import Path
+
+import pytest
 
 import vijax as vx
+from vijax import _names
 
 NAMES = """
 Accelerated AmortisedFit Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI
@@ -12,7 +19,7 @@ CrossValidation DensityModel DiagonalNormalGamma Dirichlet DirichletCategorical 
 DirichletProcess EM EStep Emission EmissionMoments Energy ExponentialFamily ExponentialMixture
 FactorisedGaussian FitError Fits Forecast FullPassMethod Gamma GammaExponential GammaPoisson
 GaussianMixture GaussianVI GeometricMixture HMM Halving IWAE Kernel LBFGS LatentClassModel
-LogDensity MeanPrecision Memoized Method MixedMixture Mixture MixtureDensity Model Moves
+LogDensity MeanPrecision Memoized MergeModel Method MixedMixture Mixture MixtureDensity Model Moves
 MultinomialMixture MultivariateNormal Normal NormalGamma NormalGammaExact NormalWishart
 PoissonMixture Product Renyi Report Reporter Response RestartWarning Result RobbinsMonro STOP SVI
 Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking StochasticVI Stop
@@ -25,14 +32,58 @@ select_num_components shard_rows static trajectory
 
 
 def test_names_are_pinned():
+    assert vx.__all__ == sorted(NAMES.split())
+    assert set(dir(vx)) == {*vx.__all__, "__version__"}
+    for name in vx.__all__:
+        getattr(vx, name)
+    internal = {name for name, value in vars(vx).items() if isinstance(value, types.ModuleType)}
     public = {name for name in vars(vx) if not name.startswith("_")}
-    internal = {  # submodules that importing the package binds
-        name
-        for name in public
-        if isinstance(getattr(vx, name), types.ModuleType)
-        and name not in ("constraints", "datasets", "factor", "presets")
-    }
-    assert public - internal == set(NAMES.split())
+    assert public - internal <= {*vx.__all__, "TYPE_CHECKING"}
+
+
+def test_type_checkers_know_the_names_of_the_table():
+    """And the same of each: the block that they read imports what `vijax.name` gives."""
+    tree = ast.parse(Path(vx.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    homes, modules = {}, {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.level == 1
+        for one in node.names:
+            assert one.asname == one.name, f"{one.name} is not public for a type checker"
+            if one.name in _names.MODULES:
+                modules[one.name] = f"{node.module}.{one.name}" if node.module else one.name
+            else:
+                homes[one.name] = node.module
+    assert homes == _names.HOMES
+    assert modules == _names.MODULES
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_a_name_is_what_its_module_defines(name):
+    found = getattr(vx, name)
+    if name in _names.MODULES:
+        assert found is importlib.import_module(f"vijax.{_names.MODULES[name]}")
+    else:
+        home = importlib.import_module(f"vijax.{_names.HOMES[name]}")
+        assert found is vars(home)[name]
+        assert getattr(found, "__module__", home.__name__) == home.__name__
+
+
+def test_no_submodule_takes_the_place_of_a_name():
+    """The import of a submodule binds its name in the package."""
+    inside = {module.name for module in pkgutil.iter_modules(vx.__path__)}
+    assert inside & set(NAMES.split()) == {"constraints"}
+    assert _names.MODULES["constraints"] == "constraints"
+
+
+def test_what_is_not_there_is_missed():
+    with pytest.raises(AttributeError, match="module 'vijax' has no attribute 'fitt'"):
+        _ = vx.fitt
+    assert not hasattr(vx, "MODULES")
+    with pytest.raises(ImportError, match="cannot import name 'fitt' from 'vijax'"):
+        from vijax import fitt  # noqa: F401
 
 
 def test_fit_takes_what_it_promises():
@@ -83,7 +134,5 @@ def test_every_family_has_every_verb():
 
 
 def test_versions_agree():
-    from pathlib import Path
-
     citation = (Path(__file__).parents[1] / "CITATION.cff").read_text()
     assert f"\nversion: {vx.__version__}\n" in citation

@@ -8,9 +8,12 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
+from ._names import import_all
 from ._text import short
 
 _T = TypeVar("_T")
+
+_PACKAGE = __name__.partition(".")[0]
 
 replace = dataclasses.replace
 
@@ -94,8 +97,19 @@ def full_name(cls: type) -> str:
     Saved files name classes in this way, so that a class of vijax may move between modules.
     """
     package = cls.__module__.partition(".")[0]
-    module = package if package == __name__.partition(".")[0] else cls.__module__
+    module = package if package == _PACKAGE else cls.__module__
     return f"{module}.{cls.__qualname__}"
+
+
+def registered(name: str) -> type | None:
+    """The decorated class of this full name, None if it is not known.
+
+    All of vijax is imported before one of its classes is missed: a file may be read before any of
+    them was used.
+    """
+    if name not in REGISTRY and name.startswith(f"{_PACKAGE}."):
+        import_all()
+    return REGISTRY.get(name)
 
 
 def map_fields(obj: _T, leaf: Callable[[dataclasses.Field, Any], Any]) -> _T:

@@ -50,6 +50,25 @@ class LatentClassModel(ConditionalModel):
         """Expected statistics under q(z) ~ exp(power E[log p(x, z)]), for `Annealed`."""
 
 
+class MergeModel(LatentClassModel):
+    """A latent-class model of which pairs of classes can be tried as one."""
+
+    @abc.abstractmethod
+    def merge_gain(self, q: Q) -> Float[Array, "k k"]:
+        """The gain of the bound in nats from merging two components, but for their overlap.
+
+        Merging j and k also loses the entropy of the assignments of rows to one of the two.
+        """
+
+    @abc.abstractmethod
+    def steps_of(self, q: Q) -> Float[Array, "k"]:
+        """The expected number of steps in each class."""
+
+    @abc.abstractmethod
+    def give_to(self, moments: Any, batch: Batch, heir: Int[Array, "k"]) -> Any:
+        """Expected statistics if each class gives its steps to its heir, which may be itself."""
+
+
 class SplitMergeModel(LatentClassModel):
     """A latent-class model whose components can be split, merged, deleted and born.
 

@@ -97,6 +97,14 @@ class Model(abc.ABC):
         """
         return
 
+    def ascends(self, kept: bool) -> bool:
+        """Whether steps of a monotone method never lower its objective: they do not, by default.
+
+        `kept` says that the state of rows, if they have one, goes on from pass to pass. Without it
+        an iterative E-step begins afresh, and may end elsewhere than the last one.
+        """
+        return True
+
 
 class DensityModel(Model):
     """A model of which log p(theta, x) is known, up to nothing, and no conjugate update.
@@ -185,6 +193,14 @@ class ConditionalModel(Model):
         """
         elbo = sum(self.elbo_terms(q, batch).values(), start=jnp.zeros((), batch.weight.dtype))
         return elbo, jnp.zeros_like(elbo)
+
+    def magnitude(self, q: Q, stats: Any) -> Float[Array, ""] | None:
+        """The sum of the magnitudes in nats of the terms of the bound at q, of which most cancel.
+
+        `stats` are those of the E-step at q. Rounding of the bound is relative to it. None, the
+        default, says that no term is larger than the bound and the number of rows.
+        """
+        return None
 
     def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
         """Forms of `moments` that `local` may read for these rows, the fastest first.

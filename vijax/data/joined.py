@@ -177,9 +177,10 @@ class CategoryColumn:
 
 
 def _joined_column(name: str, columns: list[Any]) -> Any:
-    listed = [getattr(getattr(column, "dtype", None), "categories", None) for column in columns]
+    found = [getattr(getattr(column, "dtype", None), "categories", None) for column in columns]
     values = _concatenated_arrays(name, columns)
-    if any(own is None for own in listed):
+    listed = [list(own) for own in found if own is not None]
+    if len(listed) < len(found):
         return values
-    every = {level: None for own in listed for level in own or ()}
+    every = {level: None for own in listed for level in own}
     return CategoryColumn(values.astype(object), list(every))

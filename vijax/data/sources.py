@@ -178,7 +178,7 @@ def _part_of(block: Any) -> Part:
             raise ValueError(
                 "source: a Batch with text columns; yield the frame or the dict that it is made of"
             )
-        part = {"x": block.x} | {name: getattr(block, name) for name in OPTIONAL}
+        part = {"x": block.x} | {name: getattr(block, name) for name in (*OPTIONAL, "steps")}
         return {name: jax.tree.map(fetched, v) for name, v in part.items() if v is not None}
     if isinstance(block, Mapping):
         return {"x": {name: _own(column) for name, column in by_text("x", block).items()}}

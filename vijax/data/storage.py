@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._pytree import REGISTRY, full_name
+from .._pytree import REGISTRY, full_name, registered
 from .._version import __version__
 from .absent import with_nan, without_nan
 from .host import fetched, is_concrete, to_device
@@ -241,7 +241,7 @@ class _Unpacker:
 
     def constant(self, node: dict[str, Any], path: tuple[str, ...]) -> Any:
         """An object without arrays, such as a constraint, of plain fields."""
-        cls, given = REGISTRY.get(node["constant"]), node.get("fields")
+        cls, given = registered(node["constant"]), node.get("fields")
         if cls is None or not isinstance(given, dict):
             raise self.fail(path, f"is a {node['constant']}, which is not known here; import it")
         known = {field.name for field in dataclasses.fields(cls)}
@@ -284,7 +284,7 @@ class _Unpacker:
         kind, given = node["type"], node.get("fields")
         if not isinstance(kind, str) or not isinstance(given, dict):
             raise self.fail(path, f"damaged: {node!r:.80} describes nothing")
-        cls = REGISTRY.get(kind)
+        cls = registered(kind)
         if cls is None:
             raise self.fail(path, f"is a {kind}, a class not known here; import its module first")
         fields = {_name_in_file(field): field for field in dataclasses.fields(cls)}

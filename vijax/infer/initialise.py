@@ -22,10 +22,11 @@ from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
 from ..guides.transformed_normal import TransformedNormal
-from ..latent_class import ComponentParams, LatentClassModel, SplitMergeModel
+from ..latent_class import ComponentParams, LatentClassModel, MergeModel, SplitMergeModel
 from ..model import DensityModel, Model, Q
 from .annealed import Annealed, anneal
 from .grow import embed, grow
+from .merge_classes import merge_classes
 from .method import Method
 from .result import Result, Stop
 from .run.lanes import Problem
@@ -95,6 +96,8 @@ class Job(NamedTuple):
                 q = model.init(k_start, batch, restart)
                 if isinstance(model, SplitMergeModel) and not self.method.point:
                     q = split_merge(model, batch, q, restart)
+                elif isinstance(model, MergeModel) and not self.method.point:
+                    q = merge_classes(model, batch, q)
             else:
                 latent = with_classes(model)
                 q = _assigned(latent, batch, _labels(start, latent, batch, k_start))

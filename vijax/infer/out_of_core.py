@@ -181,7 +181,8 @@ def _for_lanes(fn: Callable[..., Any], platform: str | None, *trees: Any) -> Any
 def _start(job: Job, *, num_restarts: int) -> Run:
     def start(restart: Int[Array, ""] | int) -> Run:
         model, batch, _, first_q = job.problem(restart)
-        return begin(job.method.init(model, first_q(), batch), job.stop)
+        first = job.method.init(model, first_q(), batch)
+        return begin(replace(first, rows=None), job.stop)  # rows of the sample are not all rows
 
     if num_restarts == 1:
         return jax.tree.map(lambda a: a[None], start(0))
@@ -231,8 +232,10 @@ def _accept(
 ) -> Run:
     def conclude(run: Run, carry: Any, floor: Array) -> Run:
         stats, log_z = chunked.total(carry)
-        new = method.conclude(model, run.state, stats, log_z)
-        after = accept(run, passes.floored(new, floor * total), total, stop, method.monotone)
+        new = passes.floored(method.conclude(model, run.state, stats, log_z), floor * total)
+        # no chunk has the state of its rows from the last pass
+        monotone = method.monotone and model.ascends(kept=False)
+        after = accept(run, new, total, stop, monotone)
         return jax.tree.map(lambda a, b: jnp.where(run.running, a, b), after, run)
 
     return _for_lanes(conclude, platform, run, *sums)

@@ -94,7 +94,8 @@ class Stop:
     a start on a plateau may end there, which is one more reason for several starts.
 
     `max_iter` iterations end a fit as MAX_ITER. ELBO_DECREASED is set when the objective falls by
-    more than `slack` times eps * (|objective| + rows); less is rounding. `trace`, the length of
+    more than `slack` times eps * (|objective| + rows); less is rounding. Larger terms that cancel,
+    as in an `Energy`, count too, unless their rounding spoils q. `trace`, the length of
     `elbo_trace`, is part of the program; iterations beyond it are not recorded.
     """
 
@@ -111,8 +112,10 @@ class State:
 
     `improvement` is about what the last step gained, in nats. `failure` is a Status that the method
     sets, 0 for none. `memory` is all else that the method must remember. `rate` is the ratio by
-    which improvements shrink per step; None has it taken from the last two improvements. `rows` is
-    the state of the rows, for models whose rows have one.
+    which improvements shrink per step; None has it taken from the last two improvements.
+    `magnitude` is that of the model, the nats that rounding of `elbo` is relative to, and only read
+    when the step is judged; None is |`elbo`| + rows. `rows` is the state of the rows, for models
+    whose rows have one.
     """
 
     q: Any
@@ -122,6 +125,7 @@ class State:
     failure: Int[Array, "*b"]
     memory: Any = None
     rate: Float[Array, "*b"] | None = None
+    magnitude: Float[Array, "*b"] | None = None
     rows: Any = None
 
 

@@ -9,23 +9,21 @@ import jax
 from jaxtyping import Array, Bool
 
 from .._pytree import pytree, replace, static
-from .._text import Overview, count, short
 from ..data.batch import Batch
 from ..data.host import common_dtype, to_device
 from ..data.types import ArrayLike, Data
 from ..families.emission import Emission
 from ..families.labels.chain import Chain
-from .prediction import check_labels
 from .priors import chains, emissions
 from .priors.arguments import check_size
 from .priors.weights import switched_on
+from .sequence_model import SequenceModel
 from .sequences import SequencePrediction
-from .structured import Structured
 from .structured_params import StructuredParams
 
 
 @pytree
-class HMM(SequencePrediction, Structured):
+class HMM(SequencePrediction, SequenceModel):
     """z_1 ~ initial, z_t | z_{t-1} = i ~ transitions_i, and step x_t is drawn from state z_t.
 
     Rows are sequences, independent given theta (Rabiner 1989; Beal 2003, chapter 3). The bound is
@@ -143,40 +141,3 @@ class HMM(SequencePrediction, Structured):
         dtype = common_dtype(*jax.tree.leaves(components))
         chain, components = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))
         return cls(chain, components, switched_on(num_states, check_size(num_states, k_max)))
-
-    def read(self, data: Data) -> Batch:
-        return data if isinstance(data, Batch) else Batch.sequences(data)
-
-    def as_batch(self, data: Data) -> Batch:
-        """Sequences in the form that the components take; ValueError for columns of other names."""
-        batch = self.read(data).in_order(self.names)
-        return self.components.as_batch(batch)
-
-    def check(self, batch: Batch, point: bool) -> None:
-        if batch.steps is None:
-            raise ValueError("x: rows, but an HMM is a model of sequences; see Batch.sequences")
-        steps = batch.flat()
-        self.components.check_rows(steps)
-        check_labels(steps, lambda: self.active)
-        if self.improper and not point:
-            raise ValueError(
-                "method: a flat prior has no evidence to bound; use EM(), or a proper prior "
-                "from `from_data` or `with_prior`"
-            )
-
-    def with_posterior_as_prior(self, q: StructuredParams) -> HMM:
-        """The same model with this posterior for its prior; ValueError for a flat prior."""
-        if self.improper:
-            raise ValueError("model: a flat prior is followed by no posterior")
-        return replace(self, labels=q.labels, components=q.components)
-
-    def __repr__(self) -> str:
-        try:
-            words = [count(self.labels.size, "state"), *self.components.words()]
-        except Exception:  # a pytree may hold anything while JAX looks at its structure
-            return short(self)
-        words.append("flat prior" if self.improper else f"{type(self.labels).__name__} prior")
-        return f"{type(self).__name__}({', '.join(words)})"
-
-    def _repr_html_(self) -> str:
-        return Overview([repr(self)]).html()

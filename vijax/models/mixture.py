@@ -57,6 +57,7 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
 
     @property
     def labels(self) -> Weights:
+        """The weights, as the prior on labels that are independent."""
         return self.weights
 
     # -- E-step and update ------------------------------------------------------------------------

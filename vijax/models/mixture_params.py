@@ -50,6 +50,7 @@ class MixtureParams(ShownComponents, ComponentParams):
 
     @property
     def labels(self) -> Any:
+        """The weights."""
         return self.weights
 
     @property

@@ -13,23 +13,24 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
-from ..exponential_family import natural_step
+from ..exponential_family import Q, natural_step
 from ..families.emission import weighted
 from ..families.labels.base import Labels
 from ..kernel import Kernel
-from ..latent_class import LatentClassModel
+from ..latent_class import MergeModel
 from ..model import Conjugate, EStep
 from ..numerics import seeding
 from ..numerics.kl_terms import KLTerms
 
 
-class Structured(Conjugate, LatentClassModel):
+class Structured(Conjugate, MergeModel):
     """z ~ labels, and step t of row n is drawn from component z_nt.
 
     `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a
-    hidden Markov model). `components` is any component family. The bound is
-    ELBO = sum_n w_n log Z_n - KL(q || p), with log Z_n from `labels.infer`, which takes
-    E[log p(x_nt | theta_k)] for every step. KL is summed over labels and components.
+    hidden Markov model), by weights of the row's own (mixed membership). `components` is any
+    component family. The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with log Z_n from
+    `labels.infer`, which takes E[log p(x_nt | theta_k)] for every step. KL is summed over labels
+    and components.
     """
 
     labels: Any
@@ -45,6 +46,10 @@ class Structured(Conjugate, LatentClassModel):
     def prior(self) -> Any:
         """p(theta): the prior of the labels and that of the components."""
         return self.params(self.labels, self.components)
+
+    @property
+    def template(self) -> Any:
+        return self.params(self.labels.template, self.components)
 
     @property
     def num_components(self) -> int:
@@ -75,8 +80,14 @@ class Structured(Conjugate, LatentClassModel):
             for kernel in self.components.kernels(steps, moments.components)
         )
 
+    def rows(self, batch: Batch) -> Any:
+        return self.labels.fresh(batch)
+
+    def ascends(self, kept: bool) -> bool:
+        return self.labels.ascends(kept)
+
     def local(self, moments: Any, batch: Batch) -> EStep:
-        return self.local_from(moments, batch, self.rows(batch))
+        return self.local_from(moments, batch, None)
 
     def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
         found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch, rows)
@@ -143,36 +154,50 @@ class Structured(Conjugate, LatentClassModel):
         stats = self.components.seed(steps, seeds, count, 0.5)
         return self.update(self.prior, self.params(self.labels.begin(count), stats))
 
-    def start_moments(self, q: Any) -> Any:
+    def start_moments(self, q: Q) -> Any:
         return q.point() if self.improper else q.moments()
 
-    def assign(self, q: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
+    def assign(self, q: Q, batch: Batch, resp: Float[Array, "..."]) -> Any:
         stats = self._observe(self.start_moments(q), batch, resp)
         return self.params(self.labels.assign(resp, batch), stats)
 
     def tempered(self, moments: Any, batch: Batch, power: Float[Array, ""]) -> Any:
-        labels = jax.tree.map(lambda a: power * a, moments.labels)
-        found = self.labels.infer(labels, power * self.log_lik(moments, batch), batch)
+        log_lik = self.log_lik(moments, batch)
+        found = self.labels.tempered(moments.labels, log_lik, batch, power)
         return self.params(found.stats, self._observe(moments, batch, found.resp))
+
+    def merge_gain(self, q: Q) -> Float[Array, "k k"]:
+        """The gain of the components alone in nats, that of `Emission.merge_gain`."""
+        return q.components.merge_gain(self.components)
+
+    def steps_of(self, q: Q) -> Float[Array, "k"]:
+        count = self.labels.counts(q.labels)
+        return count - self.labels.counts(self.labels).astype(count.dtype)
+
+    def give_to(self, moments: Any, batch: Batch, heir: Int[Array, "k"]) -> Any:
+        found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch)
+        resp = jnp.zeros_like(found.resp).at[..., heir].add(found.resp)
+        stats = self._observe(moments, batch, resp)
+        return self.params(self.labels.give_to(found.stats, heir), stats)
 
     # -- update and bound -------------------------------------------------------------------------
 
-    def update(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+    def update(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Any:
         return self.combine(q, stats, rate)
 
-    def combine(self, q: Any, stats: Any, rate: ArrayLike = 1.0) -> Any:
+    def combine(self, q: Q, stats: Any, rate: ArrayLike = 1.0) -> Any:
         labels = self.labels.update(q.labels, stats.labels, rate)
         components = natural_step(q.components, stats.components + self.components, rate)
         return self.params(labels, components)
 
-    def expected_log_lik(self, q: Any, stats: Any) -> Float[Array, ""]:
+    def expected_log_lik(self, q: Q, stats: Any) -> Float[Array, ""]:
         labels = q.labels.expected_log_lik(stats.labels)
         return labels + q.components.expected_log_lik(stats.components)
 
-    def kl(self, q: Any) -> Float[Array, ""]:
+    def kl(self, q: Q) -> Float[Array, ""]:
         return self.labels.kl_from(q.labels) + self.components.kl_from(q.components)
 
-    def kl_and_move(self, q: Any, last: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def kl_and_move(self, q: Q, last: Q) -> tuple[Float[Array, ""], Float[Array, ""]]:
         labels = self.labels.kl_and_move_terms(q.labels, last.labels)
         components = self.components.kl_and_move_terms(q.components, last.components)
         kl, move = KLTerms.join(labels, components).total_by_product()
@@ -185,7 +210,7 @@ class Structured(Conjugate, LatentClassModel):
             return jnp.zeros_like(components)
         return self.labels.log_prior(moments.labels) + components
 
-    def collapsed(self, q: Any) -> Bool[Array, ""]:
+    def collapsed(self, q: Q) -> Bool[Array, ""]:
         """Whether, under the flat prior, a component is at a singularity or has no steps."""
         if not self.improper:
             return super().collapsed(q)

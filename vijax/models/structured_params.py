@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from .._pytree import pytree
+from .._pytree import pytree, replace
 from .._text import Overview
 from ..data.host import unguarded
 from ..data.types import ArrayLike
@@ -24,7 +24,7 @@ class StructuredMoments(ShownComponents):
 
 @pytree
 class StructuredParams(ShownComponents, ComponentParams):
-    """q(theta) or p(theta) of labels, such as a chain, and of k components."""
+    """q(theta) or p(theta) of labels, such as a chain or an admixture, and of k components."""
 
     Moments: ClassVar = StructuredMoments
     labels: Any
@@ -47,7 +47,7 @@ class StructuredParams(ShownComponents, ComponentParams):
 
     def take(self, order: ArrayLike) -> StructuredParams:
         order = jnp.asarray(order)
-        return StructuredParams(self.labels.take(order), self.components.take(order))
+        return replace(self, labels=self.labels.take(order), components=self.components.take(order))
 
     def summary(
         self,
@@ -75,5 +75,5 @@ class StructuredParams(ShownComponents, ComponentParams):
         """What `summary` says, in the form of a table for notebooks."""
         with unguarded():
             components = self.point().components if point else self.components
-        words = {"what": "state", "share": "share"}
+        words = {"what": self.labels.word, "share": "share"}
         return component_table(self.labels, components, min_weight, names, sd=False, **words)

@@ -43,6 +43,22 @@ def digamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return series + jnp.where(small, climb, 0.0)
 
 
+def exp_digamma(a: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    """y and e with exp(digamma(a)) = y exp(e), for 0 < a < 1e12, without a logarithm.
+
+    digamma(a) = log(y) + series(1 / y^2) - sum_{j < m} 1 / (a + j) with y = a + m - 1/2, which is
+    DLMF 5.11.2 about the middle of an interval, after m steps of the recurrence.
+    """
+    # (1 - 2^(1 - 2j)) B_2j / 2j
+    terms = (1 / 24, -7 / 960, 31 / 8064, -127 / 30720, 511 / 67584, -1414477 / 67092480)
+    m = 3
+    if jnp.finfo(a.dtype).bits > 32:
+        m, terms = 8, (*terms, 8191 / 98304, -118518239 / 267386880)
+    y = a + (m - 0.5)
+    inverse = 1.0 / (y * y)
+    return y, _series(inverse, terms) * inverse - _sum_of_inverses([a + j for j in range(m)])
+
+
 def trigamma_gap(a: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """trigamma(a) - 1 / a, for a > 0; about 1 / (2 a^2) for large a (DLMF 5.15.8)."""
     # B_2j

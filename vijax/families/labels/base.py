@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._pytree import pytree
 from ...data.batch import Batch
@@ -39,12 +39,22 @@ class Labels(ExponentialFamily):
 
     A step is a row of its own, or an entry of a sequence. `ordered` says that classes are not
     exchangeable, `has_point` that EM can use `point`, and `closed` that the posterior has the form
-    of the prior.
+    of the prior. `word` is what a class is called.
     """
 
     ordered: bool = False
     has_point: ClassVar[bool] = True
     closed: ClassVar[bool] = True
+    word: ClassVar[str] = "component"
+
+    @property
+    def template(self: _L) -> _L:
+        """Any q, which has none of the settings that a prior may have; the prior, by default."""
+        return self
+
+    def followed_by(self: _L, q: _L) -> _L:
+        """The prior with this posterior in its place, and with its own settings."""
+        return q
 
     @property
     @abc.abstractmethod
@@ -74,9 +84,28 @@ class Labels(ExponentialFamily):
         It is called on the prior, with the moments of its q. `state` is that of the rows.
         """
 
+    def fresh(self, rows: Batch) -> Any:
+        """The state that rows start from, for `infer`; None, by default, if they have none."""
+        return None
+
+    def ascends(self, kept: bool) -> bool:
+        """Whether `infer` never lowers the bound, if the state of rows is `kept` between passes."""
+        return True
+
+    def tempered(
+        self, moments: Any, log_lik: Float[Array, "..."], rows: Batch, power: Float[Array, ""]
+    ) -> Labelled:
+        """As `infer`, with q(labels) ~ exp(power E[log p]), for `Annealed`."""
+        cooler = jax.tree.map(lambda a: power * a, moments)
+        return self.infer(cooler, power * log_lik, rows)
+
     @abc.abstractmethod
     def assign(self, resp: Float[Array, "..."], rows: Batch) -> Any:
         """Expected statistics of labels that are independent, with these responsibilities."""
+
+    @abc.abstractmethod
+    def give_to(self, stats: Any, heir: Int[Array, "k"]) -> Any:
+        """The statistics if each class gives its steps to its heir, which may be itself."""
 
     @abc.abstractmethod
     def begin(self, count: Float[Array, "k"]) -> Any:

@@ -36,6 +36,7 @@ class Chain(Product, Labels):
     """
 
     Moments: ClassVar = ChainMoments
+    word: ClassVar[str] = "state"
     initial: Dirichlet
     transitions: Dirichlet
 
@@ -86,6 +87,12 @@ class Chain(Product, Labels):
 
     def counts(self, stats: Chain) -> Float[Array, "*b k"]:
         return stats.initial.conc + jnp.sum(stats.transitions.conc, -2)
+
+    def give_to(self, stats: Chain, heir: Int[Array, "k"]) -> Chain:
+        first, pairs = stats.initial.conc, stats.transitions.conc
+        rows = jnp.zeros_like(pairs).at[heir].add(pairs)
+        pairs = jnp.zeros_like(pairs).at[:, heir].add(rows)
+        return Chain(Dirichlet(jnp.zeros_like(first).at[heir].add(first)), Dirichlet(pairs))
 
     def begin(self, count: Float[Array, "k"]) -> Chain:
         """Half of all steps stay in their state, and the next of the others is any."""

@@ -74,6 +74,10 @@ class Weights(Labels):
         soft = present(step_weight(rows), resp)
         return self.observe(jnp.sum(soft, tuple(range(soft.ndim - 1))))
 
+    def give_to(self, stats: Any, heir: Int[Array, "k"]) -> Any:
+        count = self.counts(stats)
+        return self.observe(jnp.zeros_like(count).at[heir].add(count))
+
     def begin(self, count: Float[Array, "k"]) -> Any:
         return self.observe(count)
 

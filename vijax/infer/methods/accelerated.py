@@ -14,6 +14,7 @@ from ...exponential_family import ExponentialFamily
 from ...model import ConditionalModel, Model, Q
 from ..method import FullPassMethod
 from ..result import State
+from ..run.loop import CANCELLED
 from ..run.passes import full_pass
 from .cavi import CAVI
 
@@ -116,7 +117,9 @@ class Accelerated(FullPassMethod):
         finite = self._finite(new.q)
         same = [jnp.all(a == b) for a, b in zip(finite, old.finite, strict=True)]
         good = jnp.isfinite(new.elbo) & (new.failure == 0) & jnp.all(jnp.stack(same))
-        good = good & (new.elbo >= old.best - _SLACK * eps * jnp.abs(new.elbo))
+        size = jnp.abs(new.elbo)
+        size = size if new.magnitude is None else size + CANCELLED * new.magnitude
+        good = good & (new.elbo >= old.best - _SLACK * eps * size)
         kept = self._kept(old, new, finite)
         # with a huge improvement, as nothing is known of the next one
         dropped = State(
@@ -127,6 +130,7 @@ class Accelerated(FullPassMethod):
             jnp.zeros_like(new.failure),
             replace(old, count=jnp.zeros_like(old.count), weight=jnp.zeros_like(old.weight)),
             jnp.ones_like(kept.elbo),
+            new.magnitude,
         )
         drop = (old.weight > 0) & ~good
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), dropped, kept)
@@ -147,7 +151,8 @@ class Accelerated(FullPassMethod):
         next_q = plain.map(lambda a, b: a + weight * (a - b), old.plain)
         best = jnp.maximum(old.best, new.elbo)
         memory = Momentum(plain, count, weight, change, best, finite, new.memory)
-        return State(new.q, next_q, new.elbo, improvement, new.failure, memory, rate)
+        numbers = new.elbo, improvement, new.failure
+        return State(new.q, next_q, *numbers, memory, rate, new.magnitude)
 
     def improvements(self, q: Q, *lasts: Q) -> list[Float[Array, ""]]:
         return self.method.improvements(q, *lasts)

@@ -54,7 +54,9 @@ class CAVI(FullPassMethod):
         q = state.next_q
         kl, move = model.kl_and_move(q, state.q)
         new = model.update(q, stats)
-        return State(q, new, log_z - kl, 2.0 * move, jnp.zeros_like(state.failure))
+        size = model.magnitude(q, stats)
+        none = jnp.zeros_like(state.failure)
+        return State(q, new, log_z - kl, 2.0 * move, none, magnitude=size)
 
     def improvements(self, q: Q, *lasts: Q) -> list[Float[Array, ""]]:
         """2 KL(q || last) in nats for each of `lasts`."""

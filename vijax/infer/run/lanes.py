@@ -111,7 +111,8 @@ def _in_lanes(
         model, batch, key, _ = queue.problem(args)
         key = None if key is None else jax.random.fold_in(key, run.n_iter)
         new = method.step(model, run.state, batch, key)
-        return update_status(run, new, batch.total_weight, stop, method.monotone), new.elbo
+        monotone = method.monotone and model.ascends(kept=True)
+        return update_status(run, new, batch.total_weight, stop, monotone), new.elbo
 
     def running(busy: Array, run: Run) -> Array:
         return busy & run.running & (run.n_iter < limit)

@@ -18,6 +18,7 @@ from ..method import Method
 from ..result import Result, State, Status, Stop
 from .progress import Reporter, report
 
+CANCELLED = 0.125  # share of the magnitudes of terms that counts: their roundings cancel too
 _SLOWEST_RATE = 0.9  # improvements are never trusted to shrink faster than this
 _PRIOR_ROWS = 1000.0  # more than the counts that a prior usually stands for
 # Improvements at rounding level can cycle for ever. They count as converged after _CYCLE steps that
@@ -29,6 +30,7 @@ _CYCLE = 50
 _BAND = 16.0
 _NEGLIGIBLE = 1e-4
 _NOISE = 1e3
+_BLURRED = 1e-2  # nats by which q may be off for the rounding of terms that cancel
 _ENDINGS = (Status.NON_FINITE, Status.ELBO_DECREASED, Status.CONVERGED, Status.MAX_ITER)
 
 
@@ -100,7 +102,9 @@ def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, mon
     streak = jnp.where(settled, run.streak + 1, 0)
     finite = jnp.isfinite(new.elbo)
     drop = run.state.elbo - new.elbo
-    fell = ~first & monotone & (drop > stop.slack * eps * (jnp.abs(new.elbo) + rows))
+    size = jnp.abs(new.elbo) + rows + _cancelled(new, total)
+    new = replace(new, magnitude=None)
+    fell = ~first & monotone & (drop > stop.slack * eps * size)
     n_iter = run.n_iter + 1
     status = jnp.select(
         [new.failure > 0, ~finite, fell, streak >= stop.patience, n_iter >= stop.max_iter],
@@ -110,6 +114,19 @@ def update_status(run: Run, new: State, total: Float[Array, ""], stop: Stop, mon
     keep = finite & (new.failure == 0) & ~fell
     state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, run.state)
     return Run(state, n_iter, status, streak, improvement, least, age, run.elbo_trace)
+
+
+def _cancelled(new: State, total: Float[Array, ""]) -> Float[Array, ""] | float:
+    """Nats of terms that cancel in the objective, which its rounding is relative to as well.
+
+    An objective that is off by e nats is of a q that may be off by e^2 / rows nats. Where that is
+    seen, a fall is no mere rounding, and the terms do not count.
+    """
+    if new.magnitude is None:
+        return 0.0
+    terms = CANCELLED * new.magnitude
+    sound = (jnp.finfo(terms.dtype).eps * terms) ** 2 <= _BLURRED * total
+    return jnp.where(sound, terms, 0.0)
 
 
 def advance(
@@ -123,7 +140,8 @@ def advance(
     """The run after one step of the method."""
     step_key = None if key is None else jax.random.fold_in(key, run.n_iter)
     new = method.step(model, run.state, batch, step_key)
-    return accept(run, new, batch.total_weight, stop, method.monotone)
+    monotone = method.monotone and model.ascends(kept=True)
+    return accept(run, new, batch.total_weight, stop, monotone)
 
 
 def unless(stopped: Bool[Array, ""] | None, step: Callable[[Run], Run], run: Run) -> Run:

@@ -187,7 +187,7 @@ def _ragged(items: list[Any], fitted: bool) -> list[Stack]:
     padded = lengths if (lengths == lengths[0]).all() else _powers_of_two(lengths)
     for t in np.unique(padded):
         number = np.flatnonzero(padded == t)
-        flat, own = _all_rows([with_steps(items[i], t) for i in number], fitted)
+        flat, own = _all_rows([with_steps(items[i], int(t)) for i in number], fitted)
         for stack in _by_size(flat, own, first[number], least=1):
             which = number[stack.number]
             stacks.append(stack._replace(number=which, length=lengths[which]))

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
@@ -372,16 +371,6 @@ class Energy(EnergyTerms):
         }
         factors = {**self.factors, **new}
         return Energy(factors, self.energy, local=self.local_names, blocks=self.blocks)
-
-    # -- moments by name and as vectors ----------------------------------------------------------
-
-    def _named(self, moments: dict[str, Any]) -> Moments:
-        return {n: f.kind.of_moments(moments[n]) for n, f in self.globals.items()}
-
-    def _vectors(self, m: Moments) -> tuple[list[Array], list[Callable[[Array], Moments]]]:
-        """The moments of every block as a vector, and the ways back."""
-        both = [ravel_pytree({name: m[name] for name in block}) for block in self.blocks]
-        return [vector for vector, _ in both], [unravel for _, unravel in both]
 
 
 def _given(m: Moments, batch: Batch) -> Given:

@@ -8,12 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ...model import ConditionalModel
 from .expected_density import ExpectedDensity, Given
 from .factor import Factor
 from .kinds import Statistics
+from .params import EnergyParams
+from .sums import RowSums, WholeData
 
 Moments = dict[str, Statistics]  # expected statistics of every factor by name
 
@@ -74,6 +77,26 @@ class EnergyTerms(ConditionalModel):
         found = jax.eval_shape(_first_statistics, self.factors)
         return {name: sum(a.size for a in jax.tree.leaves(m)) for name, m in found.items()}
 
+    def magnitude(self, q: EnergyParams, stats: RowSums | WholeData) -> Float[Array, ""]:
+        """sum |E[T] dE/dE[T]| in nats over all statistics T of the factors.
+
+        Of an energy that is affine in each, this is the size of its terms, but for constants.
+        """
+        m = q.statistics()
+        points, _ = self._vectors(m)
+
+        def energy(m: Moments) -> Array:
+            own = self.prior_nats(m, points[0])
+            if isinstance(stats, WholeData):
+                own += self.nats(m, stats.batch.x, stats.batch.weight)
+            return own
+
+        slopes, _ = self._vectors(jax.grad(energy)(m))
+        if isinstance(stats, RowSums):
+            slopes = [g + stats.along(b, points)[1:] for b, g in enumerate(slopes)]
+        each = [jnp.sum(jnp.abs(v * g)) for v, g in zip(points, slopes, strict=True)]
+        return sum(each[1:], start=each[0])
+
     def for_rows(self, n: int) -> dict[str, Factor]:
         """The local factors of n rows."""
 
@@ -81,6 +104,16 @@ class EnergyTerms(ConditionalModel):
             return jnp.broadcast_to(jnp.asarray(a)[None], (n, *jnp.shape(a)))
 
         return {name: jax.tree.map(repeat, factor) for name, factor in self.locals.items()}
+
+    # -- moments by name and as vectors ----------------------------------------------------------
+
+    def _named(self, moments: dict[str, Any]) -> Moments:
+        return {n: f.kind.of_moments(moments[n]) for n, f in self.globals.items()}
+
+    def _vectors(self, m: Moments) -> tuple[list[Array], list[Callable[[Array], Moments]]]:
+        """The moments of every block as a vector, and the ways back."""
+        both = [ravel_pytree({name: m[name] for name in block}) for block in self.blocks]
+        return [vector for vector, _ in both], [unravel for _, unravel in both]
 
 
 def _first_statistics(factors: dict[str, Factor]) -> Moments:

@@ -1,0 +1,235 @@
+"""What is read off a fit to rows of steps: components, bounds, missing entries, draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from .._pytree import replace
+from ..data.batch import Batch
+from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
+from ..data.padding import compiled, read_rows
+from ..data.types import Data
+from ..model import unnamed
+from .mixture_params import Fitted
+from .prediction import check_labels, imputed
+from .structured import Structured
+from .structured_params import StructuredMoments, StructuredParams
+
+Known = StructuredParams | StructuredMoments  # a posterior of theta, or a point
+
+
+class StepPrediction:
+    """The methods of a model of rows of steps, such as sequences, that take a q, and such rows.
+
+    In place of `q` all of them take a Result. What they return for each step has the form of the
+    rows: (t, ...) for one of them (t, d), a list for a list, and otherwise (n, t, ...), with steps
+    that do not exist at the end. A q fitted by maximum likelihood is read at its point.
+    """
+
+    labels: Any
+    components: Any
+    improper: bool
+    names: Any
+    as_batch: Any
+    read: Any
+    log_lik: Any
+    local: Any
+
+    @property
+    def recodes(self) -> bool:
+        """Whether steps have levels that are not their own codes, such as texts."""
+        return self.components.recodes
+
+    def responsibilities(self, q: Known | Fitted, x: Data) -> Any:
+        """Posterior probability of each component at each step, given its row, (..., t, k)."""
+        return self._by_step(_responsibilities, q, x)
+
+    def predict(self, q: Known | Fitted, x: Data) -> Any:
+        """The most probable component of each step by itself; -1 for one that does not exist."""
+        return self._by_step(_predict, q, x)
+
+    def row_bound(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
+        """log Z_n of each row in nats, its part of the bound; below log E_q[p(x_n)]."""
+        return self._by_row(_row_bound, q, x)[0]
+
+    def impute(self, q: Known | Fitted, x: Data) -> tuple[Any, Any]:
+        """Conditional means and standard deviations of missing entries, given all observed ones.
+
+        Both are (n, t, d), or dicts by column; observed entries come back as they are, with
+        standard deviation 0. Of a category they are the most probable level and the probability of
+        each, as for a mixture. Components are taken at their point.
+        """
+        (value, spread), _ = self._by_row(_impute, q, x)
+        return self.decode(value), spread
+
+    def decode(self, x: Any) -> Any:
+        """Steps with the levels of text columns in place of their codes, as objects of NumPy."""
+        if not self.recodes:
+            return x
+        flat = jax.tree.map(lambda a: np.reshape(fetched(a), (-1, *a.shape[2:])), x)
+        shape = jax.tree.leaves(x)[0].shape[:2]
+        found = self.components.decode(flat)
+        return jax.tree.map(lambda a: np.reshape(a, (*shape, *a.shape[1:])), found)
+
+    def sample(
+        self: Any, q: Known | Fitted, key: Key[Array, ""], n: int, *, length: int, **options: Any
+    ) -> tuple[Any, Int[Array, "n t"]]:
+        """n new rows of `length` steps at the means of the labels' q, and the label of each step.
+
+        Steps are drawn from the predictive density of their component; `options` are those of the
+        components' `draw`.
+        """
+        for name, value, least in (("n", n, 0.0), ("length", length, 1.0)):
+            check_integer(name, value)
+            check_bound(name, value, least=least)
+        like = to_device(np.zeros((n, length), np.float32))
+        rows, labels = compiled(_sample)(unnamed(self), posterior_of(q), key, options, like)
+        return self.decode(rows), labels
+
+    def sample_parameters(
+        self, q: Known | Fitted, key: Key[Array, ""], shape: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        """Draws from q with leading axes `shape`: "components", and those of the labels.
+
+        Of a chain these are "initial" (k,) and "transitions" (k, k), of an admixture "labels" (k,).
+        """
+        like = to_device(np.zeros((*shape, 0), np.float32))
+        draws = compiled(_draws)(posterior_of(q), key, like)
+        labels = draws.pop("labels")
+        return {**(labels if isinstance(labels, dict) else {"labels": labels}), **draws}
+
+    # -- how rows are read ------------------------------------------------------------------------
+
+    def _by_step(self: Any, program: Callable[..., Any], q: Known | Fitted, x: Data) -> Any:
+        """What the program gives for every step, in the form of the rows."""
+        values, batch = self._by_row(program, q, x)
+        if isinstance(x, Batch) or jnp.ndim(_any_array(x)) == 3 or not is_concrete(values):
+            return values
+        lengths = fetched(batch.exists).sum(1)
+        if isinstance(x, list | tuple):
+            host = fetched(values)
+            return [host[i, :length] for i, length in enumerate(lengths)]
+        return values[0, : lengths[0]]
+
+    def _by_row(
+        self: Any, program: Callable[..., Any], q: Known | Fitted, x: Data, *more: Any
+    ) -> tuple[Any, Batch]:
+        """What the program gives for every row, whatever its weight, and the rows."""
+        known = known_of(q)
+        batch = self.as_batch(x)
+        if batch.steps is None:
+            raise ValueError("x: rows, but this is a model of sequences; see Batch.sequences")
+        steps = batch.flat()
+        self.components.check_rows(steps)
+        check_labels(steps, lambda: self.active)
+        batch = batch.unfilled
+        dtype = jax.tree.leaves(known)[0].dtype
+        fields = ("x", "weight", "steps", "noise", "exposure")
+        held = {name: getattr(batch, name) for name in fields}
+        held["weight"] = jnp.ones_like(batch.weight)
+        held = jax.tree.map(lambda a: a.astype(dtype), held)
+        batch = replace(batch, **held, names=None, levels=None)
+        return read_rows(program, batch, unnamed(self), known, *more), batch
+
+
+def known_of(fitted: Any) -> Known:
+    """The q or point itself, or the q of a Result; raises TypeError for anything else.
+
+    Raises ValueError for many fits at once.
+    """
+    q = fitted.q if isinstance(fitted, Fitted) else fitted
+    if not isinstance(q, StructuredParams | StructuredMoments):
+        raise TypeError(
+            f"q: expected a Result, a q or a point of this model first, got {type(q).__name__}"
+        )
+    if isinstance(fitted, Fitted) and jnp.ndim(fitted.elbo):
+        raise ValueError("q: a Result of many fits; take one of them, fits[i]")
+    return q
+
+
+def posterior_of(q: Known | Fitted) -> StructuredParams:
+    """As `known_of`; raises TypeError for a point."""
+    q = known_of(q)
+    if not isinstance(q, StructuredParams):
+        raise TypeError(f"q: expected a posterior, such as `fit.q`, got {type(q).__name__}")
+    return q
+
+
+def _any_array(x: Data) -> Any:
+    return np.zeros(0) if isinstance(x, list | tuple) else next(iter(jax.tree.leaves(x)), 0)
+
+
+# each is compiled as one program, and not operation by operation
+
+
+def _responsibilities(model: Structured, q: Known, batch: Batch) -> Float[Array, "n t k"]:
+    moments = moments_of(model, q)
+    return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).resp
+
+
+def _predict(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
+    found = jnp.argmax(_responsibilities(model, q, batch), -1)
+    return jnp.where(batch.exists, found, -1)
+
+
+def _row_bound(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
+    moments = moments_of(model, q)
+    return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
+
+
+def _impute(model: Structured, q: Known, batch: Batch) -> tuple[Any, Any]:
+    moments = point_of(q)
+    found = model.labels.infer(moments.labels, model.log_lik(moments, batch), batch)
+    steps, shape = batch.flat(), batch.exists.shape
+    resp = found.resp.reshape(-1, found.resp.shape[-1])
+    mean, variance = moments.components.impute(steps)
+
+    def whole(a: Array) -> Array:
+        return a.reshape(*shape, *a.shape[1:])
+
+    if not isinstance(steps.x, dict):
+        return jax.tree.map(whole, imputed(resp, steps.x, steps.mask, mean, variance))
+    means, sds = {}, {}
+    for name, x in steps.x.items():
+        own = steps.column(name)
+        pair = imputed(resp, own.x, own.mask, mean[name], variance[name])
+        means[name], sds[name] = (whole(p.reshape(*x.shape, *p.shape[2:])) for p in pair)
+    return means, sds
+
+
+def _sample(
+    model: Structured,
+    q: StructuredParams,
+    key: Key[Array, ""],
+    options: dict[str, Any],
+    like: Float[Array, "n t"],
+) -> tuple[Any, Int[Array, "n t"]]:
+    k_labels, k_rows = jax.random.split(key)
+    components = q.components
+    labels = model.labels.simulate(q.labels.point(), k_labels, like.shape)
+    if model.improper:  # a posterior with so many more rows has no spread around its point
+        components = components.map(lambda a: a / jnp.finfo(a.dtype).eps)
+    rows = components.draw(k_rows, labels.reshape(-1), **options)
+    return jax.tree.map(lambda a: a.reshape(*like.shape, *a.shape[1:]), rows), labels
+
+
+def _draws(q: StructuredParams, key: Key[Array, ""], like: Float[Array, "..."]) -> dict[str, Any]:
+    return q.sample(key, like.shape[:-1])
+
+
+def point_of(q: Known) -> StructuredMoments:
+    """The point of a posterior, or the point itself."""
+    return q.point() if isinstance(q, StructuredParams) else q
+
+
+def moments_of(model: Structured, q: Known) -> StructuredMoments:
+    """The moments that an E-step reads: those of a point after maximum likelihood."""
+    if not isinstance(q, StructuredParams):
+        return q
+    return q.point() if model.improper else q.moments()
