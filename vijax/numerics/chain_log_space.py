@@ -65,23 +65,31 @@ def log_space(
     """resp, pairs and log_z of `Smoothed`."""
     log_p, log_z = log_filtered(log_initial, log_transition, log_lik, exists)
 
+    n, t, k = log_lik.shape
+    count = jnp.sum(exists, 1, dtype=jnp.int32)
+
     @jax.checkpoint
-    def step(carry: Any, step: Any) -> Any:
-        (ahead, pairs), (log_p, log_lik, exists, last) = carry, step
-        # log p(z_t = i | x_1, .., x_t) A_ij ahead_{t+1, j}
-        both = log_p[:, :, None] + (log_transition + ahead[:, None])
-        future = log_sum_exp(log_transition + ahead[:, None], -1)
-        future = jnp.where(last[:, None], 0.0, future)
+    def sums(ahead: Array, log_transition: Array, log_p: Array, log_lik: Array, i: Array) -> Any:
+        here, last = (i < count)[:, None], (i >= count - 1)[:, None]
+        both = log_transition + ahead[:, None]
+        future = jnp.where(last, 0.0, log_sum_exp(both, -1))
         log_scale = log_sum_exp(log_p + future, -1)
         log_scale = jnp.where(log_scale == -jnp.inf, 0.0, log_scale)[:, None]
-        resp = jnp.where(exists[:, None], jnp.exp(log_p + future - log_scale), 0.0)
-        pair = jnp.where(last[:, None, None], 0.0, jnp.exp(both - log_scale[..., None]))
-        pairs = pairs + jnp.sum(pair * weight[:, None, None], 0)
-        log_lik = jnp.where(exists[:, None], log_lik, 0.0)
-        return (log_lik + future - log_scale, pairs), resp
+        resp = jnp.where(here, jnp.exp(log_p + future - log_scale), 0.0)
+        pair = jnp.exp((log_p - log_scale)[:, :, None] + both) * weight[:, None, None]
+        pair = jnp.sum(jnp.where(last[:, None], 0.0, pair), 0)
+        return jnp.where(here, log_lik, 0.0) + future - log_scale, pair, resp
 
-    last = ~jnp.pad(exists[:, 1:], ((0, 0), (0, 1)))
-    begin = jnp.zeros_like(log_p[0]), jnp.zeros_like(log_transition)
-    each = log_p, jnp.moveaxis(log_lik, 1, 0), exists.T, last.T
-    (_, pairs), resp = lax.scan(step, begin, each, reverse=True)
-    return jnp.moveaxis(resp, 0, 1), pairs, log_z
+    def step(carry: Any, step: Any) -> Any:
+        (ahead, pairs, lost, resp), (i, log_p) = carry, step
+        now = lax.dynamic_index_in_dim(log_lik, i, 1, False)
+        ahead, pair, now = sums(ahead, log_transition, log_p, now, i)
+        lost = lost + lax.stop_gradient(rounding_error(pairs, pair))
+        resp = lax.dynamic_update_index_in_dim(resp, now, i, 1)
+        return (ahead, pairs + pair, lost, resp), None
+
+    none = jnp.zeros_like(log_transition)
+    begin = jnp.zeros((n, k), none.dtype), none, none, jnp.zeros_like(log_lik)
+    each = jnp.arange(t, dtype=jnp.int32), log_p
+    (_, pairs, lost, resp), _ = lax.scan(step, begin, each, reverse=True)
+    return resp, pairs + lost, log_z

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 from .chain_log_space import log_filtered, log_space
-from .chain_scaled import everywhere, scaled
+from .chain_scaled import once_more, scaled
 
-_LANES = 320  # blocks of sequences side by side, for which steps are worth starting
-_LEAST_BLOCK = 128  # steps; shorter blocks cost more at their edges than they save
+_MANY = 64  # sequences that fill a step; blocks of them would gain nothing
+_LANES = 400  # blocks of fewer sequences that are worth having side by side
+_LEAST = 128  # steps of a block; with fewer, its ends cost more than it saves
 
 
 class Smoothed(NamedTuple):
@@ -68,7 +68,11 @@ def filtered(
 
 
 def _block(n: int, t: int) -> int:
-    return min(t, max(_LEAST_BLOCK, -(-t // max(1, _LANES // max(n, 1)))))
+    """Steps of a block; of similar lengths one for which vectors are full and little is filled."""
+    if n >= _MANY or t < 4 * _LEAST:
+        return t
+    least = max(_LEAST, -(-t * n // _LANES))
+    return min(range(least, 5 * least // 4), key=lambda b: (n * -(-t // b) % 16 != 0, -t % b))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -82,7 +86,7 @@ def _smoothed(
 ) -> tuple[Array, Array, Array]:
     arrays = log_initial, log_transition, log_lik, exists, weight
     *out, kept = scaled(*arrays, block)
-    return lax.cond(everywhere(kept), lambda: tuple(out), lambda: log_space(*arrays))
+    return once_more(~kept, log_space, arrays, tuple(out))
 
 
 def _smoothed_forward(*arguments: Any) -> Any:
