@@ -135,9 +135,14 @@ def test_every_start_is_the_same_start(planted, model, resp, settled):
         labels[i, : len(own)] = own
     hot = np.where(labels[..., None] >= 0, np.eye(K)[labels], 0.5)
     np.testing.assert_allclose(bound(labels), bound(hot), rtol=1e-12)
-    np.testing.assert_allclose(bound(model.predict(settled, xs)), bound([np.array(s, int) for s in states]))
+    np.testing.assert_allclose(
+        bound(model.predict(settled, xs)), bound([np.array(s, int) for s in states])
+    )
     one = vx.fit(model, xs[0], init=np.array(states[0], int), stop=stop)
-    assert one.elbo_trace[0] == vx.fit(model, xs[:1], init=[np.array(states[0], int)], stop=stop).elbo_trace[0]
+    assert (
+        one.elbo_trace[0]
+        == vx.fit(model, xs[:1], init=[np.array(states[0], int)], stop=stop).elbo_trace[0]
+    )
     for again in (settled, settled.q):
         np.testing.assert_allclose(bound(again), settled.elbo, rtol=1e-11)
     drawn = vx.fit(model, xs, key=KEY, init="random", stop=TIGHT).check()
@@ -270,8 +275,12 @@ def test_errors_name_the_argument(planted, model, unchecked):
         model.responsibilities(model.prior, vx.Batch.of(xs[0]))
     with pytest.raises(ValueError, match="2 columns|shape"):
         vx.fit(model, [np.ones((3, 2))], key=KEY)
-    with pytest.raises(ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"):
-        vx.fit(model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY)
+    with pytest.raises(
+        ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"
+    ):
+        vx.fit(
+            model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY
+        )
     flat = vx.HMM.flat(K, 1, emission="poisson")
     with pytest.raises(ValueError, match="method: a flat prior"):
         vx.fit(flat, xs, key=KEY)

@@ -14,7 +14,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_examples(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     assert len(blocks[0].strip().splitlines()) <= 10
     scope = {}
     exec(blocks[0], scope)
@@ -32,17 +32,23 @@ def test_examples(capsys):
     assert adjusted_rand_score(truth, found) > 0.75
     assert set(scope["filled"]) == {"width", "length", "visits", "kind"}
     exec(blocks[2], scope)
+    printed = capsys.readouterr().out
+    assert printed.startswith("CONVERGED, ELBO ")
+    assert "3 of 8 states have share >= 0.01" in printed
+    paths, states = np.concatenate(scope["paths"]), np.concatenate(scope["states"])
+    assert adjusted_rand_score(states, paths) > 0.6
+    exec(blocks[3], scope)
     assert capsys.readouterr().out.startswith("100 fits: 100 CONVERGED")
     assert scope["used"].shape == (100,)
     assert jnp.median(scope["used"]) == 2
-    exec(blocks[3], scope)
+    exec(blocks[4], scope)
     printed = capsys.readouterr().out
     assert printed.startswith("CONVERGED, ELBO ")
     low, median, high = map(float, re.findall(r"slope +(\S+) +(\S+) +(\S+)", printed)[0])
     assert low < median < high
     assert abs(median - 2.0) < 0.5
     assert scope["trust"].verdict == vx.Verdict.GOOD
-    exec(blocks[4], scope)
+    exec(blocks[5], scope)
     assert scope["own"].elbo < scope["fit"].elbo
 
 

@@ -1,0 +1,42 @@
+"""Each block of docs/sequences.md runs, and what the page says of it holds."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+PAGE = (Path(__file__).parents[1] / "docs/sequences.md").read_text()
+
+
+def test_blocks():
+    scope: dict = {}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+            exec(block, scope)
+    assert printed.getvalue().startswith("CONVERGED, ELBO ")
+    assert "3 of 6 states have share >= 0.01" in printed.getvalue()
+    paths, states = np.asarray(scope["paths"]), scope["states"]
+    assert paths.shape == (5, 400)
+    np.testing.assert_array_equal(paths[0, 250:], -1)
+    found = np.concatenate([paths[0, :250], *paths[1:]])
+    assert adjusted_rand_score(np.concatenate([states[0][:250], *states[1:]]), found) > 0.6
+    smooth, now = np.asarray(scope["smooth"]), np.asarray(scope["now"])
+    np.testing.assert_allclose(smooth[1].sum(-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(now[:, -1], smooth[:, -1], atol=1e-5)
+    np.testing.assert_array_equal(smooth[0, 250:], 0.0)
+    filled, sd = np.asarray(scope["filled"]), np.asarray(scope["sd"])
+    assert np.isfinite(filled).all()
+    assert (sd[1, 17] > 0.5).all()
+    assert sd[2, 30, 0] > 0.5
+    assert sd[2, 30, 1] == 0.0
+    assert scope["ahead"].mean.shape == (5, 10, 2)
+    np.testing.assert_allclose(scope["ahead"].states.sum(-1), 1.0, rtol=1e-5)
+    assert scope["new"].shape == (3, 100, 2)
+    assert (
+        np.asarray(scope["bounds"])
+        < np.asarray(scope["model"].log_likelihood(scope["fit"], scope["rows"]))
+    ).all()
