@@ -63,9 +63,10 @@ def exists(steps: Any) -> Any:
     return number < last[..., None]
 
 
-def map_steps(rows: Any, select: Callable[[Any], Any]) -> Any:
-    """The Batch with `select` applied to every array (n, t, ...) but `steps` and `as_given`."""
-    return replace(rows, **{name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP})
+def map_steps(rows: Any, select: Callable[[Any], Any], **fields: Any) -> Any:
+    """The Batch with `select` applied to every array (n, t, ...) but those of the given fields."""
+    parts = {name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP}
+    return replace(rows, **{**parts, **fields})
 
 
 def _merged(tree: Any) -> Any:
