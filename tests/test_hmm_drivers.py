@@ -208,7 +208,10 @@ def test_sequences_over_devices(planted, model, resp):
     batch = vx.Batch.sequences([*planted[0], planted[0][0]], np.r_[np.ones(N), 0.5])
     own = np.concatenate([resp, resp[:1]])
     whole = vx.fit(model, batch, init=own, stop=vx.Stop(max_iter=5))
-    spread = vx.fit(model, vx.shard_rows(batch), init=own, stop=vx.Stop(max_iter=5))
+    mesh = jax.make_mesh((4,), ("rows",), devices=jax.devices("cpu")[:4])
+    rows = vx.shard_rows(batch, mesh)
+    assert len(rows.steps.sharding.device_set) == 4
+    spread = vx.fit(model, rows, init=own, stop=vx.Stop(max_iter=5))
     np.testing.assert_allclose(spread.elbo, whole.elbo, rtol=1e-11)
     leaves_close(spread.q, whole.q, 1e-9)
 
@@ -289,8 +292,10 @@ def test_errors_name_the_argument(planted, model, unchecked):
         vx.HMM.with_prior(2, components=model.components, transitions=[[1.0, 1.0], [0.0, 0.0]])
     with pytest.raises(ValueError, match="conc: "):
         vx.HMM.from_data(xs, 2, emission="poisson", conc=-1.0)
-    with pytest.raises(ValueError, match="components"):
-        vx.HMM.with_prior(3, components=model.components)
+    with pytest.raises(ValueError, match="components: 2 of them, but labels for 3"):
+        vx.fit(vx.HMM.with_prior(3, components=model.components), xs, key=KEY)
+    with pytest.raises(TypeError, match="labels: expected a prior such as Chain"):
+        vx.fit(vx.HMM(np.ones(2), model.components), xs, key=KEY)
     with pytest.raises(TypeError, match="log_predictive: HMM has no closed form"):
         model.log_predictive(model.prior, xs)
     with pytest.raises(ValueError, match="init: "):
