@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .._pytree import replace
 from .._text import Overview, count, short
@@ -22,6 +22,8 @@ class SequenceModel(Structured):
     Data are what `Batch.sequences` takes: a list of rows (t_n, d), an array (n, t, d), or a single
     row (t, d).
     """
+
+    row_data: ClassVar[bool] = False
 
     def read(self, data: Data) -> Batch:
         return data if isinstance(data, Batch) else Batch.sequences(data)
