@@ -135,14 +135,13 @@ def test_every_start_is_the_same_start(planted, model, resp, settled):
         labels[i, : len(own)] = own
     hot = np.where(labels[..., None] >= 0, np.eye(K)[labels], 0.5)
     np.testing.assert_allclose(bound(labels), bound(hot), rtol=1e-12)
+    truth = [np.array(own, int) for own in states]
+    np.testing.assert_allclose(bound(truth), bound(labels), rtol=1e-12)
     np.testing.assert_allclose(
-        bound(model.predict(settled, xs)), bound([np.array(s, int) for s in states])
+        bound(model.predict(settled, xs)), bound(model.predict(settled, vx.Batch.sequences(xs)))
     )
-    one = vx.fit(model, xs[0], init=np.array(states[0], int), stop=stop)
-    assert (
-        one.elbo_trace[0]
-        == vx.fit(model, xs[:1], init=[np.array(states[0], int)], stop=stop).elbo_trace[0]
-    )
+    one = vx.fit(model, xs[0], init=truth[0], stop=stop)
+    assert one.elbo == vx.fit(model, xs[:1], init=truth[:1], stop=stop).elbo
     for again in (settled, settled.q):
         np.testing.assert_allclose(bound(again), settled.elbo, rtol=1e-11)
     drawn = vx.fit(model, xs, key=KEY, init="random", stop=TIGHT).check()
@@ -187,33 +186,39 @@ def test_the_posterior_mode(planted, model, resp):
     np.testing.assert_allclose(fit.elbo, objective[-1], rtol=1e-4)
 
 
-def test_many_data_sets_are_a_loop(planted, model):
-    """Stacked, and in lists of sequences of any lengths."""
+def test_many_data_sets_are_a_loop(planted, model, resp):
+    """In lists of sequences of any lengths, and stacked; and what is read of them."""
     xs = planted[0]
     stop = vx.Stop(max_iter=15)
-    sets = [xs[:4], xs[4:], xs[2:5]]
-
-    def alone(i, x):
-        return vx.fit(model, x, key=jax.random.fold_in(KEY, i), stop=stop)
-
-    fits = vx.fit_many(model, [vx.Batch.sequences(x) for x in sets], key=KEY, stop=stop)
-    for i, x in enumerate(sets):
-        one = alone(i, x)
+    which = [range(4), range(4, N), (2, 3, 4)]
+    sets = [[xs[i] for i in own] for own in which]
+    starts = [[resp[i][: len(xs[i])] for i in own] for own in which]
+    fits = vx.fit_many(model, sets, init=starts, stop=stop)
+    alone = [vx.fit(model, x, init=r, stop=stop) for x, r in zip(sets, starts, strict=True)]
+    for i, one in enumerate(alone):
         np.testing.assert_allclose(fits[i].elbo, one.elbo, rtol=1e-9)
         leaves_close(fits[i].q, one.q, 1e-6, 1e-8)
-    cut = [[x[:2] for x in own[:2]] for own in sets]
-    batches = [vx.Batch.sequences(own) for own in cut]
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *batches)
-    together = vx.fit_many(model, stacked, key=KEY, stop=stop)
-    for i, own in enumerate(cut):
-        np.testing.assert_allclose(together[i].elbo, alone(i, own).elbo, rtol=1e-9)
+    read = fits.responsibilities(sets)
+    for own, one, x in zip(read, alone, sets, strict=True):
+        for i, mine in enumerate(model.responsibilities(one, x)):
+            np.testing.assert_allclose(own[i, : len(mine)], mine, atol=1e-9)
+    cut = np.stack([[x[:2] for x in own[:2]] for own in sets])
+    begin = np.stack([[r[:2] for r in own[:2]] for own in starts])
+    for data in (cut, [vx.Batch.sequences(x) for x in cut]):
+        together = vx.fit_many(model, data, init=begin, stop=stop)
+        for i, own in enumerate(cut):
+            one = vx.fit(model, own, init=begin[i], stop=stop)
+            np.testing.assert_allclose(together[i].elbo, one.elbo, rtol=1e-9)
 
 
 def test_sequences_over_devices(planted, model, resp):
     batch = vx.Batch.sequences([*planted[0], planted[0][0]], np.r_[np.ones(N), 0.5])
     own = np.concatenate([resp, resp[:1]])
     whole = vx.fit(model, batch, init=own, stop=vx.Stop(max_iter=5))
-    spread = vx.fit(model, vx.shard_rows(batch), init=own, stop=vx.Stop(max_iter=5))
+    mesh = jax.make_mesh((4,), ("rows",), devices=jax.devices("cpu")[:4])
+    rows = vx.shard_rows(batch, mesh)
+    assert len(rows.steps.sharding.device_set) == 4
+    spread = vx.fit(model, rows, init=own, stop=vx.Stop(max_iter=5))
     np.testing.assert_allclose(spread.elbo, whole.elbo, rtol=1e-11)
     leaves_close(spread.q, whole.q, 1e-9)
 
@@ -275,12 +280,8 @@ def test_errors_name_the_argument(planted, model, unchecked):
         model.responsibilities(model.prior, vx.Batch.of(xs[0]))
     with pytest.raises(ValueError, match="2 columns|shape"):
         vx.fit(model, [np.ones((3, 2))], key=KEY)
-    with pytest.raises(
-        ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"
-    ):
-        vx.fit(
-            model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY
-        )
+    with pytest.raises(ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"):
+        vx.fit(model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY)
     flat = vx.HMM.flat(K, 1, emission="poisson")
     with pytest.raises(ValueError, match="method: a flat prior"):
         vx.fit(flat, xs, key=KEY)
@@ -298,8 +299,10 @@ def test_errors_name_the_argument(planted, model, unchecked):
         vx.HMM.with_prior(2, components=model.components, transitions=[[1.0, 1.0], [0.0, 0.0]])
     with pytest.raises(ValueError, match="conc: "):
         vx.HMM.from_data(xs, 2, emission="poisson", conc=-1.0)
-    with pytest.raises(ValueError, match="components"):
-        vx.HMM.with_prior(3, components=model.components)
+    with pytest.raises(ValueError, match="components: 2 of them, but labels for 3"):
+        vx.fit(vx.HMM.with_prior(3, components=model.components), xs, key=KEY)
+    with pytest.raises(TypeError, match="labels: expected a prior such as Chain"):
+        vx.fit(vx.HMM(np.ones(2), model.components), xs, key=KEY)
     with pytest.raises(TypeError, match="log_predictive: HMM has no closed form"):
         model.log_predictive(model.prior, xs)
     with pytest.raises(ValueError, match="init: "):

@@ -49,14 +49,16 @@ class Model(abc.ABC):
     `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none. `by_row`
     says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
     otherwise they are one whole. `estimates` says that the bound of a step is that on fixed draws,
-    and `estimate` of a ConditionalModel a better one. `names` are those of the columns that the
-    model was made for, if they have any. Drivers remove them before anything is compiled.
+    and `estimate` of a ConditionalModel a better one. `row_data` says that data are rows, and
+    not sequences, unless they are a Batch. `names` are those of the columns that the model was made for, if
+    they have any. Drivers remove them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False
     first_is_fixed: ClassVar[bool] = False
     by_row: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
+    row_data: ClassVar[bool] = True
     names: tuple[str, ...] | None = None
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -136,7 +135,7 @@ def read_rows(fn: Callable[..., Any], batch: Batch, *args: Any) -> Any:
         t, padded = batch.steps.shape[1], _sizes(batch)[1]
         batch, piece = _padded(batch, n, padded), max(1, _PIECE // padded)
         if padded > t:
-            cut = by_step(partial(program, *args), _cut(batch, 0, 1))
+            cut = by_step(program, _cut(batch, 0, 1), *args)
     parts = []
     for first in range(0, n, piece):
         size = min(piece, n - first)
@@ -152,13 +151,17 @@ def _steps(batch: Batch) -> int:
     return 0 if batch.steps is None else batch.steps.shape[1]
 
 
-def by_step(fn: Callable[[Batch], Any], batch: Batch) -> Any:
-    """True for each array of `fn(batch)` whose second axis is that of the steps of sequences.
+def by_step(fn: Callable[..., Any], batch: Batch, *args: Any) -> Any:
+    """True for each array of `fn(*args, batch)` whose second axis is that of the steps.
 
     It is longer if sequences have one step more; only shapes are looked at.
     """
-    found = jax.eval_shape(fn, batch)
-    more = jax.eval_shape(lambda batch: fn(_one_more_step(batch)), batch)
+
+    def with_more(*args: Any) -> Any:
+        *others, batch = args
+        return fn(*others, _one_more_step(batch))
+
+    found, more = (jax.eval_shape(f, *args, batch) for f in (fn, with_more))
     return jax.tree.map(lambda a, b: a.shape[1:2] != b.shape[1:2], found, more)
 
 

@@ -49,10 +49,43 @@ def recoded(rows: Any, levels: Any) -> Any:
     have, names = rows.levels, rows.names
     if rows.steps is None:
         return coding.recoded(rows.x, rows.weight, rows.mask, have, levels, names)
-    each, t = flat(rows), rows.steps.shape[1]
-    with _named(lambda row: divmod(row, t)):
+    each = flat(rows)
+    with named_steps(rows):
         x = coding.recoded(each.x, each.weight, each.mask, have, levels, names)
     return x.reshape(rows.x.shape)
+
+
+def named_steps(rows: Any) -> contextlib.AbstractContextManager[None]:
+    """A context in which errors about a row of `flat` name the sequence and the step that it is."""
+    if rows.steps is None:
+        return contextlib.nullcontext()
+    t = rows.steps.shape[1]
+    return _named(lambda row: divmod(row, t))
+
+
+def by_sequence(name: str, value: Any, shape: tuple[int, int], fill: int) -> Any:
+    """Values of all steps, in the form of sequences, as one array (n, t, ...).
+
+    They may be in a list with an array (t_n, ...) for each sequence, whose padding is `fill`, or
+    those of a single sequence, (t, ...).
+    """
+    n, t = shape
+    if not isinstance(value, list | tuple) or not any(np.ndim(own) for own in value):
+        size = np.shape(value)
+        one = n == 1 and size[:1] == (t,) and (t > 1 or size[:2] != (1, 1))
+        return namespace(value).asarray(value)[None] if one else value
+    items = [fetched(own) if isinstance(own, jax.Array) else np.asarray(own) for own in value]
+    if len(items) != n or any(own.ndim != items[0].ndim or len(own) > t for own in items):
+        raise ValueError(
+            f"{name}: expected a list of {n}, with an array of as many entries as steps for each "
+            f"sequence, at most {t}; got {', '.join(str(own.shape) for own in items[:5])}"
+        )
+
+    def longer(own: np.ndarray) -> np.ndarray:
+        more = [(0, t - len(own)), *[(0, 0)] * (own.ndim - 1)]
+        return np.pad(own, more, constant_values=fill)
+
+    return np.stack([longer(own) for own in items])
 
 
 def exists(steps: Any) -> Any:

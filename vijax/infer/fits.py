@@ -130,7 +130,9 @@ class Fits(Result):
 
     def _reader(self) -> Model | None:
         """One of the models, if rows must be read by it before they are stacked."""
-        return self.model(0) if isinstance(self.models, Model) and self.models.recodes else None
+        models = self.models
+        needed = isinstance(models, Model) and (models.recodes or not models.row_data)
+        return self.model(0) if needed else None
 
     def _of_stack(self, read: Callable[..., Any], stack: Stack, header: Header) -> list[Any]:
         """What is read of every data set of a stack, without the rows that pad it."""
@@ -147,7 +149,7 @@ class Fits(Result):
                 for slot, n in zip(dealt.slots, stack.size, strict=True)
             ]
         model, q, rows = jax.tree.map(lambda a: a[0], (*own, parts))
-        cut = by_step(partial(read, model, q), Batch(**rows, **header._asdict()))
+        cut = by_step(read, Batch(**rows, **header._asdict()), model, q)
         return [
             jax.tree.map(lambda by, a, i=slot, n=n, t=t: a[i, :n, :t] if by else a[i, :n], cut, out)
             for slot, n, t in zip(dealt.slots, stack.size, stack.length, strict=True)

@@ -17,7 +17,7 @@ from ..data.chunked import accumulate, automatic_chunk
 from ..data.host import as_floats, fetched, is_concrete, namespace, sent, to_device
 from ..data.padding import compiled
 from ..data.reader import read_labels
-from ..data.sequences import step_weight
+from ..data.sequences import by_sequence, step_weight
 from ..data.shards import place_for_jit, to_auto
 from ..data.types import Rows
 from ..exponential_family import ExponentialFamily
@@ -187,8 +187,11 @@ def parse_rows(
 ) -> Start:
     """The start from labels (n,) or responsibilities (n, k), an array-like.
 
-    Of sequences they are (n, t) and (n, t, k), and `weight` is (n, t), that of every step.
+    Of sequences they are (n, t) and (n, t, k), or in the form of the sequences, and `weight` is
+    (n, t), that of every step.
     """
+    if weight.ndim == 2:
+        init = by_sequence("init", init, weight.shape, fill=-1)
     array = read_labels("init", to_auto(init), floats=False)
     if array.ndim == weight.ndim and array.dtype.kind in "iu":
         _check_labels(array, weight, active)

@@ -16,6 +16,8 @@ from .._pytree import replace
 from ..data.absent import absent
 from ..data.batch import Batch
 from ..data.host import fetched, is_concrete, sent, strong, to_device
+from ..data.padding import longer
+from ..data.sequences import by_sequence
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..exponential_family import ExponentialFamily
@@ -304,10 +306,11 @@ def _parse_inits(models: Model, shared: bool, init: Any, stacks: list[Stack], m:
         host = init if isinstance(init, jax.Array) else np.asarray(init)
         flat, shape = host.reshape(-1, *host.shape[2:]), host.shape[:2]
     else:
-        arrays = [fetched(a) for a in init]
-        flat, shape = np.concatenate(arrays), (len(arrays),)
+        flat, shape = None, (len(init),)
     if shape[0] != m or (len(shape) > 1 and shape != weight.shape):
         raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
+    if flat is None:
+        flat = np.concatenate(_by_data_set(init, stacks))
     active = models.active if shared else jnp.any(models.active, 0)
     start = parse_rows(flat, _flat_weight(stacks), active)
     if stacks[0].rows is not None:
@@ -315,15 +318,36 @@ def _parse_inits(models: Model, shared: bool, init: Any, stacks: list[Stack], m:
     return Start(start.kind, start.value.reshape(*shape, *start.value.shape[1:]))
 
 
+def _by_data_set(init: Any, stacks: list[Stack]) -> list[np.ndarray]:
+    """The values of the rows of each data set, of sequences with as many steps as the longest."""
+    if "steps" not in stacks[0].parts:
+        return [fetched(a) for a in init]
+    most = max(stack.parts["steps"].shape[2] for stack in stacks)
+    found: dict[int, np.ndarray] = {}
+    for stack in stacks:
+        assert stack.size is not None and stack.length is not None  # a list
+        for i, n, t in zip(stack.number, stack.size, stack.length, strict=True):
+            own = fetched(by_sequence(f"init[{i}]", init[i], (int(n), int(t)), fill=-1))
+            found[int(i)] = longer(own, most, axis=1)
+    return [found[i] for i in range(len(found))]
+
+
 def _flat_weight(stacks: list[Stack]) -> Any:
-    """The weights of all rows of all data sets, on one axis."""
-    first = stacks[0].parts["weight"]
-    ragged = [(s.rows, s.parts["weight"]) for s in stacks if s.rows is not None]
+    """The weights of all rows of all data sets, on one axis; of sequences, of all their steps."""
+
+    def weight_of(parts: dict[str, Any]) -> Any:
+        weight, steps = parts["weight"], parts.get("steps")
+        return weight if steps is None else weight[..., None] * steps
+
+    first = weight_of(stacks[0].parts)
+    ragged = [(s.rows, weight_of(s.parts)) for s in stacks if s.rows is not None]
     if not ragged:
-        return first.reshape(-1)
-    weight = np.zeros(1 + max(rows.max() for rows, _ in ragged), first.dtype)
+        return first.reshape(-1, *first.shape[2:])
+    most = max(own.shape[2:] for _, own in ragged)
+    weight = np.zeros((1 + max(rows.max() for rows, _ in ragged), *most), first.dtype)
     for rows, padded in ragged:
-        np.maximum.at(weight, rows, padded)
+        here = weight[:, : padded.shape[2]] if most else weight
+        np.maximum.at(here, rows, padded)
     return weight
 
 
@@ -334,4 +358,6 @@ def _start_of(start: Start, stack: Stack, members: np.ndarray) -> Start:
     if start.kind == "q":
         return Start("q", pick(start.value, stack.number[members]))
     value = start.value if stack.rows is None else fetched(start.value)[stack.rows]
+    if stack.rows is not None and "steps" in stack.parts:
+        value = value[:, :, : stack.parts["steps"].shape[2]]
     return Start(start.kind, pick(value, members))

@@ -65,7 +65,7 @@ def merge_classes(model: MergeModel, batch: Batch, q: Q) -> Q:
         i, j = now.pair[0], now.pair[1]
         tried = now.tried.at[i, j].set(True).at[j, i].set(True)
         # a class that has changed may gain with others
-        again = (jnp.arange(k) == i) | (jnp.arange(k) == j)
+        again = jnp.zeros(k, bool).at[now.pair].set(True)
         tried = jnp.where(better & (again[:, None] | again[None]), False, tried)
         fails = jnp.where(better, 0, now.fails + 1)
         steps = model.steps_of(best.q)

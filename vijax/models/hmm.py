@@ -111,7 +111,7 @@ class HMM(SequencePrediction, SequenceModel):
             stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
             initial: Pseudo-counts of the first state, >= 0: a scalar or (k,); 0 is impossible.
         """
-        chain = chains.symmetric(num_states, transitions, stay, initial, None)
+        chain = chains.symmetric(num_states, transitions, stay, initial, None, "transitions")
         return cls._of(chain, components, num_states, None)
 
     @classmethod

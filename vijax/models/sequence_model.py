@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .._pytree import replace
 from .._text import Overview, count, short
 from ..data.batch import Batch
+from ..data.sequences import named_steps
 from ..data.types import Data
+from ..families.labels.base import Labels
+from .parts import check_parts
 from .prediction import check_labels
 from .structured import Structured
 from .structured_params import StructuredParams
@@ -20,11 +23,18 @@ class SequenceModel(Structured):
     row (t, d).
     """
 
+    row_data: ClassVar[bool] = False
+
     def read(self, data: Data) -> Batch:
         return data if isinstance(data, Batch) else Batch.sequences(data)
 
     def as_batch(self, data: Data) -> Batch:
-        """Sequences in the form that the components take; ValueError for columns of other names."""
+        """Sequences in the form that the components take.
+
+        Raises TypeError or ValueError if labels and components do not go together, and ValueError
+        for columns of other names.
+        """
+        check_parts(self.labels, self.components, "labels", Labels, "Chain")
         batch = self.read(data).in_order(self.names)
         return self.components.as_batch(batch)
 
@@ -32,14 +42,19 @@ class SequenceModel(Structured):
         if batch.steps is None:
             name = type(self).__name__
             raise ValueError(f"x: rows, but {name} is a model of sequences; see Batch.sequences")
-        steps = batch.flat()
-        self.components.check_rows(steps)
-        check_labels(steps, lambda: self.active)
+        self.check_steps(batch)
         if self.improper and not point:
             raise ValueError(
                 "method: a flat prior has no evidence to bound; use EM(), or a proper prior "
                 "from `from_data` or `with_prior`"
             )
+
+    def check_steps(self, batch: Batch) -> None:
+        """Raise ValueError naming a step that is no value of the components, or has no label."""
+        steps = batch.flat()
+        with named_steps(batch):
+            self.components.check_rows(steps)
+            check_labels(steps, lambda: self.active)
 
     def with_posterior_as_prior(self, q: StructuredParams) -> Any:
         """The same model with this posterior for its prior; ValueError for a flat prior."""

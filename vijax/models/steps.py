@@ -17,7 +17,7 @@ from ..data.padding import compiled, read_rows
 from ..data.types import Data
 from ..model import unnamed
 from .mixture_params import Fitted
-from .prediction import check_labels, imputed
+from .prediction import imputed
 from .structured import Structured
 from .structured_params import StructuredMoments, StructuredParams
 
@@ -37,6 +37,7 @@ class StepPrediction:
     improper: bool
     names: Any
     as_batch: Any
+    check_steps: Any
     read: Any
     log_lik: Any
     local: Any
@@ -125,9 +126,7 @@ class StepPrediction:
         batch = self.as_batch(x)
         if batch.steps is None:
             raise ValueError("x: rows, but this is a model of sequences; see Batch.sequences")
-        steps = batch.flat()
-        self.components.check_rows(steps)
-        check_labels(steps, lambda: self.active)
+        self.check_steps(batch)
         batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
         fields = ("x", "weight", "steps", "noise", "exposure")

@@ -14,7 +14,7 @@ from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
 from ..exponential_family import Q, natural_step
-from ..families.emission import weighted
+from ..families.emission import log_joint, weighted
 from ..families.labels.base import Labels
 from ..kernel import Kernel
 from ..latent_class import MergeModel
@@ -99,18 +99,14 @@ class Structured(Conjugate, MergeModel):
 
         It is -inf for components other than a known label.
         """
-        steps, k = batch.flat(), self.num_components
+        steps = batch.flat()
 
         def of_chunk(part: Batch, components: Any) -> Array:
             log_lik = components.likelihood(part)[0]
-            if part.label is None:
-                return log_lik
-            known = (part.label >= 0)[:, None]
-            other = part.label[:, None] != jnp.arange(k, dtype=part.label.dtype)[None]
-            return jnp.where(known & other, -jnp.inf, log_lik)
+            return log_joint(jnp.zeros_like(log_lik[0]), log_lik, part)
 
         found = map_rows(of_chunk, steps, self._chunk(steps), moments.components)
-        return found if batch.steps is None else found.reshape(*batch.steps.shape, k)
+        return found if batch.steps is None else found.reshape(*batch.steps.shape, -1)
 
     def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
         """Expected statistics of the components, a chunk of steps at a time."""

@@ -92,7 +92,7 @@ class Chain(Product, Labels):
         first, pairs = stats.initial.conc, stats.transitions.conc
         rows = jnp.zeros_like(pairs).at[heir].add(pairs)
         pairs = jnp.zeros_like(pairs).at[:, heir].add(rows)
-        return Chain(Dirichlet(jnp.zeros_like(first).at[heir].add(first)), Dirichlet(pairs))
+        return self._possible(jnp.zeros_like(first).at[heir].add(first), pairs)
 
     def begin(self, count: Float[Array, "k"]) -> Chain:
         """Half of all steps stay in their state, and the next of the others is any."""

@@ -64,14 +64,14 @@ def in_order(datasets: Any, names: Names, model: Model | None = None) -> tuple[A
     """
     if isinstance(datasets, Batch):
         return datasets, Header(datasets.names or names, datasets.levels)
+    sequences = model is not None and not model.row_data
     if not isinstance(datasets, list | tuple):
-        return datasets, Header(names)
+        return (_of_sequences(datasets) if sequences else datasets), Header(names)
+    if model is not None and sequences:
+        datasets = [_named(i, model.read, item) for i, item in enumerate(datasets)]
     if model is not None and model.recodes and is_concrete(*jax.tree.leaves(datasets)):
-        as_batch = model.as_batch
-        items = [
-            _named(i, lambda item: as_batch(Batch.for_jit(item)), item)
-            for i, item in enumerate(datasets)
-        ]
+        read, as_batch = model.read, model.as_batch
+        items = [_named(i, lambda item: as_batch(read(item)), x) for i, x in enumerate(datasets)]
         return items, Header(names, items[0].levels if items else None)
     items = [
         _named(i, Batch.for_jit, item) if _is_frame(item) else item
@@ -89,6 +89,18 @@ def in_order(datasets: Any, names: Names, model: Model | None = None) -> tuple[A
         items = _of_same_levels([_named(i, Batch.for_jit, item) for i, item in enumerate(items)])
         return items, Header(names, items[0].levels)
     return (items if batches else datasets), Header(names)
+
+
+def _of_sequences(x: Any) -> Batch:
+    """Sequences (m, n, t, d) of equal length as a stack."""
+    x = _floats("datasets", x)
+    if x.ndim != 4 or x.size == 0:
+        raise ValueError(
+            "datasets: expected data sets, then sequences, steps and columns, (m, n, t, d), got "
+            f"{x.shape}; for others, give a list"
+        )
+    weight = np.ones(x.shape[:2], x.dtype)
+    return Batch(x, weight, steps=np.ones(x.shape[:3], x.dtype))
 
 
 def _is_frame(item: Any) -> bool:

@@ -13,21 +13,25 @@ from .arguments import check_size
 
 
 def symmetric(
-    num_states: int, conc: ArrayLike, stay: ArrayLike, initial: ArrayLike, k_max: int | None
+    num_states: int,
+    conc: ArrayLike,
+    stay: ArrayLike,
+    initial: ArrayLike,
+    k_max: int | None,
+    name: str = "conc",
 ) -> Chain:
     """Build a chain with `conc` for all transitions, `stay` more for staying, and `initial`.
 
     Each is a scalar or has one number for each state, and `conc` may be a matrix (k, k). States
-    beyond `num_states` are switched off. Raises ValueError naming the argument.
+    beyond `num_states` are switched off. Raises ValueError naming the argument, `conc` by `name`.
     """
     size = check_size(num_states, k_max)
     shapes = (num_states, num_states)
-    rows = _filled("conc", conc, shapes)
+    rows = _filled(name, conc, shapes)
     rows = rows + _filled("stay", stay, shapes[:1]) * np.eye(num_states)
     first = _filled("initial", initial, shapes[:1])
-    for name, value in {"initial": first[None], "conc": rows}.items():
-        total = value.sum(-1)
-        check_bound(name, total, above=0.0)
+    for own, value in {"initial": first[None], name: rows}.items():
+        check_bound(own, value.sum(-1), above=0.0)
     xp = namespace(rows)
     more = size - num_states
     rows, first = xp.pad(rows, [(0, more)] * 2), namespace(first).pad(first, (0, more))
