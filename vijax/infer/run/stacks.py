@@ -99,8 +99,9 @@ def _of_sequences(x: Any) -> Batch:
             "datasets: expected data sets, then sequences, steps and columns, (m, n, t, d), got "
             f"{x.shape}; for others, give a list"
         )
-    weight = np.ones(x.shape[:2], x.dtype)
-    return Batch(x, weight, steps=np.ones(x.shape[:3], x.dtype))
+    weight: Any = np.ones(x.shape[:2], x.dtype)
+    steps: Any = np.ones(x.shape[:3], x.dtype)
+    return Batch(x, weight, steps=steps)
 
 
 def _is_frame(item: Any) -> bool:
