@@ -171,7 +171,7 @@ def _one_more_step(batch: Batch) -> Batch:
     def repeated(a: Any) -> Any:
         return jnp.concatenate([a, a[:, :1]], 1)
 
-    return replace(map_steps(batch, repeated), steps=repeated(batch.steps), as_given=None)
+    return map_steps(batch, repeated, steps=repeated(batch.steps), as_given=None)
 
 
 def _join(*arrays: jax.Array) -> jax.Array:
@@ -197,7 +197,6 @@ def with_steps(batch: Batch, t: int) -> Batch:
     """The batch with steps that do not exist at the end of sequences, up to t."""
     assert batch.steps is not None
     n, present = batch.steps.shape
-    more = map_steps(batch, lambda a: longer(a, t, axis=1))
     steps = np.zeros((n, t), batch.steps.dtype)
     steps[:, :present] = fetched(batch.steps)
     given = batch.as_given
@@ -207,7 +206,7 @@ def with_steps(batch: Batch, t: int) -> Batch:
         label = np.full((n, t), -1, batch.label.dtype)
         label[:, :present] = fetched(batch.label)
         own["label"] = _placed(label, batch.label)
-    return replace(more, **own)
+    return map_steps(batch, lambda a: longer(a, t, axis=1), **own)
 
 
 def _cut(batch: Batch, first: int, size: int) -> Batch:
