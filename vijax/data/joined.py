@@ -26,7 +26,7 @@ def joined(parts: dict[str, Any], lengths: Any) -> tuple[dict[str, Any], Layout]
     if lengths is not None:
         size = _size("data", data)
         sizes = _lengths(lengths, size)
-    elif _is_list(data):
+    elif is_list(data):
         sizes = np.array([_size(f"data[{i}]", item) for i, item in enumerate(data)])
         given = {name: _of_list(name, value, sizes) for name, value in given.items()}
     elif getattr(data, "ndim", None) == 3:
@@ -41,7 +41,7 @@ def joined(parts: dict[str, Any], lengths: Any) -> tuple[dict[str, Any], Layout]
     return {name: given.get(name) for name in parts}, Layout(sizes)
 
 
-def _is_list(data: Any) -> bool:
+def is_list(data: Any) -> bool:
     """Whether this is a list of sequences, rather than of numbers."""
     if not isinstance(data, list | tuple):
         return False

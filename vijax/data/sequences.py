@@ -96,10 +96,13 @@ def exists(steps: Any) -> Any:
     return number < last[..., None]
 
 
-def map_steps(rows: Any, select: Callable[[Any], Any], **fields: Any) -> Any:
-    """The Batch with `select` applied to every array (n, t, ...) but those of the given fields."""
-    parts = {name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP}
-    return replace(rows, **{**parts, **fields})
+def map_steps(rows: Any, select: Callable[[Any], Any], **others: Any) -> Any:
+    """The Batch with `select` applied to every array (n, t, ...) but `steps` and `as_given`.
+
+    `others` are fields that are replaced at once, as all must be of one shape.
+    """
+    own = {name: jax.tree.map(select, getattr(rows, name)) for name in _BY_STEP}
+    return replace(rows, **{**own, **others})
 
 
 def _merged(tree: Any) -> Any:

@@ -22,6 +22,7 @@ from ..model import EStep, unnamed
 from ..numerics import seeding, special
 from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
+from .odds import finite_odds
 from .parts import check_parts
 from .prediction import Prediction, check_labels
 from .shown import Shown
@@ -224,22 +225,11 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
     def log_odds(self, moments: MixtureMoments, batch: Batch) -> Float[Array, "n k"]:
         """`log_joint` up to a number per row, such that no row of finite numbers is all -inf.
 
-        Far rows have all distances multiplied by a common factor: where squares are too large to be
-        told, so are their differences, unless they are equal. A row that is impossible under every
-        component has the odds of the weights.
+        A row that is impossible under every component has the odds of the weights.
         """
-        log_p, components = moments.weights.log_p, moments.components
-        prior = jnp.zeros((batch.weight.shape[0], log_p.shape[0]), log_p.dtype)
-        prior = log_joint(log_p, prior, batch)
-        far, factor = components.log_distance(batch), None
-        if far is not None:
-            nearest = jnp.min(jnp.where(jnp.isneginf(prior), jnp.inf, far), -1, keepdims=True)
-            width = sum(a.size // a.shape[0] for a in jax.tree.leaves(batch.x))
-            factor = jnp.exp(special.log_in_range(nearest, width))
-        log_lik = components.log_density(batch, factor)
-        joint = log_joint(log_p, log_lik, batch)
-        possible = jnp.any(joint > -jnp.inf, -1, keepdims=True)
-        return jnp.where(possible, joint, prior)
+        log_p = moments.weights.log_p
+        none = jnp.zeros((batch.weight.shape[0], log_p.shape[0]), log_p.dtype)
+        return finite_odds(moments.components, batch, log_joint(log_p, none, batch))
 
     def expected_counts(self, q: MixtureParams, total: Float[Array, ""]) -> Float[Array, "k"]:
         count = self.weights.counts(q.weights)

@@ -24,7 +24,8 @@ class Forecast:
     """What comes after n sequences: for h steps ahead, `states` (n, h, k) are their probabilities.
 
     `mean` and `sd` (n, h, d), in data units, are those of the steps themselves; of a category
-    they are the most probable code and the probabilities of all. Parameters are at their means.
+    they are the most probable level and the probabilities of all. Steps are without measurement
+    noise, of exposure 1, and of multinomial counts of a total of 1. Parameters are at their means.
     """
 
     states: Float[Array, "n h k"]
@@ -59,7 +60,8 @@ class SequencePrediction(StepPrediction):
         check_integer("horizon", horizon)
         check_bound("horizon", horizon, least=1.0)
         like = to_device(np.zeros(horizon, np.float32))
-        return self._by_row(_forecast, q, x, like)[0]
+        found = self._by_row(_forecast, q, x, like)[0]
+        return replace(found, mean=self.decode(found.mean))
 
 
 # each is compiled as one program, and not operation by operation
@@ -67,24 +69,24 @@ class SequencePrediction(StepPrediction):
 
 def _filtered(model: Structured, q: Known, batch: Batch) -> Float[Array, "n t k"]:
     moments = moments_of(model, q)
-    return model.labels.filtered(moments.labels, model.log_lik(moments, batch), batch)
+    return model.labels.filtered(moments.labels, model.step_odds(moments, batch), batch)
 
 
 def _path(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
     moments = point_of(q)
-    return model.labels.path(moments.labels, model.log_lik(moments, batch), batch)
+    return model.labels.path(moments.labels, model.step_odds(moments, batch), batch)
 
 
 def _log_likelihood(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
-    moments = point_of(q)
+    moments, batch = point_of(q), replace(batch, label=None)
     return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
 
 
 def _forecast(model: Structured, q: Known, like: Float[Array, "h"], batch: Batch) -> Forecast:
     moments = point_of(q)
-    found = model.labels.filtered(moments.labels, model.log_lik(moments, batch), batch)
+    found = model.labels.filtered(moments.labels, model.step_odds(moments, batch), batch)
     states = model.labels.ahead(moments.labels, found, batch, like.shape[0])
-    blank = _blank(batch.flat().take(jnp.zeros(1, jnp.int32)))
+    blank = _blank(batch.flat())
     mean, variance = moments.components.impute(blank)
     shape, k = states.shape[:2], states.shape[2]
     resp = states.reshape(-1, k)
@@ -105,9 +107,13 @@ def _forecast(model: Structured, q: Known, like: Float[Array, "h"], batch: Batch
 
 
 def _blank(rows: Batch) -> Batch:
-    """The same rows without a single observed entry."""
+    """A row without a single observed entry, noise or exposure, whose columns add up to one."""
+    weight = jnp.ones_like(rows.weight[:1])
+
+    def ones(x: Array) -> Array:
+        return jnp.full((1, *x.shape[1:]), 1.0 / np.prod(x.shape[1:]), x.dtype)
 
     def none(x: Array) -> Bool[Array, "..."]:
-        return jnp.zeros(x.shape, bool)
+        return jnp.zeros((1, *x.shape[1:]), bool)
 
-    return replace(rows, mask=jax.tree.map(none, rows.x), group=None, patterns=None, label=None)
+    return Batch(jax.tree.map(ones, rows.x), weight, mask=jax.tree.map(none, rows.x))

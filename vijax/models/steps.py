@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
+from ..data.joined import is_list
 from ..data.padding import compiled, read_rows
 from ..data.types import Data
 from ..model import unnamed
@@ -62,16 +63,19 @@ class StepPrediction:
     def impute(self, q: Known | Fitted, x: Data) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given all observed ones.
 
-        Both are (n, t, d), or dicts by column; observed entries come back as they are, with
-        standard deviation 0. Of a category they are the most probable level and the probability of
-        each, as for a mixture. Components are taken at their point.
+        Both have the form of the rows, or are dicts of it by column; observed entries come back as
+        they are, with standard deviation 0. Of a category they are the most probable level and the
+        probability of each, as for a mixture. Components are taken at their point.
         """
-        (value, spread), _ = self._by_row(_impute, q, x)
-        return self.decode(value), spread
+        (value, spread), batch = self._by_row(_impute, q, x)
+        return self._in_form(self.decode(value), x, batch), self._in_form(spread, x, batch)
 
     def decode(self, x: Any) -> Any:
-        """Steps with the levels of text columns in place of their codes, as objects of NumPy."""
-        if not self.recodes:
+        """Steps with the levels of text columns in place of their codes, as objects of NumPy.
+
+        Inside of jit there is no text, and codes stay codes.
+        """
+        if not self.recodes or not is_concrete(*jax.tree.leaves(x)):
             return x
         flat = jax.tree.map(lambda a: np.reshape(fetched(a), (-1, *a.shape[2:])), x)
         shape = jax.tree.leaves(x)[0].shape[:2]
@@ -110,13 +114,21 @@ class StepPrediction:
     def _by_step(self: Any, program: Callable[..., Any], q: Known | Fitted, x: Data) -> Any:
         """What the program gives for every step, in the form of the rows."""
         values, batch = self._by_row(program, q, x)
-        if isinstance(x, Batch) or jnp.ndim(_any_array(x)) == 3 or not is_concrete(values):
+        return self._in_form(values, x, batch)
+
+    def _in_form(self, values: Any, x: Data, batch: Batch) -> Any:
+        """Arrays (n, t, ...), or dicts of them, in the form of the rows that they are of."""
+        listed = is_list(x)
+        padded = isinstance(x, Batch) or (not listed and np.ndim(x) == 3)
+        if padded or not is_concrete(*jax.tree.leaves(values)):
             return values
         lengths = fetched(batch.exists).sum(1)
-        if isinstance(x, list | tuple):
-            host = fetched(values)
-            return [host[i, :length] for i, length in enumerate(lengths)]
-        return values[0, : lengths[0]]
+        if listed:
+            host = jax.tree.map(fetched, values)
+            return [
+                jax.tree.map(lambda a, i=i, t=t: a[i, :t], host) for i, t in enumerate(lengths)
+            ]
+        return jax.tree.map(lambda a: a[0, : lengths[0]], values)
 
     def _by_row(
         self: Any, program: Callable[..., Any], q: Known | Fitted, x: Data, *more: Any
@@ -131,6 +143,7 @@ class StepPrediction:
         dtype = jax.tree.leaves(known)[0].dtype
         fields = ("x", "weight", "steps", "noise", "exposure")
         held = {name: getattr(batch, name) for name in fields}
+        # what is read of a row does not depend on its weight
         held["weight"] = jnp.ones_like(batch.weight)
         held = jax.tree.map(lambda a: a.astype(dtype), held)
         batch = replace(batch, **held, names=None, levels=None)
@@ -160,16 +173,12 @@ def posterior_of(q: Known | Fitted) -> StructuredParams:
     return q
 
 
-def _any_array(x: Data) -> Any:
-    return np.zeros(0) if isinstance(x, list | tuple) else next(iter(jax.tree.leaves(x)), 0)
-
-
 # each is compiled as one program, and not operation by operation
 
 
 def _responsibilities(model: Structured, q: Known, batch: Batch) -> Float[Array, "n t k"]:
     moments = moments_of(model, q)
-    return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).resp
+    return model.labels.infer(moments.labels, model.step_odds(moments, batch), batch).resp
 
 
 def _predict(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
@@ -184,7 +193,7 @@ def _row_bound(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
 
 def _impute(model: Structured, q: Known, batch: Batch) -> tuple[Any, Any]:
     moments = point_of(q)
-    found = model.labels.infer(moments.labels, model.log_lik(moments, batch), batch)
+    found = model.labels.infer(moments.labels, model.step_odds(moments, batch), batch)
     steps, shape = batch.flat(), batch.exists.shape
     resp = found.resp.reshape(-1, found.resp.shape[-1])
     mean, variance = moments.components.impute(steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -21,6 +22,7 @@ from ..latent_class import MergeModel
 from ..model import Conjugate, EStep
 from ..numerics import seeding
 from ..numerics.kl_terms import KLTerms
+from .odds import finite_odds
 
 
 class Structured(Conjugate, MergeModel):
@@ -99,13 +101,37 @@ class Structured(Conjugate, MergeModel):
 
         It is -inf for components other than a known label.
         """
-        steps = batch.flat()
 
         def of_chunk(part: Batch, components: Any) -> Array:
             log_lik = components.likelihood(part)[0]
             return log_joint(jnp.zeros_like(log_lik[0]), log_lik, part)
 
-        found = map_rows(of_chunk, steps, self._chunk(steps), moments.components)
+        return self._of_steps(of_chunk, batch, moments.components)
+
+    def step_odds(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
+        """`log_lik` up to a number per step, for reading: the largest of a step is 0.
+
+        A step that is impossible under every component says nothing.
+        """
+
+        def of_chunk(part: Batch, components: Any, possible: Array) -> Array:
+            like = jax.eval_shape(lambda: components.likelihood(part)[0])
+            none = jnp.zeros(like.shape, like.dtype)
+            prior = jnp.where(possible, jnp.zeros(like.shape[1:], like.dtype), -jnp.inf)
+            odds = finite_odds(components, part, log_joint(prior, none, part))
+            # beside that of a far step, no digit of the others would be left
+            top = jnp.max(odds, -1, keepdims=True)
+            return odds - jnp.where(top > -jnp.inf, top, 0.0)
+
+        possible = self.labels.possible(moments.labels)
+        return self._of_steps(of_chunk, batch, moments.components, possible)
+
+    def _of_steps(
+        self, of_chunk: Callable[..., Array], batch: Batch, *args: Any
+    ) -> Float[Array, "..."]:
+        """`of_chunk(steps, *args)` (.., k) for every step, a chunk of steps at a time."""
+        steps = batch.flat()
+        found = map_rows(of_chunk, steps, self._chunk(steps), *args)
         return found if batch.steps is None else found.reshape(*batch.steps.shape, -1)
 
     def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:

@@ -75,6 +75,10 @@ class Labels(ExponentialFamily):
     def counts(self, stats: Any) -> Float[Array, "*b k"]:
         """The number of steps in each class that `stats` are of."""
 
+    def possible(self, moments: Any) -> Bool[Array, "..."]:
+        """Which classes a step may be in, (k,); all of them by default."""
+        return jnp.ones((), bool)
+
     @abc.abstractmethod
     def infer(
         self, moments: Any, log_lik: Float[Array, "..."], rows: Batch, state: Any = None

@@ -88,6 +88,10 @@ class Chain(Product, Labels):
     def counts(self, stats: Chain) -> Float[Array, "*b k"]:
         return stats.initial.conc + jnp.sum(stats.transitions.conc, -2)
 
+    def possible(self, moments: ChainMoments) -> Bool[Array, "k"]:
+        ways = jnp.concatenate([moments.initial.log_p[None], moments.transitions.log_p])
+        return jnp.any(ways > -jnp.inf, 0)
+
     def give_to(self, stats: Chain, heir: Int[Array, "k"]) -> Chain:
         first, pairs = stats.initial.conc, stats.transitions.conc
         rows = jnp.zeros_like(pairs).at[heir].add(pairs)
@@ -124,10 +128,18 @@ class Chain(Product, Labels):
     def ahead(
         self, moments: ChainMoments, known: Float[Array, "n t k"], rows: Batch, horizon: int
     ) -> Float[Array, "n h k"]:
-        """Probabilities of the states after each sequence, whose `filtered` ones are `known`."""
-        last = jnp.maximum(jnp.sum(rows.exists, 1) - 1, 0)
-        state = jnp.take_along_axis(known, last[:, None, None], 1)[:, 0]
-        return ahead(moments.transitions.log_p, state, horizon)
+        """Probabilities of the states after each sequence, whose `filtered` ones are `known`.
+
+        A sequence of which nothing exists is yet to begin.
+        """
+        length = jnp.sum(rows.exists, 1)
+        state = jnp.take_along_axis(known, jnp.maximum(length - 1, 0)[:, None, None], 1)[:, 0]
+        first = jnp.broadcast_to(jnp.exp(moments.initial.log_p), state.shape)
+        begun = (length > 0)[:, None]
+        state = jnp.where(begun, state, first)
+        later = ahead(moments.transitions.log_p, state, horizon)
+        fresh = jnp.concatenate([first[:, None], later[:, :-1]], 1)
+        return jnp.where(begun[..., None], later, fresh)
 
     def simulate(
         self, moments: ChainMoments, key: Key[Array, ""], shape: tuple[int, int]
