@@ -1,8 +1,8 @@
 """Square roots C of a covariance C C^T, in the form that its structure needs.
 
 A covariance is not stored: forming one squares its condition number, and posteriors whose standard
-deviations differ by 1e5 are common. A step of `GaussianVI` multiplies C by a symmetric matrix and
-never makes it triangular again, because another rotation of C is another objective on fixed draws.
+deviations differ by 1e5 are common. On fixed draws another rotation of C is another objective, so
+that a step of `GaussianVI` multiplies C by a triangular or a symmetric matrix, and never turns it.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class SquareRoot(Root):
         """Eigenvalues and eigenvectors of such a part; the vectors are None if it is diagonal."""
 
     @abc.abstractmethod
-    def shrunk(self: _C, lam: Float[Array, "d"], vectors: Any) -> _C:
-        """The root C V diag(lam)^-1/2 V^T, with V from `spectrum`."""
+    def times(self: _C, factor: Float[Array, "..."], log_det: Float[Array, ""]) -> _C:
+        """The root C S with S = `factor` of the structure, and `log_det` log |det S| in nats."""
 
 
 @pytree
@@ -162,16 +162,14 @@ class FullRoot(SquareRoot):
         return jnp.linalg.eigh(part)
 
     @broadcasts
-    def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> FullRoot:
-        return FullRoot(*self._times(lam, vectors))
+    def times(self, factor: Float[Array, "..."], log_det: Float[Array, ""]) -> FullRoot:
+        return FullRoot(linalg.matmul(self.matrix, factor), self.log_abs_det + log_det)
 
     @property
     def free(self) -> dict[str, Array]:
         """The log diagonal, and the entries below it, of the triangle L with L L^T = C C^T."""
-        upper = jnp.linalg.qr(self.matrix.mT)[1]
-        diagonal = jnp.diagonal(upper)
-        low = (upper * jnp.where(diagonal < 0, -1.0, 1.0).astype(upper.dtype)[:, None]).T
-        return {"below": low[self._below], "log_diagonal": jnp.log(jnp.abs(diagonal))}
+        low = linalg.lower_root(self.matrix)
+        return {"below": low[self._below], "log_diagonal": jnp.log(jnp.diagonal(low))}
 
     @broadcasts
     def with_free(self: _F, free: dict[str, Array]) -> _F:
@@ -200,12 +198,6 @@ class FullRoot(SquareRoot):
     def _triangle(self, below: Array, diagonal: Array) -> Array:
         return jnp.diag(diagonal).at[self._below].set(below)
 
-    @broadcasts
-    def _times(self, lam: Array, vectors: Array) -> tuple[Array, Array]:
-        symmetric = linalg.matmul(vectors / jnp.sqrt(lam), vectors.mT)
-        log_det = self.log_abs_det - 0.5 * jnp.sum(jnp.log(lam), -1)
-        return linalg.matmul(self.matrix, symmetric), log_det
-
 
 @pytree
 class BlockRoot(FullRoot):
@@ -225,9 +217,9 @@ class BlockRoot(FullRoot):
         return jnp.where(self._same, a, 0.0)
 
     @broadcasts
-    def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> BlockRoot:
-        matrix, log_det = self._times(lam, vectors)
-        return BlockRoot(jnp.where(self._same, matrix, 0.0), log_det, self.groups)
+    def times(self, factor: Float[Array, "..."], log_det: Float[Array, ""]) -> BlockRoot:
+        matrix = jnp.where(self._same, linalg.matmul(self.matrix, factor), 0.0)
+        return BlockRoot(matrix, self.log_abs_det + log_det, self.groups)
 
     @property
     def _below(self) -> tuple[np.ndarray, np.ndarray]:
@@ -286,8 +278,8 @@ class DiagonalRoot(SquareRoot):
         return part, None
 
     @broadcasts
-    def shrunk(self, lam: Float[Array, "d"], vectors: Any) -> DiagonalRoot:
-        return DiagonalRoot(self.scale / jnp.sqrt(lam))
+    def times(self, factor: Float[Array, "..."], log_det: Float[Array, ""]) -> DiagonalRoot:
+        return DiagonalRoot(self.scale * factor)
 
     @property
     def free(self) -> dict[str, Array]:

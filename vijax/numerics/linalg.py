@@ -74,6 +74,13 @@ def from_chol(chol: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
     return matmul(chol, chol.mT)
 
 
+def lower_root(root: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """The Cholesky factor of R R^T, R = `root`, which is not formed: its condition is squared."""
+    upper = jnp.linalg.qr(root.mT)[1]
+    sign = jnp.where(diagonal(upper) < 0, -1.0, 1.0).astype(upper.dtype)
+    return (upper * sign[..., None]).mT
+
+
 def triangle_squares(
     low: Float[Array, "*b d d"],
 ) -> tuple[Float[Array, "*b d"], Float[Array, "*b"]]:

@@ -32,9 +32,11 @@ from .black_box import (
     root_of,
 )
 
-_FEWEST_DRAWS = 64
+_FEWEST_DRAWS, _MORE_DRAWS = 64, 128
+_MANY = 8  # parameters, from which and up to _LARGEST_CURVATURE there are more draws
 _LARGEST_CURVATURE = 512  # parameters, up to which means are moved by the whole curvature
 _FLATTEST = 1e-6  # least curvature of means where q cannot take it up, as a narrow diagonal one
+_SETTLED = 0.001  # nats that a step promises, below which steps are symmetric
 _PAIRS = 8  # last steps that a quasi-Newton step remembers
 _NEAR = 1.0  # squared length of a step, in nats, up to which it may be a quasi-Newton one
 _CURVED = 0.1  # least curvature along a step that is remembered, relative to that of q
@@ -87,7 +89,10 @@ class Curvature(NamedTuple):
 
 
 class Ascent(NamedTuple):
-    """The fixed draws, the slope at q, the direction and length of the next step, past steps."""
+    """The fixed draws, the slope at q, the direction and length of the next step, past steps.
+
+    `far` says that steps still multiply C by lower triangles.
+    """
 
     z: Float[Array, "s d"]
     slope: Slope
@@ -96,6 +101,7 @@ class Ascent(NamedTuple):
     rho: Float[Array, ""]
     steps: Float[Array, "m p"]
     changes: Float[Array, "m p"]
+    far: Bool[Array, ""]
 
 
 class _Trial(NamedTuple):
@@ -107,6 +113,7 @@ class _Trial(NamedTuple):
     elbo: Float[Array, ""]
     slope: Slope
     curvature: Curvature
+    far: Bool[Array, ""]
     finite: Bool[Array, ""]
     tries: Int[Array, ""]
 
@@ -124,10 +131,15 @@ class GaussianVI(FixedDraws):
     A = V diag(w) V^T, a step of length rho is
 
         lam = 1 - rho + rho max(|w|, floor)
-        m += rho C V diag(1 / lam) V^T g,    C <- C V diag(lam)^-1/2 V^T
+        m += rho C V diag(1 / lam) V^T g,    C <- C S with S S^T = V diag(1 / lam) V^T
 
     It is shortened until the objective does not fall, so every step climbs; steps are invariant
     under affine maps of u (Opper & Archambeau 2009; Khan & Rue 2023; Dauphin et al. 2014 for |w|).
+
+    Another rotation of C is another objective. While S is a lower triangle, C is a function of its
+    covariance and of the root of the start, which all starts share, so that they climb the same
+    one; A then has the entries below the diagonal. Where a step promises 0.01 nats or less, S
+    becomes symmetric, and A the mean of both triangles, which has less of the noise of the draws.
     Next to the best q, g and I - A are multiplied by a limited-memory inverse Hessian of past steps
     first, which halves the number of iterations on skewed posteriors.
 
@@ -141,8 +153,9 @@ class GaussianVI(FixedDraws):
     NON_FINITE where the density of its start, or its gradient, is not finite.
 
     Args:
-        num_draws: Number of draws, even, more than 2 d for a full covariance; None is the larger of
-            64 and 4 (d + 1). More draws bring the bound nearer to its maximum.
+        num_draws: Number of draws, even, more than 2 d for a full covariance; None is 64 for d < 8,
+            otherwise the larger of 128 and 4 (d + 1), and 64 again above d = 512. More draws bring
+            the bound nearer to its maximum.
         seed: Fixes the draws; all restarts have the same.
         floor: The least curvature, relative to that of q: no variance grows by more than 1 / floor
             in a step.
@@ -166,29 +179,30 @@ class GaussianVI(FixedDraws):
 
     def base_draws(self, q: TransformedNormal) -> Float[Array, "s k"]:
         d, dtype = q.root.noise_size, q.location.dtype
-        size = self.num_draws or max(_FEWEST_DRAWS, 4 * (d + 1) if _is_small(d) else 0)
-        return matched(jnp.asarray(self.seed), size, d, dtype)
+        return matched(jnp.asarray(self.seed), self.num_draws or _usual_draws(d), d, dtype)
 
     def init(self, model: DensityModel, q: TransformedNormal, batch: Batch) -> State:
         d, dtype = model.space.size, q.location.dtype
         root = _square(q)
         zero = jnp.zeros((d, d) if _is_small(d) else d, dtype)
         slope = Slope(jnp.zeros(d, dtype), root.part(zero) if _is_small(d) else zero)
+        far = jnp.asarray(isinstance(root, FullRoot))  # else there is nothing to turn
         past = jnp.zeros((_PAIRS, slope.flat().size), dtype)
         z, rho = self.base_draws(q), jnp.zeros((), dtype)
         curvature = _curvature(root, zero)
-        return unevaluated(q, batch, memory=Ascent(z, slope, curvature, slope, rho, past, past))
+        memory = Ascent(z, slope, curvature, slope, rho, past, past, far)
+        return unevaluated(q, batch, memory=memory)
 
     def step(
         self, model: DensityModel, state: State, batch: Batch, key: Key[Array, ""] | None
     ) -> State:
         """A step that climbs; the new `q` is the same as its `next_q`, evaluated."""
         q: TransformedNormal = state.next_q
-        z, slope, curvature, direction, rho, steps, changes = state.memory
+        z, slope, curvature, direction, rho, steps, changes, far = state.memory
         begins = is_absent(state.elbo)
         slack = _SLACK * jnp.finfo(z.dtype).eps * (jnp.abs(state.elbo) + min(z.shape[1], _COUNTED))
         least = jnp.where(begins, -jnp.inf, state.elbo - slack)
-        move = _ray(q, direction, curvature, self.floor)
+        move = _ray(q, direction, curvature, self.floor, far)
         at_once = draws_at_once(batch)
 
         def trial(rho: Array, tries: Array) -> _Trial:
@@ -198,8 +212,8 @@ class GaussianVI(FixedDraws):
             pulled = new.root.pull(gradients)
             elbo = jnp.mean(values) + new.entropy()
             finite = jnp.isfinite(elbo) & jnp.all(jnp.isfinite(pulled))
-            slope, curvature = _slope(new, pulled, z)
-            return _Trial(rho, new, moved, elbo, slope, curvature, finite, tries)
+            found = _slope(new, pulled, z, far)
+            return _Trial(rho, new, moved, elbo, *found, finite, tries)
 
         def climbs(t: _Trial) -> Array:
             return t.finite & (t.elbo >= least)
@@ -228,15 +242,16 @@ class GaussianVI(FixedDraws):
         elbo = jnp.where(climbed, end.elbo, jnp.where(begins, jnp.nan, state.elbo))
         moved, change = end.moved.flat(), slope.flat() - own
         square = jnp.sum(moved**2)
-        good = climbed & ~begins & (square < _NEAR)
+        alike = end.far == far  # otherwise the change is that between two kinds of slopes
+        good = climbed & ~begins & alike & (square < _NEAR)
         good = good & (jnp.sum(moved * change) > _CURVED * square)
         steps = remembered(jnp.where(climbed, steps, 0.0), moved, good)
         changes = remembered(changes, change, good)
         grown = jnp.where(end.tries == 1, jnp.minimum(2.0 * end.rho, 1.0), end.rho)
         rho = jnp.where(begins | ~climbed, 1.0, grown).astype(z.dtype)
         next_step = _direction(steps, changes, new_slope)
-        new_curvature = chosen(end.curvature, curvature)
-        memory = Ascent(z, new_slope, new_curvature, next_step, rho, steps, changes)
+        new_curvature, new_far = chosen((end.curvature, end.far), (curvature, far))
+        memory = Ascent(z, new_slope, new_curvature, next_step, rho, steps, changes, new_far)
         resolved = whole > _RESOLVED * slack
         improvement = jnp.where(resolved & ~(~climbed & natural), whole, 0.0)
         new_q = chosen(end.q, q)
@@ -247,24 +262,35 @@ def _is_small(d: int) -> bool:
     return d <= _LARGEST_CURVATURE
 
 
+def _usual_draws(d: int) -> int:
+    if not _is_small(d):
+        return _FEWEST_DRAWS
+    return max(_FEWEST_DRAWS if d < _MANY else _MORE_DRAWS, 4 * (d + 1))
+
+
 def _square(q: TransformedNormal) -> SquareRoot:
     assert isinstance(q.root, SquareRoot)  # `check` has seen to it
     return q.root
 
 
 def _slope(
-    q: TransformedNormal, pulled: Float[Array, "s d"], z: Float[Array, "s d"]
-) -> tuple[Slope, Curvature]:
-    """The slope at q, and the curvature of the means, from the gradients by z of all draws."""
+    q: TransformedNormal, pulled: Float[Array, "s d"], z: Float[Array, "s d"], far: Bool[Array, ""]
+) -> tuple[Slope, Curvature, Bool[Array, ""]]:
+    """Slope at q, curvature of the means, and whether q is far, from gradients by z of all draws.
+
+    The slope is by lower triangles while q is far, and by symmetric changes once it has been near.
+    """
     root, g = _square(q), jnp.mean(pulled, 0)
     if not _is_small(g.size):
         tilt = 1.0 + jnp.mean(pulled * z, 0)
         curvature = _curvature(root, tilt)
-        return Slope(curvature.function(_inverse_root, g), tilt), curvature
-    a = -linalg.matmul(pulled.T, z) / z.shape[0]
-    tilt = jnp.eye(g.size, dtype=g.dtype) - 0.5 * (a + a.T)
-    curvature = _curvature(root, tilt)
-    return Slope(curvature.function(_inverse_root, g), root.part(tilt)), curvature
+        return Slope(curvature.function(_inverse_root, g), tilt), curvature, far
+    tilt = jnp.eye(g.size, dtype=g.dtype) + linalg.matmul(pulled.T, z) / z.shape[0]
+    symmetric, below = 0.5 * (tilt + tilt.T), jnp.tril(tilt) + jnp.tril(tilt, -1).T
+    curvature = _curvature(root, symmetric)
+    slope = Slope(curvature.function(_inverse_root, g), root.part(below))
+    far = far & (jnp.sum(slope.flat() ** 2) > _SETTLED)
+    return slope._replace(spread=root.part(jnp.where(far, below, symmetric))), curvature, far
 
 
 def _curvature(root: SquareRoot, tilt: Float[Array, "..."]) -> Curvature:
@@ -297,7 +323,7 @@ def _direction(steps: Float[Array, "m p"], changes: Float[Array, "m p"], slope: 
 
 @broadcasts
 def _ray(
-    q: TransformedNormal, direction: Slope, curvature: Curvature, floor: Any
+    q: TransformedNormal, direction: Slope, curvature: Curvature, floor: Any, far: Bool[Array, ""]
 ) -> Callable[[Array], tuple[TransformedNormal, Slope]]:
     """A function from the length of a step to the q at its end, and the whole way as a Slope."""
     root, (mean, tilt) = _square(q), direction
@@ -314,10 +340,19 @@ def _ray(
             step = curvature.function(jnp.sqrt, step)
             moved = curvature.function(jnp.sqrt, step)
         lam = 1.0 - rho + rho * spread
-        new = TransformedNormal(q.location + root.apply(step), root.shrunk(lam, vectors), q.space)
+        new_root = root.times(_factor(lam, vectors, far), -0.5 * jnp.sum(jnp.log(lam)))
+        new = TransformedNormal(q.location + root.apply(step), new_root, q.space)
         widened = -jnp.log(lam)
         if vectors is not None:
             widened = linalg.matmul(vectors * widened, vectors.mT)
         return new, Slope(moved, widened)
 
     return move
+
+
+def _factor(lam: Float[Array, "d"], vectors: Any, far: Bool[Array, ""]) -> Float[Array, "..."]:
+    """S with S S^T = V diag(1 / lam) V^T, V = `vectors`: a lower triangle if far, or symmetric."""
+    if vectors is None:
+        return 1.0 / jnp.sqrt(lam)
+    half = vectors / jnp.sqrt(lam)
+    return lax.cond(far, linalg.lower_root, lambda half: linalg.matmul(half, vectors.mT), half)
