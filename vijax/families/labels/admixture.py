@@ -222,12 +222,14 @@ class Admixture(Labels):
             whole = Dirichlet(jnp.broadcast_to(prior.conc, gamma.shape))
             return jnp.sum(log_z, 1) - Dirichlet(gamma).kl(whole)
 
-        def solve(gamma: Array, done: Array) -> tuple[Array, Array]:
-            gamma = settle(step, gamma, steps, done, self.tol, self.inner)
-            return gamma, bound(gamma)
+        def solve(gamma: Array, done: Array) -> Array:
+            return settle(step, gamma, steps, done, conc, self.tol, self.inner)
 
-        starts = {"both": (state, fresh), "warm": (state,), "cold": (fresh,)}[self.start]
-        gamma, log_z = best_start(solve, (fresh,) if state is None else starts)
+        if state is None or self.start == "cold":
+            gamma, log_z = best_start(solve, bound, (fresh,))
+        else:
+            starts = (state,) if self.start == "warm" else (fresh, state)
+            gamma, log_z = best_start(solve, bound, starts, state)
         log_theta = Dirichlet(gamma).moments().log_p
         theta = weights(log_theta)[0]
         theta = theta if power is None else weights(power * log_theta)[0]
