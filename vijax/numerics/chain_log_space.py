@@ -1,7 +1,7 @@
 """Forward-backward with logs: slower than with probabilities, and exact whatever underflows.
 
-Steps lead, states are last, and every vector of logs is normalised, so that float32 keeps its
-digits however long the chain. The recursions are those of `chain_scaled`.
+Steps lead, states are last, and all vectors of logs are shifted to about 0, so that float32 keeps
+its digits however long the chain. The recursions are those of `chain_scaled`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from .compensated import rounding_error
 
 def log_sum_exp(a: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """log sum exp(a); -inf with a gradient of 0 where all of them are -inf."""
-    top = jnp.max(a, axis, keepdims=True)
-    top = lax.stop_gradient(jnp.where(top == -jnp.inf, 0.0, top))
+    top = lax.stop_gradient(_finite(jnp.max(a, axis, keepdims=True)))
     total = jnp.sum(jnp.exp(a - top), axis)
     some = total != 0
     log_total = jnp.log(jnp.where(some, total, 1.0)) + jnp.squeeze(top, axis)
     return jnp.where(some, log_total, -jnp.inf)
+
+
+def _finite(log_scale: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(log_scale == -jnp.inf, 0.0, log_scale)
 
 
 def log_filtered(
@@ -32,27 +35,33 @@ def log_filtered(
     log_lik: Float[Array, "n t k"],
     exists: Bool[Array, "n t"],
 ) -> tuple[Float[Array, "t n k"], Float[Array, "n"]]:
-    """log p(z_t | x_1, .., x_t) and log_z; both -inf from where no path is possible."""
-    n, _, k = log_lik.shape
+    """log p(z_t | x_1, .., x_t) up to a constant for each step, and log_z.
+
+    Where no path is possible, both are -inf. Steps that do not exist have the log 0 of a factor.
+    """
+    n, t, k = log_lik.shape
+    count = jnp.sum(exists, 1, dtype=jnp.int32)
     zero = jnp.zeros(n, log_lik.dtype)
 
     @jax.checkpoint
-    def step(carry: Any, step: Any) -> Any:
-        (predicted, total, lost, possible), (log_lik, exists) = carry, step
-        joint = predicted + jnp.where(exists[:, None], log_lik, 0.0)
-        log_scale = log_sum_exp(joint, -1)
-        none = log_scale == -jnp.inf
-        log_scale = jnp.where(none, 0.0, log_scale)
-        term = jnp.where(exists, log_scale, 0.0)
-        lost = lost + lax.stop_gradient(rounding_error(total, term))
-        joint = joint - log_scale[:, None]
-        predicted = log_sum_exp(joint[:, :, None] + log_transition, 1)
-        return (predicted, total + term, lost, possible & ~(exists & none)), joint
+    def joint(predicted: Array, log_transition: Array, log_lik: Array, i: Array) -> Any:
+        log_p = predicted + jnp.where((i < count)[:, None], log_lik, 0.0)
+        shift = lax.stop_gradient(_finite(jnp.max(log_p, -1)))
+        log_p = log_p - shift[:, None]
+        return log_sum_exp(log_p[:, :, None] + log_transition, 1), log_p, shift
 
-    begin = jnp.broadcast_to(log_initial, (n, k)), zero, zero, jnp.ones(n, bool)
-    each = jnp.moveaxis(log_lik, 1, 0), exists.T
-    (_, total, lost, possible), log_p = lax.scan(step, begin, each)
-    return log_p, jnp.where(possible, total + lost, -jnp.inf)
+    def step(carry: Any, i: Array) -> Any:
+        predicted, total, lost = carry
+        now = lax.dynamic_index_in_dim(log_lik, i, 1, False)
+        predicted, log_p, shift = joint(predicted, log_transition, now, i)
+        term = jnp.where(i < count, shift, 0.0)
+        return (predicted, total + term, lost + rounding_error(total, term)), log_p
+
+    begin = jnp.broadcast_to(log_initial, (n, k)), zero, zero
+    (_, total, lost), log_p = lax.scan(step, begin, jnp.arange(t, dtype=jnp.int32))
+    last = jnp.take_along_axis(log_p, jnp.maximum(count - 1, 0)[None, :, None], 0)[0]
+    rest = jnp.where(count > 0, log_sum_exp(last, -1), 0.0)
+    return log_p, total + (lost + rest)
 
 
 def log_space(
@@ -64,7 +73,6 @@ def log_space(
 ) -> tuple[Float[Array, "n t k"], Float[Array, "k k"], Float[Array, "n"]]:
     """resp, pairs and log_z of `Smoothed`."""
     log_p, log_z = log_filtered(log_initial, log_transition, log_lik, exists)
-
     n, t, k = log_lik.shape
     count = jnp.sum(exists, 1, dtype=jnp.int32)
 
@@ -73,8 +81,7 @@ def log_space(
         here, last = (i < count)[:, None], (i >= count - 1)[:, None]
         both = log_transition + ahead[:, None]
         future = jnp.where(last, 0.0, log_sum_exp(both, -1))
-        log_scale = log_sum_exp(log_p + future, -1)
-        log_scale = jnp.where(log_scale == -jnp.inf, 0.0, log_scale)[:, None]
+        log_scale = _finite(log_sum_exp(log_p + future, -1))[:, None]
         resp = jnp.where(here, jnp.exp(log_p + future - log_scale), 0.0)
         pair = jnp.exp((log_p - log_scale)[:, :, None] + both) * weight[:, None, None]
         pair = jnp.sum(jnp.where(last[:, None], 0.0, pair), 0)

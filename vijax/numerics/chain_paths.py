@@ -1,11 +1,15 @@
-"""Paths of a chain: the most probable one, and draws."""
+"""Paths of hidden Markov chains: the most probable one, draws given the data, and simulation."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from .chain_log_space import log_filtered
 
 
 def most_probable_path(
@@ -14,26 +18,40 @@ def most_probable_path(
     log_lik: Float[Array, "n t k"],
     exists: Bool[Array, "n t"],
 ) -> Int[Array, "n t"]:
-    """The most probable path of each row (Viterbi 1967); -1 where a step does not exist."""
-    first = log_initial + log_lik[:, 0]
+    """The path z of the largest log_initial + log_transition + log_lik (Viterbi 1967).
 
-    def forward(best: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        lik, here = step
-        to = best[:, :, None] + log_transition[None]
-        new = jnp.max(to, 1) + lik
-        back = jnp.where(here[:, None], jnp.argmax(to, 1), jnp.arange(lik.shape[1])[None])
-        return jnp.where(here[:, None], new, best), back
+    Arguments are as for `forward_backward`. Steps that do not exist, and sequences without a
+    possible path, are -1.
+    """
+    n, t, k = log_lik.shape
+    count = jnp.sum(exists, 1, dtype=jnp.int32)
 
-    steps = jnp.moveaxis(log_lik[:, 1:], 1, 0), exists[:, 1:].T
-    best, back = lax.scan(forward, first, steps)
-    last = jnp.argmax(best, 1)
+    def forward(score: Array, i: Array) -> tuple[Array, Array]:
+        now = lax.dynamic_index_in_dim(log_lik, i, 1, False)
+        score = score + jnp.where((i < count)[:, None], now, 0.0)
+        top = jnp.max(score, -1, keepdims=True)
+        score = score - jnp.where(top > -jnp.inf, top, 0.0)
+        return jnp.max(score[:, :, None] + log_transition, 1), score
 
-    def backward(state: Array, back: Array) -> tuple[Array, Array]:
-        return jnp.take_along_axis(back, state[:, None], 1)[:, 0], state
+    begin = jnp.broadcast_to(log_initial, (n, k))
+    scores = lax.scan(forward, begin, jnp.arange(t, dtype=jnp.int32))[1]
+    return _traced_back(scores, log_transition, exists, None, 1)[0]
 
-    start, states = lax.scan(backward, last, back, reverse=True)
-    path = jnp.concatenate([start[:, None], states.T], 1)
-    return jnp.where(exists, path, -1)
+
+def sample_paths(
+    key: Key[Array, ""],
+    log_initial: Float[Array, "k"],
+    log_transition: Float[Array, "k k"],
+    log_lik: Float[Array, "n t k"],
+    exists: Bool[Array, "n t"],
+    num: int,
+) -> Int[Array, "num n t"]:
+    """Independent draws from p(z | all of the sequence), by filtering forward and sampling back.
+
+    Arguments are as for `forward_backward`; -1 as in `most_probable_path` (Scott 2002).
+    """
+    log_p = log_filtered(log_initial, log_transition, log_lik, exists)[0]
+    return _traced_back(log_p, log_transition, exists, key, num)
 
 
 def simulate(
@@ -43,13 +61,40 @@ def simulate(
     n: int,
     t: int,
 ) -> Int[Array, "n t"]:
-    """n paths of t steps of the chain itself."""
-    keys = jax.random.split(key, t)
-    first = jax.random.categorical(keys[0], log_initial, shape=(n,))
+    """n paths of t steps of the chain itself; rows of probabilities are normalised."""
 
-    def step(state: Array, key: Array) -> tuple[Array, Array]:
-        new = jax.random.categorical(key, log_transition[state])
-        return new, new
+    def step(log_p: Array, key: Array) -> tuple[Array, Array]:
+        z = jax.random.categorical(key, log_p).astype(jnp.int32)
+        return log_transition[z], z
 
-    later = lax.scan(step, first, keys[1:])[1]
-    return jnp.concatenate([first[:, None], later.T], 1)
+    begin = jnp.broadcast_to(log_initial, (n, log_initial.shape[0]))
+    return lax.scan(step, begin, jax.random.split(key, t))[1].T
+
+
+def _traced_back(
+    log_p: Float[Array, "t n k"],
+    log_transition: Float[Array, "k k"],
+    exists: Bool[Array, "n t"],
+    key: Key[Array, ""] | None,
+    num: int,
+) -> Int[Array, "num n t"]:
+    """States from the last step to the first: the likeliest before the next one, or drawn."""
+    t, n, _ = log_p.shape
+    count = jnp.sum(exists, 1, dtype=jnp.int32)
+    from_state = log_transition.T
+
+    def step(later: Array, step: Any) -> tuple[Array, Array]:
+        i, log_p, key = step
+        last = (i >= count - 1)[:, None]
+        log_p = log_p + jnp.where(last, 0.0, from_state[later])
+        if key is None:
+            z = jnp.argmax(log_p, -1).astype(jnp.int32)
+        else:
+            z = jax.random.categorical(key, log_p).astype(jnp.int32)
+        return z, jnp.where((i < count) & jnp.any(log_p > -jnp.inf, -1), z, -1)
+
+    each = jnp.arange(t, dtype=jnp.int32), log_p, None if key is None else jax.random.split(key, t)
+    path = lax.scan(step, jnp.zeros((num, n), jnp.int32), each, reverse=True)[1]
+    path = jnp.moveaxis(path, 0, -1)
+    # what has no path may have some of its last steps, or of its first
+    return jnp.where(jnp.any(exists & (path < 0), -1, keepdims=True), -1, path)

@@ -29,6 +29,7 @@ from .compensated import rounding_error
 from .linalg import matmul
 
 _ROUNDING = 64.0  # times eps: how closely the end of a block must agree with the start of the next
+_LOST = 16.0  # times the least normal number: what rounding to 0 may take from a joint probability
 _GUESS = 24  # steps of a guess per byte of a number, and one for each state, as products cost more
 
 
@@ -56,22 +57,22 @@ class Swept(NamedTuple):
 
 
 @custom_vmap
-def everywhere(condition: Bool[Array, ""]) -> Bool[Array, ""]:
+def anywhere(condition: Bool[Array, ""]) -> Bool[Array, ""]:
     """The condition; under vmap, whether it holds in any lane, so that all do what one must."""
     return condition
 
 
-@everywhere.def_vmap
-def _everywhere(size: int, batched: Any, condition: Array) -> tuple[Array, bool]:
+@anywhere.def_vmap
+def _anywhere(size: int, batched: Any, condition: Array) -> tuple[Array, bool]:
     del size, batched
-    return everywhere(jnp.any(condition)), False
+    return anywhere(jnp.any(condition)), False
 
 
 def once_more(
     condition: Bool[Array, ""], again: Callable[..., Any], arguments: Any, result: Any
 ) -> Any:
     """The result, or again(*arguments) if the condition holds; `lax.cond` would copy the first."""
-    times = everywhere(condition).astype(jnp.int32)
+    times = anywhere(condition).astype(jnp.int32)
 
     def body(i: Array, _: Any) -> Any:
         # what does not depend on i, XLA would compute before the loop
@@ -103,7 +104,7 @@ def scaled(
             return _sweep(lanes, *start, out.resp)
 
         def attempts(i: Array, out: Swept) -> Swept:
-            again = everywhere(~out.met).astype(jnp.int32)
+            again = anywhere(~out.met).astype(jnp.int32)
             return lax.fori_loop(i, i + again, attempt, out)
 
         pairs, log_z = jnp.zeros((k, k), dtype), jnp.zeros((2, size), dtype)
@@ -111,9 +112,9 @@ def scaled(
         out = lax.fori_loop(0, 2, attempts, none)
     resp = out.resp.reshape(n, -1, k)[:, :t]
     log_z = _sum_blocks(out.log_z.reshape(2, n, -1))
-    # a joint probability below `tiny` is taken for 0; that must be no digit of what it takes part in
+    # what was rounded to 0 must be no digit of anything that it takes part in
     info = jnp.finfo(log_lik.dtype)
-    kept = jnp.all(out.highest <= float(info.eps) / float(info.tiny) / 16.0)
+    kept = jnp.all(out.highest <= float(info.eps) / (_LOST * float(info.tiny)))
     return resp, lanes.back[:k] * out.pairs, log_z, kept
 
 
@@ -241,12 +242,15 @@ def _met(
     end: Float[Array, "k lanes"],
     ahead: Float[Array, "k lanes"],
 ) -> Bool[Array, "lanes"]:
-    """Whether blocks agree at their start, by the weight of states in p(z | all)."""
-    weight = jnp.sum(predicted * ahead, 0)
-    error = jnp.sum(jnp.abs(predicted - begun) * ahead, 0) / weight
-    end = end / jnp.sum(predicted * end, 0)
-    error = error + jnp.sum(jnp.abs(end - ahead / weight) * predicted, 0)
-    return error <= _ROUNDING * float(jnp.finfo(error.dtype).eps)
+    """Whether blocks agree at their start, for each state: what is unlikely here may be all later.
+
+    So all blocks together have the errors of rounding, as one long block has.
+    """
+    info = jnp.finfo(begun.dtype)
+    near, least = _ROUNDING * float(info.eps), _LOST * float(info.tiny)
+    end = end * (jnp.sum(predicted * ahead, 0) / jnp.sum(predicted * end, 0))
+    met = jnp.abs(predicted - begun) <= near * predicted + least
+    return jnp.all(met & (jnp.abs(ahead - end) <= near * ahead + least), 0)
 
 
 def _guess(lanes: Lanes) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:

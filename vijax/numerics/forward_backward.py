@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from .chain_log_space import log_filtered, log_space
+from .chain_log_space import log_filtered, log_space, log_sum_exp
 from .chain_scaled import once_more, scaled
 
 _MANY = 64  # sequences that fill a step; blocks of them would gain nothing
@@ -64,7 +64,10 @@ def filtered(
     Arguments are as for `forward_backward`. It is computed with logs throughout.
     """
     log_p, log_z = log_filtered(log_initial, log_transition, log_lik, exists)
-    return jnp.where(exists[..., None], jnp.exp(jnp.moveaxis(log_p, 0, 1)), 0.0), log_z
+    log_p = jnp.moveaxis(log_p, 0, 1)
+    possible = exists[..., None] & (log_p > -jnp.inf)
+    log_total = jnp.where(possible, log_sum_exp(log_p, -1)[..., None], 0.0)
+    return jnp.where(possible, jnp.exp(log_p - log_total), 0.0), log_z
 
 
 def _block(n: int, t: int) -> int:

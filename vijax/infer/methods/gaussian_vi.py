@@ -138,7 +138,7 @@ class GaussianVI(FixedDraws):
 
     Another rotation of C is another objective. While S is a lower triangle, C is a function of its
     covariance and of the root of the start, which all starts share, so that they climb the same
-    one; A then has the entries below the diagonal. Where a step promises 0.01 nats or less, S
+    one; A then has the entries below the diagonal. Where a step promises 0.001 nats or less, S
     becomes symmetric, and A the mean of both triangles, which has less of the noise of the draws.
     Next to the best q, g and I - A are multiplied by a limited-memory inverse Hessian of past steps
     first, which halves the number of iterations on skewed posteriors.
