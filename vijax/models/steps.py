@@ -102,7 +102,7 @@ class StepPrediction:
     ) -> dict[str, Any]:
         """Draws from q with leading axes `shape`: "components", and those of the labels.
 
-        Of a chain these are "initial" (k,) and "transitions" (k, k), of an admixture "labels" (k,).
+        Of a chain these are "initial" (k,) and "transitions" (k, k).
         """
         like = to_device(np.zeros((*shape, 0), np.float32))
         draws = compiled(_draws)(posterior_of(q), key, like)
@@ -125,9 +125,7 @@ class StepPrediction:
         lengths = fetched(batch.exists).sum(1)
         if listed:
             host = jax.tree.map(fetched, values)
-            return [
-                jax.tree.map(lambda a, i=i, t=t: a[i, :t], host) for i, t in enumerate(lengths)
-            ]
+            return [jax.tree.map(lambda a, i=i, t=t: a[i, :t], host) for i, t in enumerate(lengths)]
         return jax.tree.map(lambda a: a[0, : lengths[0]], values)
 
     def _by_row(
