@@ -86,7 +86,7 @@ def compare(key, log_initial, log_transition, log_lik, lengths, weight):
 
 @pytest.mark.float32(hasty=True)
 def test_sums_over_all_paths(rng, key):
-    """Ragged sequences, a missing step, labels, a state that is off, weights, an absent sequence."""
+    """Ragged sequences, a missing step, labels, a state that is off, weights, absent ones."""
     log_initial, log_transition = chain(rng)
     log_lik = 2.0 * rng.normal(size=(N, T, K)) - 50.0
     weight = np.array([1.0, 0.3, 2.0, 1.0, 1.0, 0.0, 1.0])

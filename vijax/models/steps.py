@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ class StepPrediction:
     def _in_form(self, values: Any, x: Data, batch: Batch) -> Any:
         """Arrays (n, t, ...), or dicts of them, in the form of the rows that they are of."""
         listed = is_list(x)
-        padded = isinstance(x, Batch) or (not listed and np.ndim(x) == 3)
+        padded = isinstance(x, Batch) or (not listed and np.ndim(cast(Any, x)) == 3)
         if padded or not is_concrete(*jax.tree.leaves(values)):
             return values
         lengths = fetched(batch.exists).sum(1)

@@ -100,8 +100,8 @@ def scaled(
     else:
 
         def attempt(i: Array, out: Swept) -> Swept:
-            start = lax.cond(i == 0, _guess, lambda a: _products(a, n), lanes)
-            return _sweep(lanes, *start, out.resp)
+            predicted, ahead = lax.cond(i == 0, _guess, lambda a: _products(a, n), lanes)
+            return _sweep(lanes, predicted, ahead, out.resp)
 
         def attempts(i: Array, out: Swept) -> Swept:
             again = anywhere(~out.met).astype(jnp.int32)
