@@ -49,7 +49,7 @@ def test_chunks_share_the_fixed_point(problem):
 
 def test_the_objective_never_falls(problem):
     model, x, method, init = problem
-    states = vx.trajectory(model, x, init=init, method=method, num_iters=30)
+    states = vx.trajectory(model, x, init=init, method=method, num_iters=40)
     objective = np.asarray(states.elbo)
     assert (np.diff(objective) >= -1e-9 * np.abs(objective[1:])).all()
 
@@ -65,6 +65,8 @@ def test_the_reported_gain_bounds_what_a_step_gained(problem):
 def test_jit_changes_nothing(problem):
     """A few steps of the pure pieces, with every operation run by itself."""
     model, x, method, init = problem
+    if method.point and not isinstance(model, vx.GaussianMixture):
+        pytest.skip("EM reads the same pieces at a point")
     batch = vx.Batch.of(x)
     jitted = vx.trajectory(model, x, init=init, method=method, num_iters=3)
     q = jax.tree.map(lambda a: a[0], jitted.q)

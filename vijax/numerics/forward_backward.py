@@ -108,11 +108,12 @@ def _smoothed_backward(block: int, arrays: Any, slopes: Any) -> Any:
         resp, pairs, _ = found
         of_lik = by_row[:, None, None] * resp
         return jnp.sum(of_lik[:, 0], 0), pairs, of_lik, None, None
-    slopes = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype) if isinstance(s, SymbolicZero) else s,
-        slopes,
-        is_leaf=lambda s: isinstance(s, SymbolicZero),
-    )
+
+    def known(slope: Any) -> Any:
+        form: Any = slope
+        return jnp.zeros(form.shape, form.dtype) if isinstance(slope, SymbolicZero) else slope
+
+    slopes = tuple(known(slope) for slope in slopes)
 
     def by_logs(first: Array, later: Array, lik: Array, own: Array) -> Any:
         return log_space(first, later, lik, exists, own)
