@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import vijax as vx
 from benchmarks.blackbox import densities, reference
+from benchmarks.blackbox.ours import model_of, rows_of
 from benchmarks.blackbox.problems import PROBLEMS
 from benchmarks.blackbox.unconstrained import constrain, coordinates, log_density, unconstrain
 
@@ -92,6 +94,15 @@ def test_coordinates_go_there_and_back(name):
     params, log_det = constrain(problem, u)
     np.testing.assert_allclose(unconstrain(problem, params), u, rtol=1e-12)
     np.testing.assert_allclose(log_det, jnp.linalg.slogdet(jax.jacobian(flat)(u))[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["coal", "eight_schools_noncentred"])
+def test_starts_end_at_one_bound(name, key):
+    """On fixed draws another rotation of the root of a covariance is another objective."""
+    problem = PROBLEMS[name]()
+    fit = vx.fit(model_of(problem), rows_of(problem), key=key, num_restarts=6)
+    assert (fit.statuses == vx.Status.CONVERGED).all()
+    assert np.ptp(fit.runs.elbo) < 0.05
 
 
 def test_problems_need_neither_vijax_nor_a_peer():
