@@ -99,6 +99,8 @@ def readings(model, q, batch):
 @pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("name", MODELS)
 def test_fits_and_predicts_under_every_setting(key, name):
+    if name in LIKE_OTHERS and jax.config.jax_enable_x64:
+        pytest.skip("float32 is enough")
     batch, model, mixture = case(name)
     rank = jnp.asarray(HALF, jnp.int32) if mixture else None
     with every_setting():
