@@ -134,7 +134,7 @@ def check_sums(got, expected, weight, tol):
         np.testing.assert_allclose(got[2][n], log_z, rtol=tol, atol=tol)
 
 
-@pytest.mark.parametrize("kind", ["forgets", "remembers", "one way", "drifts"])
+@pytest.mark.parametrize("kind", ["forgets", "remembers", "one way", "late", 61, 422])
 def test_blocks_are_the_plain_scan_and_log_space(rng, kind):
     """Whether or not a block's start can be guessed; also backwards, by the transposed chain."""
     t, lengths, weight = BLOCKS[-1], [64, 50, 7, 8, 1], np.array([1.0, 0.5, 2.0, 1.0, 1.0])
@@ -146,7 +146,17 @@ def test_blocks_are_the_plain_scan_and_log_space(rng, kind):
         with np.errstate(divide="ignore"):
             log_transition = np.log(np.triu(np.exp(log_transition)))
     log_lik = scale * rng.normal(size=(len(lengths), t, K)) - 20.0
-    if kind == "drifts":  # what comes later decides what came first
+    if kind == "forgets":  # labels, after which what came before is known
+        log_lik[:, 1::3] = np.where(np.arange(K) == 1, log_lik[:, 1::3], -np.inf)
+    if isinstance(kind, int):  # nearly all that a number can hold; few other seeds are as hard
+        rng = np.random.default_rng(kind)
+        log_transition = -700.0 * rng.random((K, K))
+        log_transition[rng.random((K, K)) < 0.3] = -np.inf
+        log_transition[np.arange(K), np.arange(K)] = -1.0
+        log_initial = -200.0 * rng.random(K)
+        log_lik = 60.0 * rng.normal(size=log_lik.shape)
+        log_lik += np.repeat(60.0 * rng.normal(size=(len(lengths), t // 8, K)), 8, 1)
+    if kind == "late":  # the last step decides where all of the others were
         log_transition, log_lik[0, -1] = np.log(np.full((K, K), 1e-12) + np.eye(K)), [0, 40, 0]
     given = log_initial, log_transition, log_lik, existing(lengths, t), weight
     expected = [

@@ -29,7 +29,7 @@ from .compensated import rounding_error
 from .linalg import matmul
 
 _ROUNDING = 64.0  # times eps: how closely the end of a block must agree with the start of the next
-_LOST = 16.0  # times the least normal number: what rounding to 0 may take from a joint probability
+_LOST = 16.0  # times the least normal number: what rounding to 0 takes from a joint probability
 _GUESS = 24  # steps of a guess per byte of a number, and one for each state, as products cost more
 
 
@@ -297,15 +297,15 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
         jnp.moveaxis(a.reshape(*a.shape[:-1], n, -1), -1, 0) for a in (moved, log_scale, ends)
     )
 
+    def share_of(log_p: Array) -> Array:
+        return jnp.exp(log_p - jnp.max(log_p, 0))
+
     def both(carry: Any, i: Array) -> Any:
         (predicted, ahead), j = carry, moved.shape[0] - 1 - i
-        share = log_scale[i] + jnp.log(predicted)
-        share = jnp.exp(share - jnp.max(share, 0))
-        share = share / jnp.sum(share, 0)
-        new = jnp.sum(moved[i] * share, 1)
-        scale = jnp.exp(log_scale[j] - jnp.max(log_scale[j], 0))
-        back = scale * jnp.where(ends[j], 1.0, jnp.sum(moved[j] * ahead[:, None], 0))
-        return (new, back / jnp.max(back, 0)), (predicted, ahead)
+        share = share_of(log_scale[i] + jnp.log(predicted))
+        predicted_next = jnp.sum(moved[i] * (share / jnp.sum(share, 0)), 1)
+        back = jnp.where(ends[j], 1.0, jnp.sum(moved[j] * ahead[:, None], 0))
+        return (predicted_next, share_of(log_scale[j] + jnp.log(back))), (predicted, ahead)
 
     begin = jnp.broadcast_to(lanes.start, (k, n)), jnp.ones((k, n), unit.dtype)
     predicted, ahead = lax.scan(both, begin, _times(moved.shape[0]))[1]
