@@ -150,8 +150,6 @@ def test_loops_and_jit_live_in_the_drivers(path):
     hidden = hidden.get(top(module(path)), {"jit", "while_loop", "fori_loop", "scan"})
     if path.name == "padding.py":  # what is read off a fit has no driver
         hidden = hidden - {"jit"}
-    if path.name == "fixed_point.py":  # until rows have settled
-        hidden = hidden - {"while_loop"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert node.attr not in hidden, f"line {node.lineno}"

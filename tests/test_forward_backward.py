@@ -74,7 +74,9 @@ def compare(key, log_initial, log_transition, log_lik, lengths, weight):
             continue
         assert (best[n, :length] == path).all()
         share = np.mean(draws[:, n, :length, None] == np.arange(K), 0)
-        assert (np.abs(share - resp) < 5 * np.sqrt(np.maximum(resp * (1 - resp), 0) / DRAWS) + 1e-6).all()
+        assert (
+            np.abs(share - resp) < 5 * np.sqrt(np.maximum(resp * (1 - resp), 0) / DRAWS) + 1e-6
+        ).all()
         z = np.eye(K)[draws[:, n, :length]]
         counts = np.einsum("sti,stj->ij", z[:, :-1], z[:, 1:]) / DRAWS
         assert (np.abs(counts - pair) < 5 * length * np.sqrt(0.25 / DRAWS)).all()
@@ -84,7 +86,7 @@ def compare(key, log_initial, log_transition, log_lik, lengths, weight):
 
 @pytest.mark.float32(hasty=True)
 def test_sums_over_all_paths(rng, key):
-    """Ragged sequences, a missing step, labels, a state that is off, weights, an absent sequence."""
+    """Ragged sequences, a missing step, labels, a state that is off, weights, absent ones."""
     log_initial, log_transition = chain(rng)
     log_lik = 2.0 * rng.normal(size=(N, T, K)) - 50.0
     weight = np.array([1.0, 0.3, 2.0, 1.0, 1.0, 0.0, 1.0])

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -280,8 +279,12 @@ def test_errors_name_the_argument(planted, model, unchecked):
         model.responsibilities(model.prior, vx.Batch.of(xs[0]))
     with pytest.raises(ValueError, match="2 columns|shape"):
         vx.fit(model, [np.ones((3, 2))], key=KEY)
-    with pytest.raises(ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"):
-        vx.fit(model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY)
+    with pytest.raises(
+        ValueError, match=r"label: 2 in sequence 0, step 1, but the (states|components) are 0, 1"
+    ):
+        vx.fit(
+            model, vx.Batch.sequences([xs[0]], label=[[0, 2, *[-1] * (len(xs[0]) - 2)]]), key=KEY
+        )
     flat = vx.HMM.flat(K, 1, emission="poisson")
     with pytest.raises(ValueError, match="method: a flat prior"):
         vx.fit(flat, xs, key=KEY)

@@ -117,7 +117,9 @@ def test_everything_is_a_sum_over_paths(rng, emission):
         if variance is None:  # categories: probabilities (n, k, d, c)
             p = np.einsum("ntk,ntkdc->ntdc", resp, mean.reshape(*shape, *mean.shape[2:]))
             found = p.argmax(-1)
-            p = np.where(mask.reshape(p.shape[:-1])[..., None], of(spread, name).reshape(p.shape), p)
+            p = np.where(
+                mask.reshape(p.shape[:-1])[..., None], of(spread, name).reshape(p.shape), p
+            )
             np.testing.assert_allclose(of(spread, name).reshape(p.shape), p, atol=1e-10)
             missing = ~mask & (steps > 0).reshape(*steps.shape, *[1] * (mask.ndim - 2))
             np.testing.assert_array_equal(
@@ -149,7 +151,12 @@ def counts():
 
 def test_answers_have_the_form_of_the_sequences(counts):
     xs, model, fit = counts
-    for name, more in {"responsibilities": (K,), "filtered": (K,), "predict": (), "path": ()}.items():
+    for name, more in {
+        "responsibilities": (K,),
+        "filtered": (K,),
+        "predict": (),
+        "path": (),
+    }.items():
         ask = getattr(model, name)
         listed, padded = ask(fit, xs), ask(fit, vx.Batch.sequences(xs))
         assert [a.shape for a in listed] == [(len(x), *more) for x in xs]
@@ -179,7 +186,9 @@ def test_weights_and_labels_of_sequences_that_are_read(counts):
         np.testing.assert_array_equal(ask(fit, light), ask(fit, plain))
     label = [[1, -1, -1, -1, -1], [-1, -1], [-1, -1, 0]]
     known = vx.Batch.sequences(xs, label=label)
-    np.testing.assert_array_equal(model.log_likelihood(fit, known), model.log_likelihood(fit, plain))
+    np.testing.assert_array_equal(
+        model.log_likelihood(fit, known), model.log_likelihood(fit, plain)
+    )
     assert model.path(fit, known)[0, 0] == model.predict(fit, known)[0, 0] == 1
     np.testing.assert_array_equal(model.responsibilities(fit, known)[2, 2], [1.0, 0.0])
     assert (model.row_bound(fit, known) <= model.row_bound(fit, plain)).all()
@@ -203,7 +212,9 @@ def test_far_and_impossible_steps_say_what_they_can(rng):
     assert np.isfinite(model.forecast(fit, far, 2).mean).all()
     flags = (x > 4).astype(float)
     sure = vx.HMM.flat(K, 1, emission="bernoulli")
-    estimate = vx.fit(sure, flags[:4], init=np.array([0, 0, 1, 1]), method=vx.EM(), stop=vx.Stop(max_iter=1))
+    estimate = vx.fit(
+        sure, flags[:4], init=np.array([0, 0, 1, 1]), method=vx.EM(), stop=vx.Stop(max_iter=1)
+    )
     assert np.isneginf(sure.log_likelihood(estimate, flags)).all()
     np.testing.assert_allclose(sure.responsibilities(estimate, flags).sum(-1), 1.0)
 
@@ -230,7 +241,9 @@ def test_forecasts_are_simulations(counts):
         np.testing.assert_allclose((after == 0).mean(), moves[i, 0], atol=2 / np.sqrt(len(after)))
     draws = model.sample_parameters(fit, KEY, (n,))
     assert draws["transitions"].shape == (n, K, K)
-    np.testing.assert_allclose(draws["transitions"].mean(0), fit.q.labels.transitions.mean, atol=0.02)
+    np.testing.assert_allclose(
+        draws["transitions"].mean(0), fit.q.labels.transitions.mean, atol=0.02
+    )
     np.testing.assert_allclose(draws["initial"].mean(0), fit.q.labels.initial.mean, atol=0.02)
 
 
@@ -272,7 +285,9 @@ def test_priors_from_data_are_those_of_mixtures(rng, name):
     x = EMISSION_NAMES[name](rng, z)
     model = vx.HMM.from_data([x[:7], x[7:]], K, emission=name, stay=2.0, conc=0.5)
     mixture = MIXTURES[name].from_data(x, K)
-    for a, b in zip(jax.tree.leaves(model.components), jax.tree.leaves(mixture.components), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(model.components), jax.tree.leaves(mixture.components), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     np.testing.assert_allclose(model.labels.transitions.conc, 0.5 + 2.0 * np.eye(K))
     assert repr(model).startswith("HMM(2 states")
@@ -311,7 +326,15 @@ def test_tables_with_text_and_holes(rng):
     assert drawn["width"].shape[:2] == states.shape == (2, 3)
     assert set(np.ravel(drawn["kind"])) <= {"big", "small"}
     shown = fit.summary()
-    for word in ("2 of 2 states", "share", "stay", "to 0", "mean width", "p kind=big", "rate visits"):
+    for word in (
+        "2 of 2 states",
+        "share",
+        "stay",
+        "to 0",
+        "mean width",
+        "p kind=big",
+        "rate visits",
+    ):
         assert word in shown
     whole = {name: column.to_numpy() for name, column in table[["visits"]].items()}
     one = vx.HMM.from_data(whole, K, emission={"visits": "poisson"})

@@ -49,8 +49,8 @@ class Model(abc.ABC):
     `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none. `by_row`
     says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
     otherwise they are one whole. `estimates` says that the bound of a step is that on fixed draws,
-    and `estimate` of a ConditionalModel a better one. `row_data` says that data are rows, and
-    not sequences, unless they are a Batch. `names` are those of the columns that the model was made for, if
+    and `estimate` of a ConditionalModel a better one. `row_data` says that data are rows, and not
+    sequences, unless they are a Batch. `names` are those of the columns that the model was made for, if
     they have any. Drivers remove them before anything is compiled.
     """
 

@@ -1,7 +1,6 @@
 """What hmmlearn 0.3.3 says of one small problem: `python -m tests.comparison.hmmlearn_hmm`.
 
-It writes `hmmlearn.json`, which `test_hmm_agreement.py` reads, so that hmmlearn is no requirement of
-the tests. Two sequences, two states; both start from the same responsibilities, taken for
+It writes `hmmlearn.json`, which `test_hmm_drivers.py` reads, so that the tests need no hmmlearn. Two sequences, two states; both start from the same responsibilities, taken for
 independent from step to step. Of variational inference and maximum likelihood the file has the
 objective of every iteration, and the parameters after 1, 2 and 10 of them.
 """
@@ -39,7 +38,7 @@ def start(x, resp):
     """Expected counts of the first state and of transitions, and the sums of every state."""
     ends = np.cumsum(LENGTHS)
     first = resp[ends - LENGTHS].sum(0)
-    pairs = sum(resp[b - t : b - 1].T @ resp[b - t + 1 : b] for b, t in zip(ends, LENGTHS))
+    pairs = sum(resp[b - t : b - 1].T @ resp[b - t + 1 : b] for b, t in zip(ends, LENGTHS, strict=True))
     count = resp.sum(0)
     mean = resp.T @ x / count[:, None]
     within = np.stack([(resp[:, [k]] * (x - mean[k])).T @ (x - mean[k]) for k in range(K)])
@@ -107,7 +106,7 @@ def maximum_likelihood(x, resp, n_iter):
     hmm.fit(x, LENGTHS)
     names = ("startprob", "transmat", "means", "covars")
     own = ("initial", "transitions", "mean", "covariance")
-    found = {a: getattr(hmm, f"{b}_").tolist() for a, b in zip(own, names)}
+    found = {a: getattr(hmm, f"{b}_").tolist() for a, b in zip(own, names, strict=True)}
     return list(hmm.monitor_.history), found | {
         "path": hmm.predict(x, LENGTHS).tolist(),
         "resp": hmm.predict_proba(x, LENGTHS).tolist(),

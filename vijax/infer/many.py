@@ -325,7 +325,8 @@ def _by_data_set(init: Any, stacks: list[Stack]) -> list[np.ndarray]:
     most = max(stack.parts["steps"].shape[2] for stack in stacks)
     found: dict[int, np.ndarray] = {}
     for stack in stacks:
-        assert stack.size is not None and stack.length is not None  # a list
+        assert stack.size is not None  # a list
+        assert stack.length is not None
         for i, n, t in zip(stack.number, stack.size, stack.length, strict=True):
             own = fetched(by_sequence(f"init[{i}]", init[i], (int(n), int(t)), fill=-1))
             found[int(i)] = longer(own, most, axis=1)

@@ -12,9 +12,7 @@ from ..data.batch import Batch
 from ..numerics import special
 
 
-def finite_odds(
-    components: Any, batch: Batch, prior: Float[Array, "n k"]
-) -> Float[Array, "n k"]:
+def finite_odds(components: Any, batch: Batch, prior: Float[Array, "n k"]) -> Float[Array, "n k"]:
     """`prior` plus E[log p(x_n | theta_k)] in nats, up to a number per row.
 
     `prior` is -inf for components that are impossible before a row is seen, and `components` are

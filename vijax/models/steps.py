@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,7 @@ class StepPrediction:
     ) -> dict[str, Any]:
         """Draws from q with leading axes `shape`: "components", and those of the labels.
 
-        Of a chain these are "initial" (k,) and "transitions" (k, k), of an admixture "labels" (k,).
+        Of a chain these are "initial" (k,) and "transitions" (k, k).
         """
         like = to_device(np.zeros((*shape, 0), np.float32))
         draws = compiled(_draws)(posterior_of(q), key, like)
@@ -123,15 +123,13 @@ class StepPrediction:
     def _in_form(self, values: Any, x: Data, batch: Batch) -> Any:
         """Arrays (n, t, ...), or dicts of them, in the form of the rows that they are of."""
         listed = is_list(x)
-        padded = isinstance(x, Batch) or (not listed and np.ndim(x) == 3)
+        padded = isinstance(x, Batch) or (not listed and np.ndim(cast(Any, x)) == 3)
         if padded or not is_concrete(*jax.tree.leaves(values)):
             return values
         lengths = fetched(batch.exists).sum(1)
         if listed:
             host = jax.tree.map(fetched, values)
-            return [
-                jax.tree.map(lambda a, i=i, t=t: a[i, :t], host) for i, t in enumerate(lengths)
-            ]
+            return [jax.tree.map(lambda a, i=i, t=t: a[i, :t], host) for i, t in enumerate(lengths)]
         return jax.tree.map(lambda a: a[0, : lengths[0]], values)
 
     def _by_row(

@@ -24,7 +24,7 @@ class StructuredMoments(ShownComponents):
 
 @pytree
 class StructuredParams(ShownComponents, ComponentParams):
-    """q(theta) or p(theta) of labels, such as a chain or an admixture, and of k components."""
+    """q(theta) or p(theta) of labels, such as a chain and of k components."""
 
     Moments: ClassVar = StructuredMoments
     labels: Any

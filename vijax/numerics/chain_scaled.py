@@ -33,7 +33,7 @@ _LOST = 16.0  # times the least normal number: what rounding to 0 may take from 
 _GUESS = 24  # steps of a guess per byte of a number, and one for each state, as products cost more
 
 
-class Lanes(NamedTuple):
+class Blocks(NamedTuple):
     """The steps of all lanes, time leading, and what moves from one to the next."""
 
     lik: Float[Array, "s k lanes"]  # b_t; the largest of a step is 1
@@ -100,8 +100,8 @@ def scaled(
     else:
 
         def attempt(i: Array, out: Swept) -> Swept:
-            start = lax.cond(i == 0, _guess, lambda a: _products(a, n), lanes)
-            return _sweep(lanes, *start, out.resp)
+            predicted, ahead = lax.cond(i == 0, _guess, lambda a: _products(a, n), lanes)
+            return _sweep(lanes, predicted, ahead, out.resp)
 
         def attempts(i: Array, out: Swept) -> Swept:
             again = anywhere(~out.met).astype(jnp.int32)
@@ -137,7 +137,7 @@ def _lanes(
     exists: Bool[Array, "n t"],
     weight: Float[Array, "n"],
     block: int,
-) -> Lanes:
+) -> Blocks:
     """Each sequence is cut into blocks, filled up with steps that do not exist."""
     n, t, k = log_lik.shape
     # a state is scaled by the likeliest way into it, so that one that is off never sets a scale
@@ -160,7 +160,7 @@ def _lanes(
 
     # step by step, for XLA vectorises few things together with the transposition
     lik, shift = lax.scan(likelihood, log_lik, _times(block))
-    return Lanes(
+    return Blocks(
         lik,
         shift,
         left,
@@ -182,7 +182,7 @@ def _per(total: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def _sweep(
-    lanes: Lanes,
+    lanes: Blocks,
     predicted: Float[Array, "k lanes"],
     ahead: Float[Array, "k lanes"],
     resp: Float[Array, "lanes s k"],
@@ -253,7 +253,7 @@ def _met(
     return jnp.all(met & (jnp.abs(ahead - end) <= near * ahead + least), 0)
 
 
-def _guess(lanes: Lanes) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
+def _guess(lanes: Blocks) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
     """What is predicted of the first step, and is ahead after the last, from steps next to it."""
     length, k, _ = lanes.lik.shape
     few = min(length, (_GUESS + k) * lanes.lik.dtype.itemsize)
@@ -273,9 +273,7 @@ def _guess(lanes: Lanes) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes
     return jnp.roll(predicted[:k] * _per(predicted[k]), 1, -1), jnp.roll(ahead, -1, -1)
 
 
-def _products(
-    lanes: Lanes, n: int
-) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
+def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
     """As `_guess`, exactly: from the products of all transitions of each block, one by one."""
     k, size = lanes.lik.shape[1:]
 

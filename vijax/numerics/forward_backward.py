@@ -49,7 +49,8 @@ def forward_backward(
     """
     n, t, _ = log_lik.shape
     exists = exists & (weight > 0)[:, None]
-    out = _smoothed(log_initial, log_transition, log_lik, exists, weight, block or _block(n, t))
+    arrays = log_initial, log_transition, log_lik, exists, weight
+    out: Any = _smoothed(*arrays, block or _block(n, t))
     return Smoothed(*out)
 
 
@@ -103,13 +104,20 @@ def _smoothed_backward(block: int, arrays: Any, slopes: Any) -> Any:
     log_initial, log_transition, log_lik, exists, weight = arrays
     if all(isinstance(slope, SymbolicZero) for slope in slopes[:2]):
         by_row = slopes[2]
-        resp, pairs, _ = _smoothed(log_initial, log_transition, log_lik, exists, by_row, block)
+        found: Any = _smoothed(log_initial, log_transition, log_lik, exists, by_row, block)
+        resp, pairs, _ = found
         of_lik = by_row[:, None, None] * resp
         return jnp.sum(of_lik[:, 0], 0), pairs, of_lik, None, None
-    slopes = tuple(
-        jnp.zeros(s.shape, s.dtype) if isinstance(s, SymbolicZero) else s for s in slopes
+    slopes = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype) if isinstance(s, SymbolicZero) else s,
+        slopes,
+        is_leaf=lambda s: isinstance(s, SymbolicZero),
     )
-    sums = jax.vjp(lambda *a: log_space(*a[:3], exists, a[3]), *arrays[:3], weight)[1]
+
+    def by_logs(first: Array, later: Array, lik: Array, own: Array) -> Any:
+        return log_space(first, later, lik, exists, own)
+
+    sums = jax.vjp(by_logs, log_initial, log_transition, log_lik, weight)[1]
     *of_logs, of_weight = sums(slopes)
     return *of_logs, None, of_weight
 
