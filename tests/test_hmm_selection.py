@@ -26,7 +26,14 @@ def sequences():
 def test_every_criterion_finds_two_states(sequences):
     """The bound with relabellings; held-out sequences by a loop of fits."""
     found = vx.select_num_components(
-        sequences, [1, 2, 3], key=KEY, build=vx.HMM, emission="poisson", criterion="cv", folds=2, **START
+        sequences,
+        [1, 2, 3],
+        key=KEY,
+        build=vx.HMM,
+        emission="poisson",
+        criterion="cv",
+        folds=2,
+        **START,
     )
     assert found.best == 2
     fold = np.asarray(found.validation.fold)

@@ -50,8 +50,8 @@ class Model(abc.ABC):
     says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
     otherwise they are one whole. `estimates` says that the bound of a step is that on fixed draws,
     and `estimate` of a ConditionalModel a better one. `row_data` says that data are rows, and not
-    sequences, unless they are a Batch. `names` are those of the columns that the model was made for, if
-    they have any. Drivers remove them before anything is compiled.
+    sequences, unless they are a Batch. `names` are those of the columns that the model was made
+    for, if they have any. Drivers remove them before anything is compiled.
     """
 
     draws: ClassVar[bool] = False

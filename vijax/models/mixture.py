@@ -265,9 +265,7 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
         rows = self.expected_counts(q, jnp.sum(batch.weight))
         return log_relabellings(self.weights, self.components, free, rows)
 
-    def at_point(
-        self, q: MixtureParams, batch: Batch
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def at_point(self, q: MixtureParams, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         resp, log_z = special.normalize(self.log_joint(q.point(), batch))
         log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
         entropy = -jnp.sum(special.xlogy(resp, log_resp), -1)
