@@ -1,8 +1,9 @@
 """What hmmlearn 0.3.3 says of one small problem: `python -m tests.comparison.hmmlearn_hmm`.
 
-It writes `hmmlearn.json`, which `test_hmm_drivers.py` reads, so that the tests need no hmmlearn. Two sequences, two states; both start from the same responsibilities, taken for
-independent from step to step. Of variational inference and maximum likelihood the file has the
-objective of every iteration, and the parameters after 1, 2 and 10 of them.
+It writes `hmmlearn.json`, which `test_hmm_drivers.py` reads, so that the tests need no hmmlearn. Two
+sequences, two states; both start from the same responsibilities, taken for independent from step to
+step. Of variational inference and maximum likelihood the file has the objective of every iteration,
+and the parameters after 1, 2 and 10 of them.
 """
 
 import json
@@ -38,7 +39,8 @@ def start(x, resp):
     """Expected counts of the first state and of transitions, and the sums of every state."""
     ends = np.cumsum(LENGTHS)
     first = resp[ends - LENGTHS].sum(0)
-    pairs = sum(resp[b - t : b - 1].T @ resp[b - t + 1 : b] for b, t in zip(ends, LENGTHS, strict=True))
+    each = zip(ends, LENGTHS, strict=True)
+    pairs = sum(resp[b - t : b - 1].T @ resp[b - t + 1 : b] for b, t in each)
     count = resp.sum(0)
     mean = resp.T @ x / count[:, None]
     within = np.stack([(resp[:, [k]] * (x - mean[k])).T @ (x - mean[k]) for k in range(K)])
