@@ -1,9 +1,9 @@
 """What hmmlearn 0.3.3 says of one small problem: `python -m tests.comparison.hmmlearn_hmm`.
 
-It writes `hmmlearn.json`, which `test_hmm_drivers.py` reads, so that the tests need no hmmlearn. Two
-sequences, two states; both start from the same responsibilities, taken for independent from step to
-step. Of variational inference and maximum likelihood the file has the objective of every iteration,
-and the parameters after 1, 2 and 10 of them.
+It writes `hmmlearn.json`, which `test_hmm_drivers.py` reads: the tests need no hmmlearn. Of two
+sequences and two states, both start from the same responsibilities, taken for independent from step
+to step. Of variational inference and maximum likelihood the file has the objective of every
+iteration, and the parameters after 1, 2 and 10 of them.
 """
 
 import json
