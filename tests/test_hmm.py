@@ -352,3 +352,30 @@ def test_shares_are_of_steps(rng):
     seen = vx.Chain.from_standard(first, pairs)
     share = np.bincount(states.ravel(), minlength=k) / states.size
     np.testing.assert_allclose(seen.mean, share, atol=0.01)
+
+
+@pytest.mark.float32
+def test_long_sequences_in_either_precision():
+    """Far from zero; the bound never falls, and is that of NumPy in float64 at the same point."""
+    rng = np.random.default_rng(8)
+    t, d = 3000, 2
+    states = np.cumsum(rng.random(t) < 0.05) % 2
+    x = 1e3 + 3.0 * states[:, None] + rng.normal(size=(t, d))
+    model = vx.HMM.from_data(x, K, covariance="diag", stay=10.0)
+    start = np.where(rng.random(t) < 0.3, 1 - states, states)
+    fit = vx.fit(model, x, init=start, stop=vx.Stop(tol=1e-5)).check()
+    point = fit.q.point()
+    mean, variance = (
+        np.asarray(a, np.float64) for a in (fit.q.components.mean, point.components.covariance)
+    )
+    variance = np.diagonal(variance, axis1=-2, axis2=-1) if variance.ndim == 3 else variance
+    z = (x[:, None] - mean) ** 2 / variance
+    log_lik = -0.5 * (z + np.log(2 * np.pi * variance)).sum(-1)
+    logs = (
+        np.asarray(m.log_p, np.float64) for m in (point.labels.initial, point.labels.transitions)
+    )
+    exact = hmm.forward(*logs, log_lik)
+    error = 1e-9 if jax.config.jax_enable_x64 else 5e-6
+    np.testing.assert_allclose(model.log_likelihood(fit, x), [exact], rtol=error)
+    assert (np.asarray(model.path(fit, x)) == states).mean() > 0.95
+    assert fit.elbo < exact

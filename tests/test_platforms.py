@@ -24,6 +24,7 @@ ROWS = RNG.normal(size=(N, 2))
 COUNTS = RNG.poisson(3.0, size=(N, 2)).astype(float)
 FLAGS = (COUNTS > 2).astype(float)
 TABLE = {"width": ROWS, "visits": COUNTS[:, 0]}
+SEQUENCES = vx.Batch.sequences(ROWS[:96].reshape(16, 6, 2))
 HOLES = vx.Batch.of(np.where(RNG.random((N, 2)) < 0.1, np.nan, ROWS), missing=True)
 
 
@@ -67,6 +68,7 @@ MODELS = {
         vx.MixedMixture.from_data(TABLE, K, {"width": "gaussian", "visits": "poisson"}),
         TABLE,
     ),
+    "hmm": (vx.HMM.from_data(SEQUENCES, K), SEQUENCES),
     "log density": (vx.LogDensity(log_prior, log_lik, like={"a": np.zeros(2)}), ROWS),
     "energy": (vx.Energy({"a": vx.factor.normal((), 2)}, energy), ROWS),
     "one gaussian": (exact(vx.NormalGammaExact), ROWS[:, 0]),

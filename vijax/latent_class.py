@@ -175,6 +175,9 @@ class Predictor(Protocol):
     def log_predictive(self, q: Q, x: Data) -> Any:
         """log E_q[p(x_n | theta)] in nats, (n,)."""
 
+    def log_held_out(self, q: Q, x: Data) -> Any:
+        """The score in nats of each row that the fit has not seen, (n,), for cross-validation."""
+
     def impute(self, q: Q, x: Data) -> Any:
         """Means and standard deviations of missing entries, in the form of x."""
 

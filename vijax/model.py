@@ -186,7 +186,7 @@ class ConditionalModel(Model):
         By default they are the sum of log Z_n, "log_z", and "kl", which is -KL(q || p).
         """
         log_z = self.local(q.moments(), batch).log_z
-        return {"log_z": _weighted_sum(batch, log_z), "kl": -self.kl(q)}
+        return {"log_z": weighted_sum(batch, log_z), "kl": -self.kl(q)}
 
     def estimate(self, q: Q, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """An unbiased estimate of the bound at q in nats, and its standard error.
@@ -259,7 +259,8 @@ class ConditionalModel(Model):
         return jnp.zeros((), bool)
 
 
-def _weighted_sum(batch: Batch, values: Float[Array, "n"]) -> Float[Array, ""]:
+def weighted_sum(batch: Batch, values: Float[Array, "n"]) -> Float[Array, ""]:
+    """The sum of values of rows times their weights; rows of weight 0 may hold anything."""
     return jnp.sum(jnp.where(batch.weight > 0, batch.weight * values, 0.0))
 
 

@@ -155,3 +155,11 @@ def poisson_elbo_by_draws(rng, xs, weight, q, prior, draws):
                 row = row + np.log(moves)[number, drawn[:, t - 1], drawn[:, t]]
         value = value + w * (row - log_p[pick])
     return value.mean(), value.std() / np.sqrt(draws)
+
+
+def forward(log_initial, log_transition, log_lik):
+    """log_z of one sequence of any length, by the forward recursion (Rabiner 1989, eq. 19-21)."""
+    alpha = log_initial + log_lik[0]
+    for row in log_lik[1:]:
+        alpha = logsumexp(alpha[:, None] + log_transition, axis=0) + row
+    return logsumexp(alpha)

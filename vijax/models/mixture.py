@@ -18,18 +18,18 @@ from ..data.types import AnyArray, Data
 from ..families.emission import log_joint, weighted
 from ..families.weights.base import Weights
 from ..latent_class import SplitMergeModel
-from ..model import EStep, unnamed
+from ..model import EStep, unnamed, weighted_sum
 from ..numerics import seeding, special
 from . import growth
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 from .odds import finite_odds
 from .parts import check_parts
 from .prediction import Prediction, check_labels
+from .relabellings import log_relabellings
 from .shown import Shown
 from .structured import Structured
 
 _BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise start with
-_LEAST_ROWS = 0.5  # a component with fewer rows counts as empty
 
 
 @pytree
@@ -263,12 +263,13 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
         """
         free = self.movable & ~batch.labelled(self.num_components)
         rows = self.expected_counts(q, jnp.sum(batch.weight))
-        number = jnp.sum(free, dtype=rows.dtype)
-        used = jnp.sum(free & (rows > _LEAST_ROWS), dtype=rows.dtype)
-        # components that are not free do not count: the first free one stands in for them
-        like = jnp.where(free, jnp.arange(self.num_components), jnp.argmax(free))
-        same = self.weights.exchangeable(free) & self.components.take(like).exchangeable()
-        return jnp.where(same, special.log_gamma_ratio(number - used + 1.0, used), 0.0)
+        return log_relabellings(self.weights, self.components, free, rows)
+
+    def at_point(self, q: MixtureParams, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        resp, log_z = special.normalize(self.log_joint(q.point(), batch))
+        log_resp = jnp.log(jnp.where(resp > 0, resp, 1.0))
+        entropy = -jnp.sum(special.xlogy(resp, log_resp), -1)
+        return weighted_sum(batch, log_z), weighted_sum(batch, entropy)
 
     # -- for users --------------------------------------------------------------------------------
 

@@ -101,9 +101,14 @@ class MixtureParams(ShownComponents, ComponentParams):
 class Fitted(Protocol):
     """What holds the q of a fit, its objective and the names of its columns: a Result."""
 
-    q: Any
-    elbo: Any
-    names: Any
+    @property
+    def q(self) -> Any: ...
+
+    @property
+    def elbo(self) -> Any: ...
+
+    @property
+    def names(self) -> Any: ...
 
 
 def q_of(fitted: Any) -> Any:

@@ -67,6 +67,10 @@ class Prediction:
             return self.log_likelihood(posterior, x)
         return self._by_row(_log_predictive, posterior, x)
 
+    def log_held_out(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
+        """The score in nats of rows that were held out: `log_predictive`."""
+        return self.log_predictive(q, x)
+
     def sample(
         self: Any, q: Known | Fitted, key: Key[Array, ""], n: int, **options: Any
     ) -> tuple[Any, Int[Array, "n"]]:

@@ -48,6 +48,10 @@ class SequencePrediction(StepPrediction):
         """log p(x_n | theta) of each sequence in nats at the posterior means, by a forward pass."""
         return self._by_row(_log_likelihood, q, x)[0]
 
+    def log_held_out(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
+        """The score in nats of sequences that were held out: `log_likelihood`."""
+        return self.log_likelihood(q, x)
+
     def log_predictive(self, q: Known | Fitted, x: Data) -> Any:
         """Raise TypeError: theta has no closed integral over a chain."""
         raise TypeError(

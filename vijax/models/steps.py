@@ -60,6 +60,10 @@ class StepPrediction:
         """log Z_n of each row in nats, its part of the bound; below log E_q[p(x_n)]."""
         return self._by_row(_row_bound, q, x)[0]
 
+    def log_held_out(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
+        """The score in nats of rows that were held out: `row_bound`, by default."""
+        return self.row_bound(q, x)
+
     def impute(self, q: Known | Fitted, x: Data) -> tuple[Any, Any]:
         """Conditional means and standard deviations of missing entries, given all observed ones.
 

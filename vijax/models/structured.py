@@ -14,15 +14,17 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
+from ..data.sequences import step_weight
 from ..exponential_family import Q, natural_step
 from ..families.emission import log_joint, weighted
-from ..families.labels.base import Labels
+from ..families.labels.base import Labels, present, weighed
 from ..kernel import Kernel
 from ..latent_class import MergeModel
-from ..model import Conjugate, EStep
+from ..model import Conjugate, EStep, weighted_sum
 from ..numerics import seeding
 from ..numerics.kl_terms import KLTerms
 from .odds import finite_odds
+from .relabellings import log_relabellings
 
 
 class Structured(Conjugate, MergeModel):
@@ -231,6 +233,33 @@ class Structured(Conjugate, MergeModel):
         if self.improper:
             return jnp.zeros_like(components)
         return self.labels.log_prior(moments.labels) + components
+
+    # -- criteria ---------------------------------------------------------------------------------
+
+    def log_relabellings(self, q: Q, batch: Batch) -> Float[Array, ""]:
+        """log of the number of relabellings of q that the model cannot tell apart, in nats.
+
+        It is log(k! / unused!) if `unused` of k components have no steps. If the relabelled
+        posteriors do not overlap, it may be added to the bound. Known labels and different priors
+        tell components apart.
+        """
+        free = self.active & ~batch.labelled(self.num_components)
+        return log_relabellings(self.labels, self.components, free, self.steps_of(q))
+
+    def num_free(self, k: Float[Array, ""]) -> Float[Array, ""]:
+        """Number of free parameters with k components switched on."""
+        own, shared = self.components.num_parameters()
+        return k * own + shared + self.labels.num_free(k + self.components.num_background)
+
+    def at_point(self, q: Q, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The log-likelihood at the point of q, and the entropy of all labels there, in nats."""
+        point = q.point()
+        log_lik = self.log_lik(point, batch)
+        found = self.labels.infer(point.labels, log_lik, batch)
+        total = weighted_sum(batch, found.log_z)
+        count = present(step_weight(batch), found.resp)
+        joint = weighed(count, log_lik) + self.labels.log_p_of(point.labels, found.stats)
+        return total, total - joint
 
     def collapsed(self, q: Q) -> Bool[Array, ""]:
         """Whether, under the flat prior, a component is at a singularity or has no steps."""

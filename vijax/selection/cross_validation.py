@@ -20,7 +20,7 @@ from ..infer.methods.cavi import CAVI
 from ..infer.result import Result, Status, Stop
 from ..latent_class import Predictor
 from ..model import Model
-from ..models.mixture import Mixture
+from ..models.structured import Structured
 from . import folds as rows_of
 from .builders import builder, sizes_of
 
@@ -132,7 +132,7 @@ def statuses(status: Int[np.ndarray, "f"]) -> str:
 
 
 def cross_validate(
-    model: Model | type[Mixture] | Callable[..., Model],
+    model: Model | type[Structured] | Callable[..., Model],
     x: Data,
     num_components: int | Iterable[int] | None = None,
     *,
@@ -147,8 +147,9 @@ def cross_validate(
 
     One compiled program makes all fits, vmapped over folds and numbers of components. A prior from
     data is one of the rows that are not held out, and known labels do not enter the density of a
-    row. After maximum likelihood it is the density at the estimate. Raises as `fit` does, and
-    TypeError or ValueError that name the argument.
+    row. After maximum likelihood it is the density at the estimate. Rows that are sequences are
+    held out whole; their density is that at the posterior means, `log_likelihood`. Raises as `fit`
+    does, and TypeError or ValueError that name the argument.
 
     Args:
         model: A model, whose prior stays as it is; or a mixture class, or a function
@@ -168,13 +169,12 @@ def cross_validate(
         print(held_out.summary())
     """
     check_key(key, True, method)
-    batch = Batch.of(x)
     if isinstance(model, Model):
         if num_components is not None or prior:
             what = next(iter(prior), "num_components")
             raise ValueError(f"{what}: is for a class or a function; this model has its own")
         sizes, given = None, model
-        batch = given.as_batch(batch)
+        batch = given.as_batch(Batch.of(x) if given.row_data else given.read(x))
 
         def models_of(rows: Batch) -> list[Model]:
             return [given]
@@ -184,7 +184,7 @@ def cross_validate(
             raise ValueError("num_components: give one or several; only a model has its own")
         several = isinstance(num_components, Iterable)
         sizes = sizes_of(num_components if several else [num_components])
-        make, batch, prior = builder(model, batch, method, prior)  # type: ignore[arg-type]
+        make, batch, prior = builder(model, x, method, prior)  # type: ignore[arg-type]
 
         def models_of(rows: Batch) -> list[Model]:
             return [make(rows, k, k_max=max(sizes), **prior) for k in sizes]

@@ -38,6 +38,11 @@ def read_folds(folds: Folds, batch: Batch, key: Key[Array, ""]) -> Int[np.ndarra
         )
     present = fetched(batch.weight) > 0
     n, number = len(present), int(present.sum())
+    if batch.steps is not None and number == 1:
+        raise ValueError(
+            "folds: of sequences, and there is one; cut it into pieces, by "
+            "Batch.sequences(x, lengths=[...]), or take criterion 'elbo' or 'bic'"
+        )
     if isinstance(folds, int | float | np.generic):
         check_integer("folds", folds)
         count = int(folds)
@@ -144,4 +149,4 @@ def _taker(which: Int[np.ndarray, "m"]) -> Callable[[Any], np.ndarray]:
 
 def _log_predictive(models: Predictor, q: Q, batch: Batch) -> Float[Array, "n m"]:
     """The density of each row under each model, as one program."""
-    return jax.vmap(lambda model, q: model.log_predictive(q, batch), out_axes=1)(models, q)
+    return jax.vmap(lambda model, q: model.log_held_out(q, batch), out_axes=1)(models, q)

@@ -20,7 +20,7 @@ from ..infer.fit import fit
 from ..infer.method import Method
 from ..infer.methods.cavi import CAVI
 from ..infer.result import Result, Status, Stop
-from ..models.mixture import Mixture
+from ..models.structured import Structured
 from . import criteria
 from . import folds as rows_of
 from .builders import builder, sizes_of, stack
@@ -39,6 +39,8 @@ class Selection:
       with known labels, frozen ones and noise.
     - "bic": -BIC / 2, with the log-likelihood at the estimate of EM, or the posterior means.
     - "cv": the log predictive density of all rows, each held out once; `validation` has them.
+
+    Of sequences BIC counts all steps, and "cv" holds out whole sequences.
 
     `bic`, `aic` and `icl` are NaN after CAVI, unless they are the criterion. Only differences of
     scores have a meaning. All arrays have a leading axis over `num_components`.
@@ -105,7 +107,7 @@ def select_num_components(
     num_restarts: int = 8,
     method: Method[Any] = CAVI(),
     stop: Stop = Stop(),
-    build: type[Mixture] | Callable[..., Mixture] | None = None,
+    build: type[Structured] | Callable[..., Structured] | None = None,
     criterion: str | None = None,
     folds: rows_of.Folds = 5,
     **prior: Any,
@@ -118,13 +120,14 @@ def select_num_components(
     have, or for arguments that the models do not have.
 
     Args:
-        x: Rows as in `fit`, in memory; a table of columns needs a `build`.
+        x: Rows as in `fit`, or sequences for a model of them, in memory; a table of columns needs
+            a `build`.
         num_components: Different integers, at least 1.
         key, num_restarts, stop: As in `fit`, for each number of components.
         method: `CAVI()`, or `EM()` for maximum likelihood, or any other.
-        build: A mixture class such as `vx.PoissonMixture`, by default `vx.GaussianMixture`: its
-            `from_data` with conc 1, or for EM without a prior its `flat`. Or a function
-            `build(x, k, k_max=..., **prior)` that makes a model.
+        build: A mixture class such as `vx.PoissonMixture`, by default `vx.GaussianMixture`, or
+            `vx.HMM`, whose components are states: its `from_data` with conc 1, or for EM without
+            a prior its `flat`. Or a function `build(x, k, k_max=..., **prior)` that makes a model.
         criterion: "elbo", "bic" or "cv", as `Selection` says; by default "elbo", or "bic" for EM,
             which has no bound.
         folds: As in `cross_validate`, for "cv", whose fits are part of the same program.
@@ -138,9 +141,9 @@ def select_num_components(
     """
     sizes = sizes_of(num_components)
     criterion = _criterion(criterion, method)
-    make, given, prior = builder(build, Batch.of(x), method, prior)
+    make, given, prior = builder(build, x, method, prior)
 
-    def models_of(rows: Batch) -> list[Mixture]:
+    def models_of(rows: Batch) -> list[Structured]:
         return [make(rows, k, k_max=max(sizes), **prior) for k in sizes]
 
     models, held_out = models_of(given), None
@@ -160,7 +163,7 @@ def select_num_components(
     else:
         stacked = stack(models)
 
-        def fit_one(model: Mixture, key: Array) -> Result:
+        def fit_one(model: Structured, key: Array) -> Result:
             return fit(model, rows, key=key, num_restarts=num_restarts, method=method, stop=stop)
 
         results = jax.vmap(fit_one)(stacked, jax.random.split(key, len(sizes)))

@@ -119,6 +119,18 @@ class Labels(ExponentialFamily):
     def take(self, order: Any) -> Any:
         """The classes `order` (m,), to be read, not fitted."""
 
+    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
+        """Whether the classes `which` have the same distribution in any order; no, by default."""
+        return jnp.zeros((), bool)
+
+    def num_free(self, k: Float[Array, ""]) -> Float[Array, ""]:
+        """Number of free parameters of k classes; ValueError by default."""
+        raise ValueError(f"criterion: {type(self).__name__} has no BIC; take 'elbo' or 'cv'")
+
+    def log_p_of(self, moments: Any, stats: Any) -> Float[Array, ""]:
+        """E[log p(labels)] in nats of labels with these statistics; ValueError by default."""
+        raise ValueError(f"criterion: {type(self).__name__} has no BIC; take 'elbo' or 'cv'")
+
     def astype(self: _L, dtype: Any) -> _L:
         """The same distribution in another float type."""
         return jax.tree.map(lambda a: a if a.dtype == dtype else a.astype(dtype), self)
@@ -152,3 +164,9 @@ def present(weight: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Ar
     """`weight` times `value` (..., k), and 0 where the weight is: such a row may hold anything."""
     some = (weight > 0)[..., None]
     return jnp.where(some, weight[..., None] * jnp.where(some, value, 0.0), 0.0)
+
+
+def weighed(count: Float[Array, "..."], log_p: Float[Array, "..."]) -> Float[Array, ""]:
+    """The sum of count times log_p, without terms that count 0 times, whose log_p may be -inf."""
+    some = count > 0
+    return jnp.sum(jnp.where(some, count * jnp.where(some, log_p, 0.0), 0.0))

@@ -15,7 +15,7 @@ from ...numerics.chain_forecast import ahead
 from ...numerics.chain_paths import most_probable_path, simulate
 from ...numerics.forward_backward import filtered, forward_backward
 from ..dirichlet import CategoricalMoments, Dirichlet
-from .base import Labelled, Labels, present
+from .base import Labelled, Labels, present, weighed
 
 
 @pytree
@@ -169,6 +169,32 @@ class Chain(Product, Labels):
         flat = jnp.all(self.transitions.conc == 0)
         first = jnp.where(self.initial.on | flat, first, 0.0)
         return Chain(Dirichlet(first), Dirichlet(jnp.where(self.transitions.on | flat, pairs, 0.0)))
+
+    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
+        """Whether the states `which` begin, stay, move to one another and to others alike."""
+        first, rows = self.initial.conc, self.transitions.conc
+        one = jnp.argmax(which)
+        own, eye = which[:, None] & which[None], jnp.eye(self.size, dtype=bool)
+        other = jnp.max(jnp.where(own & ~eye, rows, 0.0))
+        alike = jnp.where(which[:, None] & ~which[None], rows[one][None], rows)
+        alike = jnp.where(~which[:, None] & which[None], rows[:, one][:, None], alike)
+        alike = jnp.where(own, jnp.where(eye, rows[one, one], other), alike)
+        return jnp.all(alike == rows) & jnp.all((first == first[one]) | ~which)
+
+    def num_free(self, k: Float[Array, ""]) -> Float[Array, ""]:
+        """Those of the first state and of the transitions that are possible."""
+
+        def free(on: Bool[Array, "... k"]) -> Array:
+            each = jnp.sum(on, -1, dtype=k.dtype)
+            return jnp.sum(jnp.where(each > 0, each - 1.0, 0.0))
+
+        counted = free(self.initial.on) + free(self.transitions.on)
+        flat = jnp.all(self.transitions.conc == 0)
+        return jnp.where(flat, (k - 1.0) * (k + 1.0), counted)
+
+    def log_p_of(self, moments: ChainMoments, stats: Chain) -> Float[Array, ""]:
+        first = weighed(stats.initial.conc, moments.initial.log_p)
+        return first + weighed(stats.transitions.conc, moments.transitions.log_p)
 
     def take(self, order: Int[Array, "m"]) -> Chain:
         """The chain of these states alone, whose probabilities are scaled to sum to one."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ...data.batch import Batch
 from ...data.sequences import step_weight
 from ...numerics import special
-from ..labels.base import Labelled, Labels, present
+from ..labels.base import Labelled, Labels, present, weighed
 
 _W = TypeVar("_W", bound="Weights")
 
@@ -83,9 +83,13 @@ class Weights(Labels):
 
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         """E[log p(z)] in nats of rows with these statistics; called on q."""
-        count = self.counts(stats)
-        some = count > 0
-        return jnp.sum(jnp.where(some, count * jnp.where(some, self.moments().log_p, 0.0), 0.0))
+        return self.log_p_of(self.moments(), stats)
+
+    def log_p_of(self, moments: Any, stats: Any) -> Float[Array, ""]:
+        return weighed(self.counts(stats), moments.log_p)
+
+    def num_free(self, k: Float[Array, ""]) -> Float[Array, ""]:
+        return k - 1.0
 
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """Gain of the weights' part of the elbo in nats from merging j and k; called on q.
@@ -100,10 +104,6 @@ class Weights(Labels):
 
         both = power(count[:, None] + count[None])
         return both - power(count)[:, None] - power(count)[None]
-
-    def exchangeable(self, which: Bool[Array, "k"]) -> Bool[Array, ""]:
-        """Whether the components `which` have the same distribution in any order."""
-        return jnp.zeros((), bool)
 
     def arrange(self: _W, q: _W, stats: Any) -> Int[Array, "k"]:
         """An order of the components that does not lower the elbo; called on the prior."""

@@ -23,6 +23,7 @@ _FLAT: dict[str, Callable[..., Emission]] = {
     "bernoulli": partial(columns.flat, BetaBernoulli),
     "geometric": partial(columns.flat, BetaGeometric),
     "multinomial": partial(columns.flat, DirichletMultinomial),
+    "categorical": columns.flat_codes,
 }
 
 
