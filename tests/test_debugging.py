@@ -66,8 +66,8 @@ MODELS = {
 }
 # of no kernel, start or density that others have not
 LIKE_OTHERS = {
-    "tied, missing", "measured", "labels", "weights", "k_max", "noise", "sticks", "student, diag",
-    "univariate", "factorised",
+    "tied, missing", "measured", "labels", "weights", "k_max", "noise", "noise, missing", "sticks",
+    "student, diag", "exponential", "geometric", "univariate", "factorised",
 }  # fmt: skip
 # one of each kind, as the settings ask little of the precision
 IN_FLOAT64 = {"full", "diag, missing", "process", "student, missing", "mixed", "factorised"}

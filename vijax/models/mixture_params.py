@@ -102,13 +102,19 @@ class Fitted(Protocol):
     """What holds the q of a fit, its objective and the names of its columns: a Result."""
 
     @property
-    def q(self) -> Any: ...
+    def q(self) -> Any:
+        """The q of the fit."""
+        ...
 
     @property
-    def elbo(self) -> Any: ...
+    def elbo(self) -> Any:
+        """Its objective in nats."""
+        ...
 
     @property
-    def names(self) -> Any: ...
+    def names(self) -> Any:
+        """The names of its columns, if any."""
+        ...
 
 
 def q_of(fitted: Any) -> Any:
