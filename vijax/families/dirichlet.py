@@ -97,7 +97,7 @@ class Dirichlet(Weights):
 
     @property
     def _safe_total(self) -> Float[Array, "*b"]:
-        return jnp.where(self.total > 0, self.total, 1.0)
+        return jnp.where(self.total != 0, self.total, 1.0)
 
     @property
     def _with_total(self) -> Float[Array, "*b m"]:
@@ -136,7 +136,7 @@ class Dirichlet(Weights):
         each = special.stirling_error(a) - 0.5 * jnp.log(a) + 0.5 * special.LOG_2PI
         total = self._safe_total
         whole = special.stirling_error(total) - 0.5 * jnp.log(total) + 0.5 * special.LOG_2PI
-        whole = jnp.where(self.total > 0, whole, 0.0)
+        whole = jnp.where(self.total != 0, whole, 0.0)
         return self._sum(a * self._log_mean + each) - whole
 
     def expectation(self) -> Dirichlet:
@@ -205,7 +205,7 @@ class Dirichlet(Weights):
         size = self._sum(jnp.ones_like(a))
         whole = (total - size) * special.digamma_gap(total)
         whole = whole + special.stirling_error(total) - 0.5 * jnp.log(total)
-        whole = jnp.where(self.total > 0, whole + 0.5 * special.LOG_2PI, 0.0)
+        whole = jnp.where(self.total != 0, whole + 0.5 * special.LOG_2PI, 0.0)
         return self._sum(each) - whole
 
     @broadcasts

@@ -49,10 +49,9 @@ def _axes(weights: Any) -> tuple[int, ...]:
 
 
 def component_table(
-    labels: Any,
-    components: Any,
+    weights: Any,
+    described: dict[str, Any],
     min_weight: float,
-    names: list[str] | None,
     *,
     sd: bool,
     what: str = "component",
@@ -60,17 +59,16 @@ def component_table(
 ) -> Overview:
     """A table of the components whose expected share of all steps is at least `min_weight`.
 
-    They are sorted by it. It shows `share`, with standard deviations if `sd`, and what the labels
-    and the components say of themselves. `what` is the word for one of them.
+    They are sorted by it. It shows `share`, with standard deviations if `sd`, and the columns
+    `described`, values (k,) by label. `what` is the word for one of the components.
     """
     with unguarded():
-        weight = fetched(labels.mean)
-        spread = fetched(labels.sd) if sd else None
-        described = {label: fetched(v) for label, v in labels.describe().items()}
-        described |= {label: fetched(v) for label, v in components.describe(names).items()}
+        weight = fetched(weights.mean)
+        spread = fetched(weights.sd) if sd else None
+        columns = {label: fetched(values) for label, values in described.items()}
     order = [int(k) for k in np.argsort(-weight, kind="stable") if weight[k] >= min_weight]
     title = f"{len(order)} of {int((weight > 0).sum())} {what}s have {share} >= {min_weight:g}"
     error = ["" if spread is None else f" ± {spread[k]:.3f}" for k in order]
     rows = {share: [f"{weight[k]:.3f}{e}" for k, e in zip(order, error, strict=True)]}
-    rows |= {label: [f"{values[k]:.4g}" for k in order] for label, values in described.items()}
+    rows |= {label: [f"{values[k]:.4g}" for k in order] for label, values in columns.items()}
     return Overview([title], [str(k) for k in order], rows, corner=what)

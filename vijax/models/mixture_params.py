@@ -37,7 +37,9 @@ class MixtureMoments(ShownComponents):
 
     def overview(self, min_weight: float = IN_USE, names: list[str] | None = None) -> Overview:
         """The same in the form of a table for notebooks."""
-        return component_table(self.weights, self.components, min_weight, names, sd=False)
+        with unguarded():
+            described = self.components.describe(names)
+        return component_table(self.weights, described, min_weight, sd=False)
 
 
 @pytree
@@ -94,7 +96,8 @@ class MixtureParams(ShownComponents, ComponentParams):
         """What `summary` says, in the form of a table for notebooks."""
         with unguarded():
             known = self.point() if point else self
-        return component_table(known.weights, known.components, min_weight, names, sd=not point)
+            described = known.components.describe(names)
+        return component_table(known.weights, described, min_weight, sd=not point)
 
 
 @runtime_checkable

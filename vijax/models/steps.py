@@ -184,7 +184,7 @@ def _responsibilities(model: Structured, q: Known, batch: Batch) -> Float[Array,
 
 
 def _predict(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
-    found = jnp.argmax(_responsibilities(model, q, batch), -1)
+    found = jnp.argmax(_responsibilities(model, q, batch), -1).astype(jnp.int32)
     return jnp.where(batch.exists, found, -1)
 
 

@@ -75,5 +75,6 @@ class StructuredParams(ShownComponents, ComponentParams):
         """What `summary` says, in the form of a table for notebooks."""
         with unguarded():
             components = self.point().components if point else self.components
+            described = self.labels.describe() | components.describe(names)
         words = {"what": self.labels.word, "share": "share"}
-        return component_table(self.labels, components, min_weight, names, sd=False, **words)
+        return component_table(self.labels, described, min_weight, sd=False, **words)

@@ -126,6 +126,8 @@ def _sum_blocks(parts: Float[Array, "two n m"]) -> Float[Array, "n"]:
         return (total + term, lost + (rounding_error(total, term) + error)), None
 
     first, rest = parts[..., 0], jnp.moveaxis(parts[..., 1:], -1, 0)
+    if not rest.shape[0]:  # a loop of no steps cannot run without jit
+        return first[0] + first[1]
     total, lost = lax.scan(add, (first[0], first[1]), (rest[:, 0], rest[:, 1]))[0]
     return total + lost
 
