@@ -6,6 +6,7 @@ Those whose names are given, or all; as many at once as `--jobs` says, by defaul
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NN_name.py")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
+    if options.jobs > 1:  # threads of NumPy's of several kernels wait for each other
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     names = options.names or [path.name for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
     with ProcessPoolExecutor(options.jobs) as pool:
         for line in pool.map(execute, [HERE / name for name in names]):

@@ -15,6 +15,9 @@ from .haste import xla_flags
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+# NumPy's and scikit-learn's threads of two workers wait for each other, 20 times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if not os.environ.get("CI"):  # where nothing is kept, its keys take 5 % of the time
     os.environ.setdefault(
         "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache/jax")

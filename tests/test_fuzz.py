@@ -66,7 +66,7 @@ def model_of(c, batch):
 
 
 @settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,

@@ -53,8 +53,7 @@ def test_sizes_are_few_and_not_much_larger():
 @pytest.mark.parametrize(
     ("kind", "init"),
     [
-        *((kind, "labels") for kind in KINDS),
-        ("full", "seeds"),
+        *((kind, "labels") for kind in KINDS if kind not in ("full", "mixed")),
         ("mixed", "seeds"),
         ("full", "random"),
     ],
@@ -188,13 +187,13 @@ def test_a_density_is_read_as_it_is(rng, monkeypatch):
     close(density.log_prob(x), right, 1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n", [0, 5, 200])
-def test_as_many_draws_as_asked_for(rng, kind, n):
+@pytest.mark.parametrize("kind", ["noise", "student", "mixed"])
+def test_as_many_draws_as_asked_for(rng, kind):
     model, _, _ = tables(rng)[kind]
-    rows, label = model.sample(model.prior, KEY, n)
-    assert label.shape == (n,)
-    assert {a.shape[0] for a in jax.tree.leaves(rows)} == {n}
+    for n in (0, 200):
+        rows, label = model.sample(model.prior, KEY, n)
+        assert label.shape == (n,)
+        assert {a.shape[0] for a in jax.tree.leaves(rows)} == {n}
 
 
 def test_totals_of_every_draw(rng):
