@@ -40,3 +40,7 @@ def test_blocks():
         np.asarray(scope["bounds"])
         < np.asarray(scope["model"].log_likelihood(scope["fit"], scope["rows"]))
     ).all()
+    ordered = [np.asarray(own) for own in scope["path_of_growth"]]
+    assert all(own[0] == 0 and np.isin(np.diff(own), [0, 1]).all() for own in ordered)
+    right = np.concatenate(ordered) == np.concatenate(scope["stages"])
+    assert right.mean() > 0.7
