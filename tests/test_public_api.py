@@ -22,12 +22,12 @@ GaussianMixture GaussianVI GeometricMixture HMM Halving IWAE Kernel LBFGS Latent
 LogDensity MeanPrecision Memoized MergeModel Method MixedMixture Mixture MixtureDensity Model Moves
 MultinomialMixture MultivariateNormal Normal NormalGamma NormalGammaExact NormalWishart
 PoissonMixture Product Renyi Report Reporter Response RestartWarning Result RobbinsMonro STOP SVI
-Selection SphericalNormalGamma SplitMergeModel State Status StickBreaking StochasticVI Stop
-Streaming StudentT StudentTMixture TiedNormalWishart TransformedNormal Verdict Weights WithNoise
-align amortised_bound amortised_mixture_bound best bound_and_gradient compare constraints criticize
-cross_validate datasets elbo elbo_terms factor fit fit_amortised fit_many gauge iterate
-linear_response load over_devices presets prune pytree relabel save score_gradient search
-select_num_components shard_rows static trajectory
+Selection SequenceMixture Shared SphericalNormalGamma SplitMergeModel State Status StickBreaking
+StochasticVI Stop Streaming StudentT StudentTMixture TiedNormalWishart TransformedNormal Verdict
+Weights WithNoise align amortised_bound amortised_mixture_bound best bound_and_gradient compare
+constraints criticize cross_validate datasets elbo elbo_terms factor fit fit_amortised fit_many
+gauge iterate linear_response load over_devices presets prune pytree relabel save score_gradient
+search select_num_components shard_rows static trajectory
 """
 
 

@@ -44,3 +44,5 @@ def test_blocks():
     assert all(own[0] == 0 and np.isin(np.diff(own), [0, 1]).all() for own in ordered)
     right = np.concatenate(ordered) == np.concatenate(scope["stages"])
     assert right.mean() > 0.7
+    cluster = np.asarray(scope["cluster"])
+    assert adjusted_rand_score(np.arange(40) % 2, cluster) > 0.9

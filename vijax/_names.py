@@ -31,6 +31,8 @@ HOMES = {  # all other public names: name to the module that defines it
     "Chain": "families.labels.chain",
     "HMM": "models.hmm",
     "Forecast": "models.sequences",
+    "SequenceMixture": "models.sequence_mixture",
+    "Shared": "families.labels.shared",
     # other models, and what a driver asks of one
     "ConditionalModel": "model",
     "Conjugate": "model",
