@@ -46,3 +46,5 @@ def test_blocks():
     assert right.mean() > 0.7
     cluster = np.asarray(scope["cluster"])
     assert adjusted_rand_score(np.arange(40) % 2, cluster) > 0.9
+    kind = np.asarray(scope["kind"])
+    assert adjusted_rand_score(np.arange(16) % 2, kind) > 0.9

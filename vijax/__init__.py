@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from .models.energy import factor as factor
     from .models.energy.energy import Energy as Energy
     from .models.hmm import HMM as HMM
+    from .models.hmm_mixture import HMMMixture as HMMMixture
     from .models.log_density import LogDensity as LogDensity
     from .models.mixture import Mixture as Mixture
     from .models.mixtures.columns import BernoulliMixture as BernoulliMixture

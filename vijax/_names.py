@@ -30,6 +30,7 @@ HOMES = {  # all other public names: name to the module that defines it
     # models of sequences
     "Chain": "families.labels.chain",
     "HMM": "models.hmm",
+    "HMMMixture": "models.hmm_mixture",
     "Forecast": "models.sequences",
     "SequenceMixture": "models.sequence_mixture",
     "Shared": "families.labels.shared",

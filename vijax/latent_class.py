@@ -61,7 +61,8 @@ class MergeModel(LatentClassModel):
     def merge_gain(self, q: Q) -> Float[Array, "k k"]:
         """The gain of the bound in nats from merging two components, but for their overlap.
 
-        Merging j and k also loses the entropy of the assignments of rows to one of the two.
+        Merging j and k also loses the entropy of the assignments of rows to one of the two. Pairs
+        of -inf are not tried.
         """
 
     @abc.abstractmethod

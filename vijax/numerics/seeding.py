@@ -81,14 +81,27 @@ def labelled_rows(
     return jnp.maximum(jax.ops.segment_max(row, group, k + 1)[:k], -1)
 
 
-def summaries(x: Float[Array, "n t f"], count: Float[Array, "n t"]) -> Float[Array, "n g"]:
-    """Mean and standard deviation of the steps of each sequence, where `count` is positive."""
+def summaries(
+    x: Float[Array, "n t f"], count: Float[Array, "n t"], *, lag: bool = False
+) -> Float[Array, "n g"]:
+    """Mean and standard deviation of the steps of each sequence, where `count` is positive.
+
+    With `lag`, also the covariance of steps next to each other, its root with its sign.
+    """
     here = (count > 0)[..., None]
     weight = jnp.where(here, count[..., None], 0.0)
-    total = jnp.maximum(jnp.sum(weight, 1), jnp.finfo(x.dtype).tiny)
-    mean = jnp.sum(jnp.where(here, weight * x, 0.0), 1) / total
+
+    def mean_of(value: Array, weight: Array) -> Array:
+        total = jnp.maximum(jnp.sum(weight, 1), jnp.finfo(x.dtype).tiny)
+        return jnp.sum(weight * value, 1) / total
+
+    mean = mean_of(jnp.where(here, x, 0.0), weight)
     away = jnp.where(here, x - mean[:, None], 0.0)
-    return jnp.concatenate([mean, jnp.sqrt(jnp.sum(weight * away**2, 1) / total)], -1)
+    found = [mean, jnp.sqrt(mean_of(away**2, weight))]
+    if lag:
+        both = mean_of(away[:, 1:] * away[:, :-1], jnp.minimum(weight[:, 1:], weight[:, :-1]))
+        found.append(jnp.sign(both) * jnp.sqrt(jnp.abs(both)))
+    return jnp.concatenate(found, -1)
 
 
 def nearest(

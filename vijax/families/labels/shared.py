@@ -103,7 +103,10 @@ class Shared(Product, Labels):
         restart: Int[Array, ""] | int = 0,
     ) -> Float[Array, "n t k"]:
         """Rows around k-means++ seeds among them, by the mean and the spread of their steps."""
-        label = partition_of_rows(key, points, rows, on)
+        assert rows.steps is not None  # `check` has seen to it
+        found = seeding.summaries(points.reshape(*rows.steps.shape, -1), rows.steps)
+        label = None if rows.label is None else jnp.max(rows.label, 1)
+        label = nearest_seeds(key, found, label, rows.weight, on)
         by_row = jax.nn.one_hot(label, self.size, dtype=points.dtype)
         return jnp.where(rows.exists[..., None], by_row[:, None], 0.0)
 
@@ -144,23 +147,21 @@ class Shared(Product, Labels):
         return self.weights.log_prior(moments.weights)
 
 
-def partition_of_rows(
-    key: Key[Array, ""], points: Float[Array, "m f"], rows: Batch, on: Bool[Array, "k"]
+def nearest_seeds(
+    key: Key[Array, ""],
+    points: Float[Array, "n g"],
+    label: Int[Array, "n"] | None,
+    weight: Float[Array, "n"],
+    on: Bool[Array, "k"],
 ) -> Int[Array, "n"]:
-    """The class of the nearest of k seeds for each row, by `seeding.summaries` of its steps.
-
-    A row with a known label at some step is of that class.
-    """
-    assert rows.steps is not None  # `check` has seen to it
-    shape, k = rows.steps.shape, on.shape[0]
-    found = seeding.summaries(points.reshape(*shape, -1), rows.steps)
-    label = None if rows.label is None else jnp.max(rows.label, 1)
+    """The class of the nearest of k k-means++ seeds for each row; a known label is that itself."""
     known = None
     if label is not None:
-        known = seeding.labelled_rows(jax.random.fold_in(key, 2), label, rows.weight, k)
-    seeds = seeding.kmeans_plus_plus(key, found, rows.weight, k, known)
-    nearest = seeding.nearest(found, found[seeds], on)
-    return nearest if label is None else jnp.where(label >= 0, label.astype(nearest.dtype), nearest)
+        first = jax.random.fold_in(key, 2)
+        known = seeding.labelled_rows(first, label, weight, on.shape[0])
+    seeds = seeding.kmeans_plus_plus(key, points, weight, on.shape[0], known)
+    found = seeding.nearest(points, points[seeds], on)
+    return found if label is None else jnp.where(label >= 0, label.astype(found.dtype), found)
 
 
 def _over_steps(each: Float[Array, "n t k"]) -> Float[Array, "n k"]:

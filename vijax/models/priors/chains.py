@@ -9,6 +9,7 @@ from ...data.host import as_floats, check_bound, check_integer, namespace, to_de
 from ...data.types import AnyArray, ArrayLike
 from ...families.dirichlet import Dirichlet
 from ...families.labels.chain import Chain
+from ...families.labels.chain_mixture import ChainMixture
 from ...families.labels.left_right import LeftRight
 from .arguments import check_size
 
@@ -73,6 +74,23 @@ def symmetric(
     more = size - num_states
     rows, first = xp.pad(rows, [(0, more)] * 2), namespace(first).pad(first, (0, more))
     return Chain(Dirichlet(to_device(first)), Dirichlet(to_device(rows)))
+
+
+def mixture(
+    num_clusters: int,
+    num_states: int,
+    conc: ArrayLike,
+    stay: ArrayLike,
+    initial: ArrayLike,
+    size: int,
+) -> ChainMixture:
+    """Build `num_clusters` chains, each as by `symmetric`, and room for `size` of them."""
+    one = symmetric(num_states, conc, stay, initial, None)
+    first, rows = one.initial.conc, one.transitions.conc
+    on = (np.arange(size) < num_clusters).astype(first.dtype)
+    xp = namespace(first)
+    both = Dirichlet(xp.kron(on, first)), Dirichlet(xp.kron(np.diag(on), rows))
+    return ChainMixture(*both, num_states=num_states)
 
 
 def flat(size: int) -> Chain:
