@@ -40,3 +40,11 @@ def test_blocks():
         np.asarray(scope["bounds"])
         < np.asarray(scope["model"].log_likelihood(scope["fit"], scope["rows"]))
     ).all()
+    ordered = [np.asarray(own) for own in scope["path_of_growth"]]
+    assert all(own[0] == 0 and np.isin(np.diff(own), [0, 1]).all() for own in ordered)
+    right = np.concatenate(ordered) == np.concatenate(scope["stages"])
+    assert right.mean() > 0.7
+    cluster = np.asarray(scope["cluster"])
+    assert adjusted_rand_score(np.arange(40) % 2, cluster) > 0.9
+    kind = np.asarray(scope["kind"])
+    assert adjusted_rand_score(np.arange(16) % 2, kind) > 0.9

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .families.independent.gamma_exponential import GammaExponential as GammaExponential
     from .families.independent.gamma_poisson import GammaPoisson as GammaPoisson
     from .families.labels.chain import Chain as Chain
+    from .families.labels.shared import Shared as Shared
     from .families.multivariate_normal import MultivariateNormal as MultivariateNormal
     from .families.normal import Normal as Normal
     from .families.normal_gamma import MeanPrecision as MeanPrecision
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from .models.energy import factor as factor
     from .models.energy.energy import Energy as Energy
     from .models.hmm import HMM as HMM
+    from .models.hmm_mixture import HMMMixture as HMMMixture
     from .models.log_density import LogDensity as LogDensity
     from .models.mixture import Mixture as Mixture
     from .models.mixtures.columns import BernoulliMixture as BernoulliMixture
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
     from .models.mixtures.gaussian import GaussianMixture as GaussianMixture
     from .models.mixtures.gaussian import StudentTMixture as StudentTMixture
     from .models.priors import presets as presets
+    from .models.sequence_mixture import SequenceMixture as SequenceMixture
     from .models.sequences import Forecast as Forecast
     from .models.univariate import FactorisedGaussian as FactorisedGaussian
     from .models.univariate import NormalGammaExact as NormalGammaExact

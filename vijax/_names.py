@@ -30,7 +30,10 @@ HOMES = {  # all other public names: name to the module that defines it
     # models of sequences
     "Chain": "families.labels.chain",
     "HMM": "models.hmm",
+    "HMMMixture": "models.hmm_mixture",
     "Forecast": "models.sequences",
+    "SequenceMixture": "models.sequence_mixture",
+    "Shared": "families.labels.shared",
     # other models, and what a driver asks of one
     "ConditionalModel": "model",
     "Conjugate": "model",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -25,7 +25,11 @@ class LatentClassModel(ConditionalModel):
     """A model in which each step belongs to one of `num_components` latent classes.
 
     A step is a row, or an entry of a sequence; responsibilities are (n, k), or (n, t, k).
+    `one_class_per_row` says that all steps of a sequence are of one class; then those that a start
+    is given are (n, k).
     """
+
+    one_class_per_row: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -57,7 +61,8 @@ class MergeModel(LatentClassModel):
     def merge_gain(self, q: Q) -> Float[Array, "k k"]:
         """The gain of the bound in nats from merging two components, but for their overlap.
 
-        Merging j and k also loses the entropy of the assignments of rows to one of the two.
+        Merging j and k also loses the entropy of the assignments of rows to one of the two. Pairs
+        of -inf are not tried.
         """
 
     @abc.abstractmethod

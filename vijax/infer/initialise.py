@@ -115,8 +115,18 @@ def _labels(
     if start.kind != "random":
         return start.value
     assert key is not None  # the arguments have been checked
-    index = jax.random.randint(key, step_weight(batch).shape, 0, jnp.sum(model.active))
-    return jnp.argsort(~model.active, stable=True)[index]
+    whole = model.one_class_per_row and batch.steps is not None
+    shape = batch.weight.shape if whole else step_weight(batch).shape
+    index = jax.random.randint(key, shape, 0, jnp.sum(model.active))
+    label = jnp.argsort(~model.active, stable=True)[index]
+    return _of_steps(label, batch) if whole else label
+
+
+def _of_steps(value: Any, batch: Batch) -> Any:
+    """Labels (n,) or responsibilities (n, k) of sequences, as those of all their steps."""
+    assert batch.steps is not None
+    shape = (*batch.steps.shape, *value.shape[1:])
+    return namespace(value).broadcast_to(value[:, None], shape)
 
 
 def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
@@ -151,7 +161,11 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
         return Start("q", _density_q(model, init, batch.weight.dtype))
     if isinstance(init, ExponentialFamily):
         return _parse_q(model, init, batch)
-    return parse_rows(init, step_weight(batch), with_classes(model).active, batch.sharding)
+    latent = with_classes(model)
+    if not latent.one_class_per_row or batch.steps is None:
+        return parse_rows(init, step_weight(batch), latent.active, batch.sharding)
+    start = parse_rows(init, batch.weight, latent.active, batch.sharding)
+    return replace(start, value=_of_steps(start.value, batch))
 
 
 def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:

@@ -72,8 +72,8 @@ def merge_classes(model: MergeModel, batch: Batch, q: Q) -> Q:
         used = model.active & (steps > _LEAST_STEPS)
         pairs = used[:, None] & used[None] & ~tried & ~jnp.eye(k, dtype=bool)
         gain = model.merge_gain(best.q)
-        gain = jnp.where(pairs & ~jnp.isnan(gain), gain, -jnp.inf)
-        index = jnp.argmax(gain)
+        pairs = pairs & (gain > -jnp.inf)  # nor is NaN
+        index = jnp.argmax(jnp.where(pairs, gain, -jnp.inf))
         keep, gone = index // k, index % k
         done = ~jnp.any(pairs) | (fails >= _PATIENCE)
         heir = jnp.where(jnp.arange(k) == gone, keep, jnp.arange(k))

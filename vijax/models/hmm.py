@@ -54,6 +54,8 @@ class HMM(SequencePrediction, SequenceModel):
         num_states: int,
         *,
         emission: str | Mapping[Any, str] = "gaussian",
+        chain: str = "full",
+        skips: int = 0,
         conc: ArrayLike = 1.0,
         stay: ArrayLike = 0.0,
         initial: ArrayLike = 1.0,
@@ -70,6 +72,9 @@ class HMM(SequencePrediction, SequenceModel):
             emission: What a step is drawn from, given its state: "gaussian", "student_t",
                 "poisson", "exponential", "bernoulli", "geometric", "categorical" or "multinomial";
                 or, for a table, a dict from each column to one of these.
+            chain: "full", where every transition is possible, or "left_right": a sequence begins
+                in state 0, and stays in its state or goes on to the next one.
+            skips: How many states a left-to-right chain may pass over in one step.
             conc: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k), whose row i is
                 of the steps that follow state i.
             stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
@@ -88,8 +93,8 @@ class HMM(SequencePrediction, SequenceModel):
         batch = x if isinstance(x, Batch) else Batch.sequences(x)
         steps = batch.flat()
         components = emissions.from_data(steps, num_states, emission, k_max=k_max, **options)
-        chain = chains.symmetric(num_states, conc, stay, initial, k_max)
-        model = cls._of(chain, components, num_states, k_max)
+        prior = chains.named(chain, num_states, conc, stay, initial, k_max, skips)
+        model = cls._of(prior, components, num_states, k_max)
         return model if batch.names is None else replace(model, names=batch.names)
 
     @classmethod
@@ -98,6 +103,8 @@ class HMM(SequencePrediction, SequenceModel):
         num_states: int,
         *,
         components: Emission,
+        chain: str = "full",
+        skips: int = 0,
         transitions: ArrayLike = 1.0,
         stay: ArrayLike = 0.0,
         initial: ArrayLike = 1.0,
@@ -107,12 +114,14 @@ class HMM(SequencePrediction, SequenceModel):
         Args:
             num_states: Number of states, k.
             components: A component family with k members, such as `NormalWishart`.
+            chain, skips: As in `from_data`.
             transitions: Pseudo-counts, >= 0: a scalar, (k,) or (k, k); 0 is impossible.
             stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
             initial: Pseudo-counts of the first state, >= 0: a scalar or (k,); 0 is impossible.
         """
-        chain = chains.symmetric(num_states, transitions, stay, initial, None, "transitions")
-        return cls._of(chain, components, num_states, None)
+        own = (num_states, transitions, stay, initial, None, skips, "transitions")
+        prior = chains.named(chain, *own)
+        return cls._of(prior, components, num_states, None)
 
     @classmethod
     def flat(

@@ -33,16 +33,8 @@ class Forecast:
     sd: Any
 
 
-class SequencePrediction(StepPrediction):
-    """The methods of a hidden Markov model that take a q, and sequences."""
-
-    def filtered(self, q: Known | Fitted, x: Data) -> Any:
-        """Probability of each state at each step, given the steps until then, (..., t, k)."""
-        return self._by_step(_filtered, q, x)
-
-    def path(self, q: Known | Fitted, x: Data) -> Any:
-        """The most probable path at the means of q, by Viterbi's algorithm; -1 as above."""
-        return self._by_step(_path, q, x)
+class WholeRows(StepPrediction):
+    """The methods of a model whose labels of a row have a sum in closed form."""
 
     def log_likelihood(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
         """log p(x_n | theta) of each sequence in nats at the posterior means, by a forward pass."""
@@ -53,11 +45,23 @@ class SequencePrediction(StepPrediction):
         return self.log_likelihood(q, x)
 
     def log_predictive(self, q: Known | Fitted, x: Data) -> Any:
-        """Raise TypeError: theta has no closed integral over a chain."""
+        """Raise TypeError: theta has no closed integral over the labels of a row."""
         raise TypeError(
             f"log_predictive: {type(self).__name__} has no closed form for it; take "
             "`log_likelihood`, at the posterior means, or `row_bound`, a lower bound"
         )
+
+
+class SequencePrediction(WholeRows):
+    """The methods of a hidden Markov model that take a q, and sequences."""
+
+    def filtered(self, q: Known | Fitted, x: Data) -> Any:
+        """Probability of each state at each step, given the steps until then, (..., t, k)."""
+        return self._by_step(_filtered, q, x)
+
+    def path(self, q: Known | Fitted, x: Data) -> Any:
+        """The most probable path at the means of q, by Viterbi's algorithm; -1 as above."""
+        return self._by_step(_path, q, x)
 
     def forecast(self, q: Known | Fitted, x: Data, horizon: int) -> Forecast:
         """States and steps to come after each sequence, `horizon` of them, at the means of q."""

@@ -163,7 +163,7 @@ class Structured(Conjugate, MergeModel):
         """A component around each of k k-means++ seeds among the steps, half as wide as all.
 
         Distances are those of `embed`, so that units do not matter. A component with labelled steps
-        begins at one of them.
+        begins at one of them. Labels that have a `partition` of their own begin with it.
         """
         assert key is not None  # `draws` says that there is one
         steps, k, known = batch.flat(), self.num_components, None
@@ -171,6 +171,10 @@ class Structured(Conjugate, MergeModel):
             first = jax.random.fold_in(key, 2)
             known = seeding.labelled_rows(first, steps.label, steps.weight, k)
         points = self.components.embed(steps)
+        resp = self.labels.partition(key, points, batch, self.active, restart)
+        if resp is not None:
+            q = self.prior
+            return self.update(q, self.assign(q, batch, _with_known(resp, batch)))
         seeds = seeding.kmeans_plus_plus(key, points, steps.weight, k, known)
         on = self.active
         each = jnp.sum(steps.weight) / jnp.sum(on, dtype=steps.weight.dtype)
@@ -271,3 +275,11 @@ class Structured(Conjugate, MergeModel):
 
 def _on(labels: Labels) -> Bool[Array, "*b k"]:
     return labels.on
+
+
+def _with_known(resp: Float[Array, "n t k"], batch: Batch) -> Float[Array, "n t k"]:
+    """Responsibilities with those of known labels in their place."""
+    if batch.label is None:
+        return resp
+    known = jax.nn.one_hot(batch.label, resp.shape[-1], dtype=resp.dtype)
+    return jnp.where((batch.label >= 0)[..., None], known, resp)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 _BLOCK = 64  # rows
 
@@ -79,3 +79,34 @@ def labelled_rows(
     most = jax.ops.segment_max(chance, group, k + 1)
     row = jnp.where(chance == most[group], jnp.arange(label.shape[0], dtype=label.dtype), -1)
     return jnp.maximum(jax.ops.segment_max(row, group, k + 1)[:k], -1)
+
+
+def summaries(
+    x: Float[Array, "n t f"], count: Float[Array, "n t"], *, lag: bool = False
+) -> Float[Array, "n g"]:
+    """Mean and standard deviation of the steps of each sequence, where `count` is positive.
+
+    With `lag`, also the covariance of steps next to each other, its root with its sign.
+    """
+    here = (count > 0)[..., None]
+    weight = jnp.where(here, count[..., None], 0.0)
+
+    def mean_of(value: Array, weight: Array) -> Array:
+        total = jnp.maximum(jnp.sum(weight, 1), jnp.finfo(x.dtype).tiny)
+        return jnp.sum(weight * value, 1) / total
+
+    mean = mean_of(jnp.where(here, x, 0.0), weight)
+    away = jnp.where(here, x - mean[:, None], 0.0)
+    found = [mean, jnp.sqrt(mean_of(away**2, weight))]
+    if lag:
+        both = mean_of(away[:, 1:] * away[:, :-1], jnp.minimum(weight[:, 1:], weight[:, :-1]))
+        found.append(jnp.sign(both) * jnp.sqrt(jnp.abs(both)))
+    return jnp.concatenate(found, -1)
+
+
+def nearest(
+    x: Float[Array, "n d"], centres: Float[Array, "k d"], on: Bool[Array, "k"]
+) -> Int[Array, "n"]:
+    """The number of the nearest centre of those that are `on`."""
+    far = jnp.sum((x[:, None] - centres[None]) ** 2, -1)
+    return jnp.argmin(jnp.where(on, far, jnp.inf), -1).astype(jnp.int32)

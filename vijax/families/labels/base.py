@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree
 from ...data.batch import Batch
@@ -114,6 +114,20 @@ class Labels(ExponentialFamily):
     @abc.abstractmethod
     def begin(self, count: Float[Array, "k"]) -> Any:
         """Statistics to start from, of labels of which only the number in each class is known."""
+
+    def partition(
+        self,
+        key: Key[Array, ""],
+        points: Float[Array, "m f"],
+        rows: Batch,
+        on: Bool[Array, "k"],
+        restart: Int[Array, ""] | int = 0,
+    ) -> Float[Array, "n t k"] | None:
+        """Responsibilities (n, t, k) for a start; None, by default: it has seeds among the steps.
+
+        `points` are all m = n t steps, whose distances are meaningful. Classes not `on` have none.
+        """
+        return None
 
     @abc.abstractmethod
     def take(self, order: Any) -> Any:

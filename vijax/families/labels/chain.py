@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..._pytree import pytree
+from ..._pytree import pytree, replace
 from ...data.batch import Batch
 from ...data.host import check_bound
-from ...exponential_family import Product
+from ...exponential_family import Product, Q
 from ...numerics.chain_forecast import ahead
 from ...numerics.chain_paths import most_probable_path, simulate
 from ...numerics.forward_backward import filtered, forward_backward
+from ...numerics.kl_terms import KLTerms
 from ..dirichlet import CategoricalMoments, Dirichlet
 from .base import Labelled, Labels, present, weighed
 
@@ -213,3 +214,17 @@ class Chain(Product, Labels):
         """How long each state lasts, and the transition matrix at its mean, a row for each end."""
         ends = {f"to {j}": self.transitions.mean[..., j] for j in range(self.size)}
         return {"stay": self.stay} | ends
+
+
+class ChainSettings(Chain):
+    """A prior with the distribution of a Chain, and settings of its own; a q is a Chain."""
+
+    @property
+    def template(self) -> Chain:
+        return Chain(self.initial, self.transitions)
+
+    def followed_by(self, q: Q) -> Any:
+        return replace(self, initial=q.initial, transitions=q.transitions)
+
+    def kl_and_move_terms(self, q: Q, last: Q) -> KLTerms:
+        return self.template.kl_and_move_terms(q, last)

@@ -5,11 +5,49 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from ...data.host import as_floats, check_bound, namespace, to_device
+from ...data.host import as_floats, check_bound, check_integer, namespace, to_device
 from ...data.types import AnyArray, ArrayLike
 from ...families.dirichlet import Dirichlet
 from ...families.labels.chain import Chain
+from ...families.labels.chain_mixture import ChainMixture
+from ...families.labels.left_right import LeftRight
 from .arguments import check_size
+
+CHAINS = ("full", "left_right")
+
+
+def named(
+    chain: str,
+    num_states: int,
+    conc: ArrayLike,
+    stay: ArrayLike,
+    initial: ArrayLike,
+    k_max: int | None,
+    skips: int = 0,
+    name: str = "conc",
+) -> Chain:
+    """Build the chain that goes by this name; other arguments are those of `symmetric`.
+
+    Of "left_right" what is impossible has concentration 0: to begin elsewhere than in state 0, to
+    fall, and to pass over more than `skips` states in one step.
+    """
+    if chain not in CHAINS:
+        raise ValueError(f"chain: expected one of {', '.join(CHAINS)}, got {chain!r}")
+    check_integer("skips", skips)
+    check_bound("skips", skips, least=0.0)
+    whole = symmetric(num_states, conc, stay, initial, k_max, name)
+    if chain == "full":
+        if skips:
+            raise ValueError('skips: of a left-to-right chain; take chain="left_right"')
+        return whole
+    number = np.arange(whole.size)
+    ahead = number - number[:, None]
+    dtype = whole.initial.conc.dtype
+    first = whole.initial.conc * (number == 0).astype(dtype)
+    rows = whole.transitions.conc * ((ahead >= 0) & (ahead <= 1 + skips)).astype(dtype)
+    check_bound("initial", first.sum(), above=0.0, note=" of state 0")
+    check_bound(name, rows[:num_states].sum(-1), above=0.0, note=" ahead")
+    return LeftRight(Dirichlet(first), Dirichlet(rows))
 
 
 def symmetric(
@@ -36,6 +74,23 @@ def symmetric(
     more = size - num_states
     rows, first = xp.pad(rows, [(0, more)] * 2), namespace(first).pad(first, (0, more))
     return Chain(Dirichlet(to_device(first)), Dirichlet(to_device(rows)))
+
+
+def mixture(
+    num_clusters: int,
+    num_states: int,
+    conc: ArrayLike,
+    stay: ArrayLike,
+    initial: ArrayLike,
+    size: int,
+) -> ChainMixture:
+    """Build `num_clusters` chains, each as by `symmetric`, and room for `size` of them."""
+    one = symmetric(num_states, conc, stay, initial, None)
+    first, rows = one.initial.conc, one.transitions.conc
+    on = (np.arange(size) < num_clusters).astype(first.dtype)
+    xp = namespace(first)
+    both = Dirichlet(xp.kron(on, first)), Dirichlet(xp.kron(np.diag(on), rows))
+    return ChainMixture(*both, num_states=num_states)
 
 
 def flat(size: int) -> Chain:
