@@ -68,6 +68,7 @@ class LDA(DocumentPrediction, SequenceModel):
     names: tuple[str, ...] | None = static(default=None)
 
     params: ClassVar[Any] = TopicParams
+    row_data: ClassVar[bool] = True
 
     @classmethod
     def from_data(
