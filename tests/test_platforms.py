@@ -69,6 +69,8 @@ MODELS = {
         TABLE,
     ),
     "hmm": (vx.HMM.from_data(SEQUENCES, K), SEQUENCES),
+    "mixed membership": (vx.MixedMembership.from_data(SEQUENCES, K), SEQUENCES),
+    "topics": (vx.LDA.from_data(COUNTS + 1.0, K), COUNTS + 1.0),
     "log density": (vx.LogDensity(log_prior, log_lik, like={"a": np.zeros(2)}), ROWS),
     "energy": (vx.Energy({"a": vx.factor.normal((), 2)}, energy), ROWS),
     "one gaussian": (exact(vx.NormalGammaExact), ROWS[:, 0]),
