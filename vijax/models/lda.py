@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
@@ -31,7 +32,7 @@ from ..families.labels.admixture import Admixture
 from ..families.labels.base import Labels, present
 from ..kernel import Kernel
 from ..model import EStep
-from ..numerics import linalg
+from ..numerics import linalg, seeding
 from ..numerics.admixture import Tokens, equal_shares
 from .documents import DocumentPrediction
 from .parts import check_parts
@@ -40,7 +41,8 @@ from .priors.arguments import check_count, check_size
 from .sequence_model import SequenceModel
 from .topic_params import TopicParams
 
-_START = 100.0  # shape of the Gammas that topics start from (Hoffman et al. 2010)
+_SHAPE = 100.0  # of the Gammas by which topics differ at first (Hoffman et al. 2010)
+_SEEN, _FLOATS = 1024, 2**24  # documents, and counts in a table of them, that starts look at
 
 
 @pytree
@@ -308,11 +310,38 @@ class LDA(DocumentPrediction, SequenceModel):
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
     ) -> TopicParams:
-        """Topics that differ at random from equal probabilities, as scikit-learn's do."""
+        """Topics half of which are one of k documents far apart, by k-means++, and half all words.
+
+        They have as many words as the data, and differ at random besides (Hoffman et al. 2010), so
+        that no two are equal.
+        """
         assert key is not None  # `draws` says that there is one
+        k_rows, k_seeds, k_noise = jax.random.split(key, 3)
         conc = self.components.each.conc
-        drawn = jax.random.gamma(key, _START, conc.shape, conc.dtype) / _START
-        return TopicParams(self.labels.template, DirichletMultinomial(Dirichlet(drawn)))
+        k, v = conc.shape
+        some = self._some(batch, k_rows, max(2 * k, min(_SEEN, _FLOATS // v)))
+        points = self.components.embed(some)
+        seeds = seeding.kmeans_plus_plus(k_seeds, points, some.weight, k)
+        mean = jnp.sum(some.weight[:, None] * some.x, 0)
+        share = 0.5 * (_shares(some.x[seeds]) + _shares(mean))
+        on = self.active
+        number = jnp.sum(present(batch.weight, _counts(batch)))
+        each = jnp.where(on, number / jnp.sum(on, dtype=number.dtype), 0.0)
+        noise = jax.random.gamma(k_noise, _SHAPE, conc.shape, conc.dtype) / _SHAPE
+        topics = DirichletMultinomial(Dirichlet(conc + each[:, None] * share * noise))
+        return TopicParams(self.labels.update(self.labels, self.labels.begin(each)), topics)
+
+    def _some(self, batch: Batch, key: Key[Array, ""], size: int) -> Batch:
+        """At most so many of the documents, at random, as a table."""
+        n = batch.weight.shape[0]
+        if n > size:
+            order = jnp.where(batch.weight > 0, jax.random.uniform(key, (n,)), -1.0)
+            batch = batch.take(lax.top_k(order, size)[1])
+        x = _counts(batch)
+        if batch.steps is not None:
+            rows = jnp.arange(x.shape[0])[:, None]
+            x = jnp.zeros((x.shape[0], self.num_words), x.dtype).at[rows, batch.x].add(x)
+        return Batch(x, batch.weight)
 
     def assign(self, q: TopicParams, batch: Batch, resp: Float[Array, "..."]) -> Any:
         stats = self._observe(None, batch, resp)
@@ -326,6 +355,12 @@ def _counts(batch: Batch) -> Float[Array, "n m"]:
     """The counts of the words of each document, 0 in documents of weight 0."""
     number = batch.x if batch.steps is None else batch.steps
     return jnp.where((batch.weight > 0)[:, None], number, 0.0)
+
+
+def _shares(count: Float[Array, "... v"]) -> Float[Array, "... v"]:
+    """Counts as shares of their sum; equal ones if all are 0."""
+    total = jnp.sum(count, -1, keepdims=True)
+    return jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 1.0 / count.shape[-1])
 
 
 def _listed(batch: Batch) -> int:
