@@ -71,6 +71,8 @@ MODELS = {
     "hmm": (vx.HMM.from_data(SEQUENCES, K), SEQUENCES),
     "hmm mixture": (vx.HMMMixture.from_data(SEQUENCES, 2, K), SEQUENCES),
     "sequences": (vx.SequenceMixture.from_data(SEQUENCES, K), SEQUENCES),
+    "mixed membership": (vx.MixedMembership.from_data(SEQUENCES, K), SEQUENCES),
+    "topics": (vx.LDA.from_data(COUNTS + 1.0, K), COUNTS + 1.0),
     "log density": (vx.LogDensity(log_prior, log_lik, like={"a": np.zeros(2)}), ROWS),
     "energy": (vx.Energy({"a": vx.factor.normal((), 2)}, energy), ROWS),
     "one gaussian": (exact(vx.NormalGammaExact), ROWS[:, 0]),

@@ -13,17 +13,17 @@ import vijax as vx
 from vijax import _names
 
 NAMES = """
-Accelerated AmortisedFit Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI
-CategoricalMixture Chain Chunks Columns Comparison ConditionalModel Conjugate Criticism
+Accelerated Admixture AmortisedFit Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI
+CategoricalMixture Chain Chunks Columns Comparison Completion ConditionalModel Conjugate Criticism
 CrossValidation DensityModel DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial
 DirichletProcess EM EStep Emission EmissionMoments Energy ExponentialFamily ExponentialMixture
 FactorisedGaussian FitError Fits Forecast FullPassMethod Gamma GammaExponential GammaPoisson
-GaussianMixture GaussianVI GeometricMixture HMM HMMMixture Halving IWAE Kernel LBFGS
-LatentClassModel LogDensity MeanPrecision Memoized MergeModel Method MixedMixture Mixture
-MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal NormalGamma NormalGammaExact
-NormalWishart PoissonMixture Product Renyi Report Reporter Response RestartWarning Result
-RobbinsMonro STOP SVI Selection SequenceMixture Shared SphericalNormalGamma SplitMergeModel State
-Status StickBreaking StochasticVI Stop Streaming StudentT StudentTMixture TiedNormalWishart
+GaussianMixture GaussianVI GeometricMixture HMM HMMMixture Halving IWAE Kernel LBFGS LDA
+LatentClassModel LogDensity MeanPrecision Memoized MergeModel Method MixedMembership MixedMixture
+Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal NormalGamma
+NormalGammaExact NormalWishart PoissonMixture Product Renyi Report Reporter Response RestartWarning
+Result RobbinsMonro STOP SVI Selection SequenceMixture Shared SphericalNormalGamma SplitMergeModel
+State Status StickBreaking StochasticVI Stop Streaming StudentT StudentTMixture TiedNormalWishart
 TransformedNormal Verdict Weights WithNoise align amortised_bound amortised_mixture_bound best
 bound_and_gradient compare constraints criticize cross_validate datasets elbo elbo_terms factor fit
 fit_amortised fit_many gauge iterate linear_response load over_devices presets prune pytree relabel

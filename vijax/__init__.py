@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from .families.independent.gamma_exponential import GammaExponential as GammaExponential
     from .families.independent.gamma_poisson import GammaPoisson as GammaPoisson
+    from .families.labels.admixture import Admixture as Admixture
     from .families.labels.chain import Chain as Chain
     from .families.labels.shared import Shared as Shared
     from .families.multivariate_normal import MultivariateNormal as MultivariateNormal
@@ -113,11 +114,14 @@ if TYPE_CHECKING:
     from .model import EStep as EStep
     from .model import Model as Model
     from .models.density import MixtureDensity as MixtureDensity
+    from .models.documents import Completion as Completion
     from .models.energy import factor as factor
     from .models.energy.energy import Energy as Energy
     from .models.hmm import HMM as HMM
     from .models.hmm_mixture import HMMMixture as HMMMixture
+    from .models.lda import LDA as LDA
     from .models.log_density import LogDensity as LogDensity
+    from .models.mixed_membership import MixedMembership as MixedMembership
     from .models.mixture import Mixture as Mixture
     from .models.mixtures.columns import BernoulliMixture as BernoulliMixture
     from .models.mixtures.columns import CategoricalMixture as CategoricalMixture

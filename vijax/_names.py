@@ -27,13 +27,17 @@ HOMES = {  # all other public names: name to the module that defines it
     "MultinomialMixture": "models.mixtures.columns",
     "PoissonMixture": "models.mixtures.columns",
     "StudentTMixture": "models.mixtures.gaussian",
-    # models of sequences
+    # models of sequences, documents and other rows of steps
+    "Admixture": "families.labels.admixture",
     "Chain": "families.labels.chain",
+    "Completion": "models.documents",
     "HMM": "models.hmm",
     "HMMMixture": "models.hmm_mixture",
     "Forecast": "models.sequences",
     "SequenceMixture": "models.sequence_mixture",
     "Shared": "families.labels.shared",
+    "LDA": "models.lda",
+    "MixedMembership": "models.mixed_membership",
     # other models, and what a driver asks of one
     "ConditionalModel": "model",
     "Conjugate": "model",

@@ -14,6 +14,7 @@ from ..data.host import common_dtype, to_device
 from ..data.types import ArrayLike, Data
 from ..families.emission import Emission
 from ..families.labels.chain import Chain
+from ..latent_class import MergeModel
 from .priors import chains, emissions
 from .priors.arguments import check_size
 from .priors.weights import switched_on
@@ -23,7 +24,7 @@ from .structured_params import StructuredParams
 
 
 @pytree
-class HMM(SequencePrediction, SequenceModel):
+class HMM(SequencePrediction, SequenceModel, MergeModel):
     """z_1 ~ initial, z_t | z_{t-1} = i ~ transitions_i, and step x_t is drawn from state z_t.
 
     Rows are sequences, independent given theta (Rabiner 1989; Beal 2003, chapter 3). The bound is

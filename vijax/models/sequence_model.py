@@ -39,10 +39,16 @@ class SequenceModel(Structured):
         return self.components.as_batch(batch)
 
     def check(self, batch: Batch, point: bool) -> None:
-        if batch.steps is None:
-            name = type(self).__name__
-            raise ValueError(f"x: rows, but {name} is a model of sequences; see Batch.sequences")
         self.check_steps(batch)
+        self.check_method(point)
+
+    def check_method(self, point: bool) -> None:
+        """Raise ValueError for EM (`point`) without a point, and for others without a prior."""
+        if point and not self.labels.has_point:
+            raise ValueError(
+                f"method: EM() needs the exact posterior of a row's labels, which a "
+                f"{type(self).__name__} has not in closed form; use CAVI()"
+            )
         if self.improper and not point:
             raise ValueError(
                 "method: a flat prior has no evidence to bound; use EM(), or a proper prior "
@@ -51,6 +57,9 @@ class SequenceModel(Structured):
 
     def check_steps(self, batch: Batch) -> None:
         """Raise ValueError naming a step that is no value of the components, or has no label."""
+        if batch.steps is None:
+            name = type(self).__name__
+            raise ValueError(f"x: rows, but {name} is a model of sequences; see Batch.sequences")
         steps = batch.flat()
         with named_steps(batch):
             self.components.check_rows(steps)

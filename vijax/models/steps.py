@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._pytree import replace
 from ..data.batch import Batch
+from ..data.documents import is_whole
 from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
 from ..data.joined import is_list
 from ..data.padding import compiled, read_rows
@@ -138,8 +139,6 @@ class StepPrediction:
         """What the program gives for every row, whatever its weight, and the rows."""
         known = known_of(q)
         batch = self.as_batch(x)
-        if batch.steps is None:
-            raise ValueError("x: rows, but this is a model of sequences; see Batch.sequences")
         self.check_steps(batch)
         batch = batch.unfilled
         dtype = jax.tree.leaves(known)[0].dtype
@@ -147,7 +146,7 @@ class StepPrediction:
         held = {name: getattr(batch, name) for name in fields}
         # what is read of a row does not depend on its weight
         held["weight"] = jnp.ones_like(batch.weight)
-        held = jax.tree.map(lambda a: a.astype(dtype), held)
+        held = jax.tree.map(lambda a: a if is_whole(a) else a.astype(dtype), held)
         batch = replace(batch, **held, names=None, levels=None)
         return read_rows(program, batch, unnamed(self), known, *more), batch
 
@@ -189,8 +188,7 @@ def _predict(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
 
 
 def _row_bound(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
-    moments = moments_of(model, q)
-    return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
+    return model.local(moments_of(model, q), batch).log_z
 
 
 def _impute(model: Structured, q: Known, batch: Batch) -> tuple[Any, Any]:

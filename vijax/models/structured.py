@@ -19,7 +19,7 @@ from ..exponential_family import Q, natural_step
 from ..families.emission import log_joint, weighted
 from ..families.labels.base import Labels, present, weighed
 from ..kernel import Kernel
-from ..latent_class import MergeModel
+from ..latent_class import LatentClassModel
 from ..model import Conjugate, EStep, weighted_sum
 from ..numerics import seeding
 from ..numerics.kl_terms import KLTerms
@@ -27,7 +27,7 @@ from .odds import finite_odds
 from .relabellings import log_relabellings
 
 
-class Structured(Conjugate, MergeModel):
+class Structured(Conjugate, LatentClassModel):
     """z ~ labels, and step t of row n is drawn from component z_nt.
 
     `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a
@@ -199,10 +199,12 @@ class Structured(Conjugate, MergeModel):
         return q.components.merge_gain(self.components)
 
     def steps_of(self, q: Q) -> Float[Array, "k"]:
+        """The expected number of steps in each class."""
         count = self.labels.counts(q.labels)
         return count - self.labels.counts(self.labels).astype(count.dtype)
 
     def give_to(self, moments: Any, batch: Batch, heir: Int[Array, "k"]) -> Any:
+        """Expected statistics if each class gives its steps to its heir, which may be itself."""
         found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch)
         resp = jnp.zeros_like(found.resp).at[..., heir].add(found.resp)
         stats = self._observe(moments, batch, resp)

@@ -62,7 +62,7 @@ class StructuredParams(ShownComponents, ComponentParams):
         It shows their shares, heaviest first, what the labels say of them, such as a chain's
         expected stays and transitions, and the lines of `components.describe`.
         """
-        return self.overview(min_weight, names, point=point).text()
+        return self.overview(min_weight, names, point=point, **options).text()
 
     def overview(
         self,

@@ -69,7 +69,8 @@ def builder(
     make: Any = cls
     batch = _with_levels(cls, batch, prior)
     if not method.point:
-        return make.from_data, batch, {"conc": 1.0, **prior}
+        own = {"conc": 1.0} if "conc" in inspect.signature(make.from_data).parameters else {}
+        return make.from_data, batch, {**own, **prior}
     known = _flat_options(cls)
     if known is None:
         if "conc" in prior:
