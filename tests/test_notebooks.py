@@ -30,8 +30,8 @@ def executed(source):
     return json.loads(source.with_suffix(".ipynb").read_text())["cells"]
 
 
-def test_there_are_fourteen():
-    assert [int(path.name[:2]) for path in SOURCES] == list(range(14))
+def test_there_are_sixteen():
+    assert [int(path.name[:2]) for path in SOURCES] == list(range(16))
 
 
 def test_what_was_executed_is_what_is_written(source, executed):

@@ -427,3 +427,50 @@ def test_a_batch_of_fits_and_other_components_are_refused_by_name(rng):
     fit = vx.fit(vx.PoissonMixture.from_data(counts, 2), counts, key=jax.random.key(0))
     with pytest.raises(ValueError, match="q: no contours for components that are"):
         plot.plot_mixture(fit.q, counts)
+
+
+def test_states_are_coloured_in_their_place(rng):
+    resp = np.repeat(np.eye(2), [3, 2], axis=0)
+    x = rng.normal(size=5)
+    for time in (None, np.arange("2020-01-01", "2020-01-06", dtype="datetime64[D]")):
+        ax = plot.plot_states(resp, x, time=time)
+        mesh = ax.collections[0]
+        shown = mesh.get_array().reshape(5, 3)
+        assert (shown[:3] == shown[0]).all()
+        assert (shown[3:] == shown[4]).all()
+        assert not np.allclose(shown[0], shown[4])
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), x)
+    edges = mesh.get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(np.diff(edges), 1.0)
+    with pytest.raises(ValueError, match=r"resp: expected responsibilities \(t, k\)"):
+        plot.plot_states(x)
+    with pytest.raises(ValueError, match=r"time: expected shape \(5,\), got \(4,\)"):
+        plot.plot_states(resp, x, time=np.arange(4))
+
+
+def test_transitions_are_those_of_states_in_use(rng):
+    transitions = np.array([[0.0, 9.0, 1.0], [5.0, 0.0, 5.0], [1.0, 1.0, 8.0]])
+    x = rng.normal(size=(30, 1))
+    model = vx.HMM.from_data(x, 3)
+    q = vx.HMM.with_prior(3, transitions=transitions, components=model.components).prior
+    ax = plot.plot_transitions(q, min_weight=0.0)
+    share = np.asarray(q.labels.mean)
+    order = np.argsort(-share)
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(k) for k in order]
+    mean = transitions / transitions.sum(1, keepdims=True)
+    np.testing.assert_allclose(ax.images[0].get_array(), mean[np.ix_(order, order)])
+    assert len(plot.plot_transitions(q, min_weight=float(share.max())).texts) == 1
+
+
+def test_words_of_a_topic_have_their_errors():
+    conc = np.array([[8.0, 1.0, 3.0], [1.0, 1.0, 1.0]])
+    model = vx.LDA.with_prior(2, word_conc=conc, topic_conc=1.0)
+    ax = plot.plot_topic(model.prior, 0, num_words=2, names=["a", "b", "c"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "c"]
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [8 / 12, 3 / 12])
+    exact = stats.dirichlet(conc[0])
+    _, _, (lines,) = ax.containers[0]
+    halves = [0.5 * (end[1, 0] - end[0, 0]) for end in lines.get_segments()]
+    np.testing.assert_allclose(halves, np.sqrt(exact.var())[[0, 2]], rtol=1e-6)
+    with pytest.raises(ValueError, match="topic: expected one of 0 to 1, got 2"):
+        plot.plot_topic(model.prior, 2)

@@ -11,7 +11,10 @@ from .pairs import plot_pairs as plot_pairs
 from .q_vs_exact import plot_q_vs_exact as plot_q_vs_exact
 from .responsibilities import plot_responsibilities as plot_responsibilities
 from .restarts import plot_restarts as plot_restarts
+from .states import plot_states as plot_states
+from .states import plot_transitions as plot_transitions
 from .style import blend as blend
 from .style import colour as colour
 from .style import contour as contour
+from .topics import plot_topic as plot_topic
 from .weights import plot_weights as plot_weights

@@ -1,0 +1,52 @@
+"""Plot of the words of one topic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...data.host import check_integer
+from ...models.mixture_params import Fitted
+from ...models.topic_params import TopicParams
+from . import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_topic(
+    q: TopicParams | Fitted,
+    topic: int,
+    *,
+    num_words: int = 10,
+    names: Any = None,
+    ax: Any = None,
+) -> Axes:
+    """Plot the most probable words of a topic as bars with their posterior standard deviations.
+
+    `names` are those of all words, by default those of the data that a Result is of, or numbers.
+    Raises TypeError for what has no topics.
+    """
+    check_integer("topic", topic)
+    check_integer("num_words", num_words)
+    names = names if names is not None else getattr(q, "names", None)
+    known = q.q if isinstance(q, Fitted) else q
+    if not isinstance(known, TopicParams):
+        raise TypeError(f"q: expected that of LDA, or its Result, got {type(known).__name__}")
+    each = known.components.each
+    mean = style.check_one("q", each.mean, 2)
+    if not 0 <= topic < len(mean):
+        raise ValueError(f"topic: expected one of 0 to {len(mean) - 1}, got {topic}")
+    mean, sd = mean[topic], np.asarray(each.sd, float)[topic]
+    if names is not None and len(names) != len(mean):
+        raise ValueError(f"names: expected {len(mean)} words, got {len(names)}")
+    top = np.argsort(-mean, kind="stable")[:num_words]
+    ax = style.axes_of(ax, 3.5, 0.5 + 0.25 * len(top))
+    place = np.arange(len(top))
+    ax.barh(place, mean[top], xerr=sd[top], color=style.colour(topic), ecolor="0.3", capsize=2)
+    ax.set_yticks(place, [str(i) if names is None else str(names[i]) for i in top])
+    ax.invert_yaxis()
+    ax.set_xlim(left=0.0)
+    ax.set(xlabel="probability", title=f"topic {topic}")
+    return ax
