@@ -11,7 +11,7 @@ import vijax as vx
 from vijax.numerics.polya_fit import fit_polya
 
 from .oracles import hmm
-from .test_hmm import POISSON, sequences_of, settled
+from .test_hmm import POISSON, begin, sequences_of, settled
 
 KEY = jax.random.key(0)
 K = 3
@@ -58,8 +58,7 @@ def small():
         K, components=POISSON.prior(rng, K), chain="hdp", transitions=0.8, stay=0.5, initial=0.7
     )
     resp = jnp.asarray(rng.dirichlet(0.3 * np.ones(K), size=batch.steps.shape))
-    q = model.update(model.template, model.assign(model.prior, batch, resp))
-    return xs, batch, model, q
+    return xs, batch, model, begin(model, batch, resp)
 
 
 def test_bound_is_below_the_evidence_at_what_is_learned(small):
@@ -111,8 +110,6 @@ def test_states_to_spare_are_hardly_gone_to():
     shared = np.asarray(fit.q.labels.shared)
     used = np.asarray(fit.q.labels.mean) > 0.01
     assert shared[used].min() > 3 * shared[~used].max()
-    again = vx.fit(model, x, init=model.responsibilities(fit, x))
-    np.testing.assert_allclose(again.elbo, fit.elbo, rtol=1e-5)
     with pytest.raises(ValueError, match=r"method: EM\(\)"):
         vx.fit(model, x, key=KEY, method=vx.EM())
     with pytest.raises(ValueError, match="conc: one for each state"):
