@@ -26,6 +26,12 @@ def sweep(model, q, batch, vary=()):
     return terms["log_z"] + terms["kl"], model.update(q, found.stats), found.log_z, found.stats
 
 
+@jax.jit
+def begin(model, batch, resp):
+    """The q of these responsibilities."""
+    return model.update(model.template, model.assign(model.prior, batch, resp))
+
+
 def settled(model, q, batch, times=100):
     """The q after some sweeps, none of which may lower the bound, and the bound."""
     bounds = []

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 import vijax as vx
 
 from .oracles import discrete, hmm
-from .test_hmm import settled, sweep
+from .test_hmm import begin, settled, sweep
 
 K, LENGTHS = 3, (12, 9, 15, 4, 2)
 KEY = jax.random.key(0)
@@ -27,12 +27,19 @@ def planted():
 
 @pytest.fixture(scope="module")
 def model(planted):
-    return vx.HMM.from_data(planted[0], K, chain="left_right", stay=2.0)
+    return vx.HMM.from_data(planted[0], K, chain="left_right", stay=2.0, k_max=4)
 
 
 @pytest.fixture(scope="module")
-def fit(planted, model):
-    return vx.fit(model, planted[0], key=KEY, num_restarts=2).check()
+def found(planted):
+    """The fits of each number of states."""
+    options = {"chain": "left_right", "stay": 2.0, "num_restarts": 2}
+    return vx.select_num_components(planted[0], [1, 2, 3, 4], key=KEY, build=vx.HMM, **options)
+
+
+@pytest.fixture(scope="module")
+def fit(found):
+    return found.result(K).check()
 
 
 def allowed(t, k, skips=0):
@@ -55,8 +62,9 @@ def test_states_never_fall(planted, model, fit):
     assert (drawn[:, -1] == K - 1).any()
     q = fit.q.labels
     np.testing.assert_array_equal(np.asarray(q.transitions.mean)[[1, 2, 2, 0], [0, 0, 1, 2]], 0.0)
-    np.testing.assert_array_equal(q.initial.mean, [1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(q.initial.mean, [1.0, 0.0, 0.0, 0.0])
     assert np.isinf(q.stay[K - 1])
+    np.testing.assert_array_equal(q.mean[K], 0.0)
     moves = model.sample_parameters(fit, KEY, (5,))["transitions"]
     np.testing.assert_array_equal(np.tril(moves[0], -1), 0.0)
 
@@ -64,17 +72,22 @@ def test_states_never_fall(planted, model, fit):
 def test_bound_is_a_sum_over_the_paths_that_are_allowed():
     """Row by row at a q, with and without skips; and never above the evidence."""
     rng = np.random.default_rng(5)
-    xs = [rng.poisson(3.0, size=(t, 1)).astype(float) for t in (4, 1, 3)]
+    xs = [rng.poisson(3.0, size=(t, 1)).astype(float) for t in (3, 1, 2)]
     batch = vx.Batch.sequences(xs)
+
+    @jax.jit
+    def read(q, batch):
+        moments = q.moments()
+        return moments.components.likelihood(batch.flat())[0], moments.labels.transitions.log_p
+
     for skips in (0, 1):
         model = vx.HMM.from_data(
             xs, K, emission="poisson", chain="left_right", skips=skips, conc=0.7
         )
         resp = rng.dirichlet(np.ones(K), size=batch.steps.shape)
-        q = model.update(model.prior, model.assign(model.prior, batch, jnp.asarray(resp)))
-        moments = q.moments()
-        log_lik = np.asarray(moments.components.likelihood(batch.flat())[0]).reshape(3, 4, K)
-        moves = np.asarray(moments.labels.transitions.log_p)
+        q = begin(model, batch, jnp.asarray(resp))
+        log_lik, moves = map(np.asarray, read(q, batch))
+        log_lik = log_lik.reshape(3, 3, K)
         expected = []
         for own, x in zip(log_lik, xs, strict=True):
             terms = [
@@ -91,7 +104,7 @@ def test_bound_is_a_sum_over_the_paths_that_are_allowed():
             each = [(x[z == k], shape[k], rate[k]) for k in range(K)]
             return sum(discrete.poisson(own, np.ones(len(own)), a, b) for own, a, b in each)
 
-        exact = hmm.log_evidence([4, 1, 3], *conc, evidence)
+        exact = hmm.log_evidence([3, 1, 2], *conc, evidence)
         assert settled(model, q, batch, 40)[1] <= exact + 1e-9
 
 
@@ -100,37 +113,36 @@ def test_starts_are_segments(planted, model):
     xs, _ = planted
     batch = vx.Batch.sequences(xs)
     points = jnp.zeros((batch.steps.size, 1))
+
+    @jax.jit
+    def start(batch, restart):
+        key = jax.random.fold_in(KEY, restart)
+        resp = model.labels.partition(key, points, batch, model.active, restart)
+        return resp, model.init(key, batch, restart).components.mean[:, 0]
+
     found = []
     for restart in range(4):
-        key = jax.random.fold_in(KEY, restart)
-        resp = model.labels.partition(key, points, batch, model.active, jnp.asarray(restart))
+        resp, mean = start(batch, restart)
         state = np.asarray(resp).argmax(-1)
         np.testing.assert_array_equal(np.asarray(resp).sum(-1), 1.0)
         for own, t in zip(state, LENGTHS, strict=True):
             assert (np.diff(own[:t]) >= 0).all()
         found.append(state)
-        q = model.init(key, batch, restart)
-        assert (np.diff(q.components.mean[:, 0]) > 0).all()
+        assert (np.diff(mean[:K]) > 0).all()
     np.testing.assert_array_equal(found[0][0, :12], np.repeat(np.arange(K), 4))
     np.testing.assert_array_equal(found[0][1, :9], np.repeat(np.arange(K), 3))
     assert len({a.tobytes() for a in found}) == 4
     known = vx.Batch.sequences(xs, label=[np.r_[2, np.full(t - 1, -1)] for t in LENGTHS])
-    first = model.init(KEY, known).components
-    assert first.mean[2, 0] < model.init(KEY, batch).components.mean[2, 0]
+    assert start(known, 0)[1][2] < start(batch, 0)[1][2]
 
 
-def test_other_numbers_of_states(planted, fit):
-    """States to spare are switched off; and the posterior as the next prior."""
-    xs, _ = planted
-    options = {"chain": "left_right", "stay": 2.0, "num_restarts": 2}
-    found = vx.select_num_components(xs, [1, 2, 3, 4], key=KEY, build=vx.HMM, **options)
+def test_other_numbers_of_states(model, found, fit):
+    """The number is found; states to spare are switched off; the posterior as the next prior."""
     assert found.best == K
-    np.testing.assert_allclose(found.result(K).elbo, fit.elbo, rtol=1e-6)
-    wide = vx.HMM.from_data(xs, K, chain="left_right", stay=2.0, k_max=5)
-    assert wide.active.tolist() == [True] * K + [False] * 2
-    assert "LeftRight prior" in repr(wide)
-    after = wide.with_posterior_as_prior(found.result(K).q)
-    assert type(after.labels) is type(wide.labels)
+    assert model.active.tolist() == [True] * K + [False]
+    assert "LeftRight prior" in repr(model)
+    after = model.with_posterior_as_prior(fit.q)
+    assert type(after.labels) is type(model.labels)
 
 
 def test_errors_name_the_argument(planted):

@@ -73,8 +73,10 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
             emission: What a step is drawn from, given its state: "gaussian", "student_t",
                 "poisson", "exponential", "bernoulli", "geometric", "categorical" or "multinomial";
                 or, for a table, a dict from each column to one of these.
-            chain: "full", where every transition is possible, or "left_right": a sequence begins
-                in state 0, and stays in its state or goes on to the next one.
+            chain: "full", where every transition is possible, "left_right": a sequence begins in
+                state 0, and stays in its state or goes on to the next one, or "hdp": the
+                pseudo-counts of going to each state, which all states share, are learned, from
+                `conc` on, so that states to spare are hardly gone to (`WeakLimit`).
             skips: How many states a left-to-right chain may pass over in one step.
             conc: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k), whose row i is
                 of the steps that follow state i.
@@ -145,6 +147,14 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
         components = emissions.flat(num_states, num_features, emission, k_max=k_max, **options)
         size = check_size(num_states, k_max)
         return cls(chains.flat(size), components, switched_on(num_states, size), improper=True)
+
+    def check(self, batch: Batch, point: bool) -> None:
+        if point and not self.labels.has_point:
+            raise ValueError(
+                "method: EM() does not fit concentrations that are learned; use CAVI(), or "
+                'chain="full"'
+            )
+        super().check(batch, point)
 
     @classmethod
     def _of(cls, chain: Chain, components: Emission, num_states: int, k_max: int | None) -> HMM:

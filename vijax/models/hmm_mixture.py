@@ -17,6 +17,7 @@ from ..data.types import ArrayLike, Data
 from ..exponential_family import Q
 from ..families.emission import Emission
 from ..families.labels.chain_mixture import ChainMixture
+from ..latent_class import MergeModel
 from .mixture_params import Fitted
 from .priors import chains, emissions
 from .priors.arguments import check_count, check_size
@@ -28,7 +29,7 @@ from .structured_params import StructuredParams
 
 
 @pytree
-class HMMMixture(SequencePrediction, SequenceModel):
+class HMMMixture(SequencePrediction, SequenceModel, MergeModel):
     """Sequence n is drawn from hidden Markov model c_n ~ Categorical(weights), of m of them.
 
     Each cluster c has k states of its own, with their initial distribution, transitions and

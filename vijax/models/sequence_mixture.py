@@ -16,6 +16,7 @@ from ..data.types import ArrayLike, Data
 from ..families.emission import Emission
 from ..families.labels.shared import Shared
 from ..families.weights.base import Weights
+from ..latent_class import MergeModel
 from .mixture_params import Fitted
 from .priors import emissions
 from .priors import weights as weights_prior
@@ -28,7 +29,7 @@ from .structured_params import StructuredParams
 
 
 @pytree
-class SequenceMixture(WholeRows, SequenceModel):
+class SequenceMixture(WholeRows, SequenceModel, MergeModel):
     """z_n ~ Categorical(weights), and all steps of sequence n are drawn from component z_n.
 
     Rows are sequences, or sets, of steps that are independent given their cluster; their order does

@@ -11,9 +11,10 @@ from ...families.dirichlet import Dirichlet
 from ...families.labels.chain import Chain
 from ...families.labels.chain_mixture import ChainMixture
 from ...families.labels.left_right import LeftRight
+from ...families.labels.weak_limit import WeakLimit
 from .arguments import check_size
 
-CHAINS = ("full", "left_right")
+CHAINS = ("full", "left_right", "hdp")
 
 
 def named(
@@ -29,17 +30,18 @@ def named(
     """Build the chain that goes by this name; other arguments are those of `symmetric`.
 
     Of "left_right" what is impossible has concentration 0: to begin elsewhere than in state 0, to
-    fall, and to pass over more than `skips` states in one step.
+    fall, and to pass over more than `skips` states in one step. Of "hdp" the pseudo-counts but for
+    those of staying are learned.
     """
     if chain not in CHAINS:
         raise ValueError(f"chain: expected one of {', '.join(CHAINS)}, got {chain!r}")
     check_integer("skips", skips)
     check_bound("skips", skips, least=0.0)
     whole = symmetric(num_states, conc, stay, initial, k_max, name)
-    if chain == "full":
+    if chain != "left_right":
         if skips:
             raise ValueError('skips: of a left-to-right chain; take chain="left_right"')
-        return whole
+        return whole if chain == "full" else _weak_limit(whole, conc, num_states, name)
     number = np.arange(whole.size)
     ahead = number - number[:, None]
     dtype = whole.initial.conc.dtype
@@ -48,6 +50,17 @@ def named(
     check_bound("initial", first.sum(), above=0.0, note=" of state 0")
     check_bound(name, rows[:num_states].sum(-1), above=0.0, note=" ahead")
     return LeftRight(Dirichlet(first), Dirichlet(rows))
+
+
+def _weak_limit(whole: Chain, conc: ArrayLike, num_states: int, name: str) -> WeakLimit:
+    """The chain with its pseudo-counts, all but those of staying, for a start of shared ones."""
+    shared = as_floats(name, conc)
+    if shared.ndim > 1:
+        raise ValueError(f"{name}: one for each state, as transitions share them, got a matrix")
+    shared = _filled(name, shared, (num_states,))
+    check_bound(name, shared, above=0.0)
+    shared = namespace(shared).pad(shared, (0, whole.size - num_states))
+    return WeakLimit(whole.initial, whole.transitions, to_device(shared))
 
 
 def symmetric(
