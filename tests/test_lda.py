@@ -260,3 +260,25 @@ def from_start(peer, start, counts):
 
     peer._init_latent_vars = begin
     return peer.fit(counts)
+
+
+@pytest.mark.parametrize("conc", [0.1, 1e-3, 1e-8])
+def test_sparse_memberships_in_float32(rng, conc):
+    """exp(E[log theta]) of an unused topic is 0 in float32, but no bound is lost or NaN."""
+    v, k, n = 20, 4, 12
+    topics = rng.dirichlet(np.full(v, 0.05), k)
+    counts = np.stack([rng.multinomial(30, topics[i % k]) for i in range(n)]).astype(float)
+    own = vx.DirichletMultinomial.from_standard(1e-3 + 40.0 * topics)
+    labels = vx.Admixture.from_standard(np.full(k, conc), inner=300, tol=1e-6)
+    model = vx.LDA(labels, vx.DirichletMultinomial.from_standard(np.full((k, v), 1e-3)))
+    q = model.params(model.labels.template, own)
+
+    def half(tree):
+        return jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, tree)
+
+    for dense in (True, False):
+        batch = vx.Batch.documents(counts, dense=dense)
+        found = sweep(model, q, batch)[2]
+        small = sweep(half(model), half(q), half(batch))[2]
+        np.testing.assert_allclose(small.log_z, found.log_z, rtol=2e-6)
+        np.testing.assert_allclose(small.stats.components.each.conc.sum(), 30.0 * n, rtol=1e-5)
