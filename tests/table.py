@@ -17,7 +17,7 @@ import vijax as vx
 
 from . import data
 from .oracles import gaussian_mixture as gmm
-from .oracles import hmm
+from .oracles import hmm, lda
 from .oracles import normal_gamma as ng
 from .oracles import weights as weights_oracle
 from .rows import Family, gammas, normals, spd
@@ -299,6 +299,27 @@ def _hmm_case(emission: Any) -> Case:
     )
 
 
+def _topics_evidence(x: Any, model: Any) -> float:
+    """log p(words) of documents by adding up all assignments of their tokens."""
+    conc = (np.asarray(a.conc) for a in (model.labels, model.components.each))
+    return float(lda.log_evidence(lda.documents_of(np.asarray(x)), *conc))
+
+
+def _topics_case() -> Case:
+    return Case(
+        "LDA",
+        lambda rng: rng.multinomial(2, np.ones(4) / 4, size=60).astype(float),
+        lambda rng, x: vx.LDA(
+            vx.Admixture.from_standard([0.5, 2.0], inner=50, tol=1e-13),
+            vx.DirichletMultinomial.from_standard(gammas(rng, 2, 4)),
+        ),
+        _mixture_q,
+        _topics_evidence,
+        None,
+        methods=False,
+    )
+
+
 CASES = [
     _mixture_case(
         "GaussianMixture", lambda rng, x: data.mixture_of(data.random_prior(rng, k=3, d=2))
@@ -310,6 +331,7 @@ CASES = [
     *(_emission_case(e, gaussian=True) for e in (TIED, DIAG, SPHERICAL)),
     *(_emission_case(e) for e in (POISSON, GEOMETRIC, CATEGORICAL, STUDENT)),
     _hmm_case(POISSON),
+    _topics_case(),
     _univariate_case("NormalGammaExact", vx.NormalGammaExact, _exact_q, exact=True),
     _univariate_case("FactorisedGaussian", vx.FactorisedGaussian, _factorised_q, exact=False),
 ]

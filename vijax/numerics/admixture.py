@@ -8,6 +8,11 @@ the two are iterated for each row until it has settled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -18,6 +23,10 @@ from .linalg import matmul
 
 # Counts are scaled by a power of two, which loses no digit, as a count over a tiny sum overflows.
 _SCALE = 2.0**-24
+_HALVINGS, _LEAST_ROWS = (
+    4,
+    64,
+)  # how often rows that still move are gathered, and down to which number
 _FLOOR = 2.0**30  # smallest exp(E[log theta]) that phi is made from, in smallest normal numbers
 
 
@@ -114,28 +123,55 @@ def equal_shares(total: Float[Array, "n"], conc: Float[Array, "k"]) -> Float[Arr
 def settle(
     tokens: Tokens,
     conc: Float[Array, "k"],
-    start: Float[Array, "n k"],
+    starts: Float[Array, "s n k"],
     inner: int,
     tol: Float[Array, ""],
-) -> Float[Array, "n k"]:
+) -> Float[Array, "s n k"]:
     """gamma after updates of phi and gamma in turn, of each row until it has settled.
 
-    A row makes at most `inner` updates from `start`, and none after one that moved gamma by at most
-    `tol` in the mean over classes. Classes of conc 0 are off. Rows do not see each other.
+    There are s starts of each row. One makes at most `inner` updates, and none after an update that
+    moved gamma by at most `tol` in the mean over classes. Classes of conc 0 are off. Rows do not
+    see each other: those that still move are gathered when they are half of all, and again.
     """
-    on = conc > 0
-    size = jnp.maximum(jnp.sum(on, dtype=conc.dtype), 1.0)
+    num_starts, n, k = starts.shape
+    size = jnp.maximum(jnp.sum(conc > 0, dtype=conc.dtype), 1.0)
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, gamma, moving = carry
-        theta = shares_of(gamma, on)
+    def update(tokens: Tokens, gamma: Array, moving: Array) -> tuple[Array, Array]:
+        theta = shares_of(gamma, conc > 0)
         new = conc + tokens.shares(theta, tokens.norm(theta))
         change = jnp.sum(jnp.abs(new - gamma), -1) / size
-        return i + 1, jnp.where(moving[:, None], new, gamma), moving & (change > tol)
+        return jnp.where(moving[:, None], new, gamma), moving & (change > tol)
 
-    def goes_on(carry: tuple[Array, Array, Array]) -> Array:
-        i, _, moving = carry
-        return (i < inner) & jnp.any(moving)
+    def until(update: Callable[..., tuple[Array, Array]], few: int, state: _Moving) -> _Moving:
+        """The state when at most `few` rows move, or all have made their updates."""
 
-    moving = jnp.sum(tokens.count, -1) > 0
-    return lax.while_loop(goes_on, body, (jnp.asarray(0, jnp.int32), start, moving))[1]
+        def body(state: _Moving) -> _Moving:
+            return _Moving(state.i + 1, *update(state.gamma, state.moving))
+
+        def goes_on(state: _Moving) -> Array:
+            return (state.i < inner) & (jnp.sum(state.moving, dtype=jnp.int32) > few)
+
+        return lax.while_loop(goes_on, body, state)
+
+    rows = num_starts * n
+    sizes = [rows // 2**j for j in range(1, _HALVINGS + 1) if rows // 2**j >= _LEAST_ROWS]
+    moving = jnp.broadcast_to(jnp.sum(tokens.count, -1) > 0, (num_starts, n))
+    state = _Moving(jnp.asarray(0, jnp.int32), starts, moving)
+    state = until(jax.vmap(partial(update, tokens)), sizes[0] if sizes else 0, state)
+    i, gamma, moving = state.i, state.gamma.reshape(rows, k), state.moving.reshape(rows)
+    for own, few in zip(sizes, [*sizes, 0][1:], strict=True):
+        which = jnp.nonzero(moving, size=own, fill_value=rows)[0]
+        part = tokens.take(which % n)
+        given = _Moving(i, jnp.take(gamma, which, 0, mode="clip"), which < rows)
+        found = until(partial(update, part), few, given)
+        i, gamma = found.i, gamma.at[which].set(found.gamma, mode="drop")
+        moving = jnp.zeros_like(moving).at[which].set(found.moving, mode="drop")
+    return gamma.reshape(starts.shape)
+
+
+class _Moving(NamedTuple):
+    """How many updates were made, the last gamma of each row, and which rows still move."""
+
+    i: Int[Array, ""]
+    gamma: Float[Array, "..."]
+    moving: Bool[Array, "..."]

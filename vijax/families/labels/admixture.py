@@ -156,23 +156,24 @@ class Admixture(Labels):
         conc = lax.stop_gradient(moments.conc)
         held = jax.tree.map(lax.stop_gradient, tokens)
 
-        def begun_at(gamma: Float[Array, "n k"]) -> Settled:
-            gamma = settle(held, conc, gamma, self.inner, self.tol)
-            return _at(tokens, moments.conc, lax.stop_gradient(gamma))
-
         afresh = equal_shares(jnp.sum(held.count, -1), conc)
         if state is None or self.start == "cold":
-            return begun_at(afresh)
-        warm = begun_at(jnp.where(conc > 0, state, 0.0))
-        if self.start == "warm":
-            return warm
-        cold = begun_at(afresh)
-        better = cold.log_z > warm.log_z
+            starts = [afresh]
+        else:
+            warm = lax.stop_gradient(jnp.where(conc > 0, state, 0.0))
+            starts = [warm] if self.start == "warm" else [warm, afresh]
+        gamma = settle(held, conc, jnp.stack(starts), self.inner, self.tol)
+        gamma = lax.stop_gradient(gamma)
+        found = [_at(tokens, moments.conc, own) for own in gamma]
+        if len(found) == 1:
+            return found[0]
+        kept, cold = found
+        better = cold.log_z > kept.log_z
 
         def pick(a: Array, b: Array) -> Array:
             return jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-        return jax.tree.map(pick, cold, warm)
+        return jax.tree.map(pick, cold, kept)
 
     def observe(
         self, rows: Batch, gamma: Float[Array, "n k"], moments: AdmixtureMoments
