@@ -151,9 +151,10 @@ def measure(name: str, dtype: str) -> dict[str, float]:
         drawn = [planted(rng, 1, t, d, k, 0.9, 3.0) for _ in range(MODELS)]
         xs, zs = (np.stack(a) for a in zip(*drawn, strict=True))
         xs = xs.astype(dtype)
+        model = contenders.model_of_all(xs, k)
         fns = {"vijax": contenders.ours_many(xs, zs, k)}
         for kind in ("scaling", "log"):
-            few = contenders.hmmlearn_loop(xs[:LOOPED], zs[:LOOPED], k, kind)
+            few = contenders.hmmlearn_loop(xs[:LOOPED], zs[:LOOPED], k, kind, model)
             fns[f"hmmlearn, {kind}"] = few
             times[f"hmmlearn, {kind}"] = 2, 12
         agree(fns)
