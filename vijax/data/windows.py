@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._pytree import replace
 from ..numerics.chain_scaled import anywhere
 from ..numerics.chunked import fold_chunks
 from . import sequences
@@ -67,9 +66,8 @@ def accumulate_steps(
 
     def of_window(start: Array) -> tuple[Any, Array]:
         first = jnp.minimum(start, t - size)
-        part = _window(batch, first, size)
         new = first + jnp.arange(size) >= start  # the last window begins before the end of another
-        part = replace(part, steps=jnp.where(new, part.steps, 0.0))
+        part = _window(batch, first, size, new)
         own = lax.dynamic_slice_in_dim(values, first, size, 1)
         return fn((part.flat(), own.reshape(n * size, -1)), *args)
 
@@ -88,14 +86,16 @@ def _size(n: int, t: int, chunk: int) -> int:
     return min(t, max(1, chunk // n))
 
 
-def _window(batch: Batch, first: Array, size: int) -> Batch:
-    """These steps of all sequences."""
+def _window(batch: Batch, first: Array, size: int, new: Array | bool = True) -> Batch:
+    """These steps of all sequences, of which only the `new` ones count."""
 
     def cut(a: Array) -> Array:
         return lax.dynamic_slice_in_dim(a, first, size, 1)
 
     assert batch.steps is not None
-    return sequences.map_steps(batch, cut, steps=cut(batch.steps), as_given=None)
+    return sequences.map_steps(
+        batch, cut, steps=jnp.where(new, cut(batch.steps), 0.0), as_given=None
+    )
 
 
 def _any(batch: Batch, first: Array, size: int) -> Array:
