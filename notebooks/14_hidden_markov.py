@@ -32,11 +32,11 @@ print(f"{len(x)} days from {date[0]} to {date[-1]}, sd {x.std():.2f} %")
 # %% [markdown]
 # ## The chain against the mixture
 #
-# Both models draw each day from one of $K$ normal distributions with the same prior. In the mixture
-# the label of a day is drawn anew, $p(z_t = k) = \pi_k$; in the chain it depends on the day before,
-# $p(z_t = k \mid z_{t-1} = j) = A_{jk}$, with a Dirichlet distribution over each row of $A$. The
-# bounds have all constants, so that they are compared as they are. To each number of states we add
-# $\log K!$, as the labels may be numbered in any order.
+# Both models draw each day from one of $K$ normal distributions with the same prior. In the
+# mixture the label of a day is drawn anew, $p(z_t = k) = \pi_k$; in the chain it depends on the
+# day before, $p(z_t = k \mid z_{t-1} = j) = A_{jk}$, with a Dirichlet distribution over each row
+# of $A$. The bounds have all constants, so that they are compared as they are. To each number of
+# states we add $\log K!$, as the labels may be numbered in any order.
 
 # %%
 key = jax.random.key(0)
@@ -72,11 +72,11 @@ axes["price"].set_ylabel("price (US$)")
 _ = plot.plot_transitions(fit, ax=axes["matrix"])
 
 # %% [markdown]
-# The colours are the smoothed probabilities $p(z_t \mid x_1, \dots, x_T)$. The last wild time is the
-# autumn of 2008.
+# The colours are the smoothed probabilities $p(z_t \mid x_1, \dots, x_T)$. The last wild time is
+# the autumn of 2008.
 #
-# The most probable path (Viterbi) is one sequence of states for all days, and not the most probable
-# state of each day. It changes less often:
+# The most probable path (Viterbi) is one sequence of states for all days, and not the most
+# probable state of each day. It changes less often:
 
 # %%
 path = np.asarray(model.path(fit, x))
@@ -110,9 +110,9 @@ print(f"bound on the evidence, with its price for the parameters: {float(fit.elb
 # %% [markdown]
 # ## Days that were not seen
 #
-# Both models are fitted to the first 800 days. How probable are the other days, each given all days
-# before it? For the chain that is the difference of two log-likelihoods,
-# $\log p(x_{1:T}) - \log p(x_{1:800})$; for the mixture it is a sum, as the past says nothing.
+# Both models are fitted to the first 800 days. How probable are the other days, each given all
+# days before it? For the chain that is the difference of two log-likelihoods, $\log p(x_{1:T}) -
+# \log p(x_{1:800})$; for the mixture it is a sum, as the past says nothing.
 
 # %%
 cut = 800
@@ -160,14 +160,14 @@ _ = ax.set(ylabel="return (%)", title=f"forecast ± 2 sd, one day ahead: {inside
 
 # %% [markdown]
 # What can go wrong. States are a description and need not be causes: heavy tails of one state look
-# like a state of their own (above, a third state of single days has a bound as high as two states).
-# The bound compares models on these days under these priors, and the transitions of a state that was
-# visited twice are mostly prior. `predict` and `responsibilities` know the whole sequence, so that
-# they must not be used to judge forecasts; `filtered` is made for that. And the width of the returns
-# changes gradually in other models of them, which do better still.
+# like a state of their own (above, a third state of single days has a bound as high as two
+# states). The bound compares models on these days under these priors, and the transitions of a
+# state that was visited twice are mostly prior. `predict` and `responsibilities` know the whole
+# sequence, so that they must not be used to judge forecasts; `filtered` is made for that. And the
+# width of the returns changes gradually in other models of them, which do better still.
 #
-# Sources: L. R. Rabiner, *A tutorial on hidden Markov models*, Proc. IEEE 77 (1989), 257-286;
-# M. J. Beal, *Variational algorithms for approximate Bayesian inference*, thesis, University College
+# Sources: L. R. Rabiner, *A tutorial on hidden Markov models*, Proc. IEEE 77 (1989), 257-286; M.
+# J. Beal, *Variational algorithms for approximate Bayesian inference*, thesis, University College
 # London (2003), chapter 3.
 
 # %%

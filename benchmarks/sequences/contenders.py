@@ -25,9 +25,9 @@ def fixed(count: int) -> vx.Stop:
     return vx.Stop(tol=0.0, max_iter=count, patience=_NEVER)
 
 
-def prior_of(x: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """The prior of the components, of our default model, in standard parameters (k, ...)."""
-    own = vx.HMM.from_data(x, k).components
+def prior_of(model: vx.HMM) -> dict[str, np.ndarray]:
+    """The prior of the components in standard parameters (k, ...)."""
+    own: Any = model.components
     names = "mean", "kappa", "df", "scatter"
     return {name: np.asarray(getattr(own, name), np.float64) for name in names}
 
@@ -45,15 +45,18 @@ def ours(x: Any, labels: Any, k: int, method: Any = None) -> Run:
 
 
 def ours_many(xs: Any, labels: Any, k: int) -> Run:
-    """Our `fit_many` to data sets (m, n, t, d), each with its own prior."""
-    sets = [vx.Batch.sequences(x) for x in xs]
+    """Our `fit_many` to data sets (m, n, t, d), with one prior."""
+    model = model_of_all(xs, k)
 
     def run(count: int) -> Any:
-        build = functools.partial(vx.HMM.from_data, num_states=k)
-        fits = vx.fit_many(build, sets, init=labels, stop=fixed(count))
-        return fits.q.components.mean
+        return vx.fit_many(model, xs, init=labels, stop=fixed(count)).q.components.mean
 
     return run
+
+
+def model_of_all(xs: np.ndarray, k: int) -> vx.HMM:
+    """Our default model of the sequences of all data sets (m, n, t, d)."""
+    return vx.HMM.from_data(xs.reshape(-1, *xs.shape[2:]), k)
 
 
 def first_counts(x: np.ndarray, labels: np.ndarray, k: int) -> tuple[Any, ...]:
@@ -67,8 +70,10 @@ def first_counts(x: np.ndarray, labels: np.ndarray, k: int) -> tuple[Any, ...]:
     return first, pairs, count, mean, scatter
 
 
-def hmmlearn(x: np.ndarray, labels: np.ndarray, k: int, implementation: str) -> Run:
-    """Its `VariationalGaussianHMM` with our prior, from the q of the labels.
+def hmmlearn(
+    x: np.ndarray, labels: np.ndarray, k: int, implementation: str, model: vx.HMM | None = None
+) -> Run:
+    """Its `VariationalGaussianHMM` with the prior of our model, from the q of the labels.
 
     Its ten k-means, which it runs even where all is given, are left out.
     """
@@ -79,7 +84,7 @@ def hmmlearn(x: np.ndarray, labels: np.ndarray, k: int, implementation: str) -> 
             pass
 
     logging.getLogger("hmmlearn").setLevel(logging.ERROR)
-    prior = prior_of(x, k)
+    prior = prior_of(model or vx.HMM.from_data(x, k))
     first, pairs, count, mean, scatter = first_counts(x, labels, k)
     kappa = prior["kappa"] + count
     move = mean - prior["mean"]
@@ -117,9 +122,11 @@ def hmmlearn(x: np.ndarray, labels: np.ndarray, k: int, implementation: str) -> 
     return run
 
 
-def hmmlearn_loop(xs: np.ndarray, labels: np.ndarray, k: int, implementation: str) -> Run:
+def hmmlearn_loop(
+    xs: np.ndarray, labels: np.ndarray, k: int, implementation: str, model: vx.HMM
+) -> Run:
     """One after another of the data sets (m, n, t, d)."""
-    each = [hmmlearn(x, z, k, implementation) for x, z in zip(xs, labels, strict=True)]
+    each = [hmmlearn(x, z, k, implementation, model) for x, z in zip(xs, labels, strict=True)]
     return lambda count: np.stack([run(count) for run in each])
 
 

@@ -71,9 +71,10 @@ def section(_: Any) -> str:
     return f"{text}\n\n{table(columns, lines)}\n\n{_END}"
 
 
-_TEXT = f"""One chain of {STEPS:,} steps, {K} states whose means are {SEPARATION:g} sd apart in each of {D} columns,
-{OFFSET:g} sd from 0, each left with probability {LEAVES:g} (prior: {1 / LEAVES:g} pseudo-counts of
-staying). Both precisions begin at the same labels, a tenth of them wrong. In nats; `apart`: float32
-and the bound of its own q. The float32 fit ends as {{status}}, {{right:.4%}} of its path right."""
-_END = """After two updates from wrong labels covariances have a condition of 1e5, of which float32 has
-two digits left; the q of a settled fit has none of that."""
+_TEXT = f"""One chain of {STEPS:,} steps, {K} states whose means are {SEPARATION:g} sd apart in each
+of {D} columns, {OFFSET:g} sd from 0, each left with probability {LEAVES:g} (the prior has
+{1 / LEAVES:g} pseudo-counts of staying). Both precisions begin at the same labels, a tenth of them
+wrong. In nats; `apart` is float32 from the bound of its own q, and may be {RELATIVE:g} of it and
+{ABSOLUTE:g} nats. In float32 the fit ends as {{status}}, with {{right:.4%}} of its path right."""
+_END = """Two updates after wrong labels covariances have a condition of 1e5, which leaves float32
+two digits of their least axis; the q of a settled fit has none of that."""

@@ -249,7 +249,8 @@ def _fit_share(
     if layout in ("auto", "slots"):
         row_size, alone = constant_of(partial(_row_size_and_kernels, shared), models, batches)
         floats, slots = n * row_size, layout == "slots"
-        layout = choose_layout(m * num_restarts, floats, platform, slots, alone)
+        sequences = None if batches.steps is None else n
+        layout = choose_layout(m * num_restarts, floats, platform, slots, alone, sequences)
     problems = Problems(load, problem, m, num_restarts, live[0], platform)
     return best(run_restarts(settings, problems, layout))
 

@@ -15,6 +15,7 @@ from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
 from ..data.sequences import step_weight
+from ..data.windows import accumulate_steps, map_steps
 from ..exponential_family import Q, natural_step
 from ..families.emission import log_joint, weighted
 from ..families.labels.base import Labels, present, weighed
@@ -73,13 +74,12 @@ class Structured(Conjugate, LatentClassModel):
 
     def kernels(self, moments: Any, batch: Batch) -> tuple[Kernel, ...]:
         steps = batch.flat()
-        more = 0 if batch.steps is None else 4 * self.num_components
-        each = 1 if batch.steps is None else batch.steps.shape[1]
+        t = None if batch.steps is None else batch.steps.shape[1]
         return tuple(
             replace(
                 kernel,
                 moments=replace(moments, components=kernel.moments),
-                row_size=each * (kernel.row_size + more),
+                row_size=self.labels.row_size(t, kernel.row_size),
             )
             for kernel in self.components.kernels(steps, moments.components)
         )
@@ -132,13 +132,13 @@ class Structured(Conjugate, LatentClassModel):
         self, of_chunk: Callable[..., Array], batch: Batch, *args: Any
     ) -> Float[Array, "..."]:
         """`of_chunk(steps, *args)` (.., k) for every step, a chunk of steps at a time."""
-        steps = batch.flat()
-        found = map_rows(of_chunk, steps, self._chunk(steps), *args)
-        return found if batch.steps is None else found.reshape(*batch.steps.shape, -1)
+        chunk = self._chunk(batch.flat())
+        if batch.steps is None:
+            return map_rows(of_chunk, batch, chunk, *args)
+        return map_steps(of_chunk, batch, chunk, *args)
 
     def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
         """Expected statistics of the components, a chunk of steps at a time."""
-        steps = batch.flat()
 
         def of_chunk(rows: Any, components: Any, prior: Any) -> tuple[Any, Array]:
             part, own = rows
@@ -148,9 +148,10 @@ class Structured(Conjugate, LatentClassModel):
             stats = prior.observe(part, counts, components, row_posterior)
             return stats, jnp.zeros((), counts.dtype)
 
-        rows = steps, resp.reshape(-1, self.num_components)
-        chunk = self._chunk(steps)
-        return accumulate(of_chunk, rows, chunk, moments.components, self.components)[0]
+        chunk, args = self._chunk(batch.flat()), (moments.components, self.components)
+        if batch.steps is None:
+            return accumulate(of_chunk, (batch, resp), chunk, *args)[0]
+        return accumulate_steps(of_chunk, (batch, resp), chunk, *args)[0]
 
     def _chunk(self, steps: Batch) -> int:
         return automatic_chunk(self.components.row_size(steps), steps)

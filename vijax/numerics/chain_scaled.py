@@ -13,6 +13,9 @@ joint_t future_t / g_t and p(z_t, z_{t+1} | all) = joint_t A ahead_{t+1} / g_t, 
 
 A block begins where the one before it ends, which is first guessed from a few steps, for chains
 forget; if the ends do not meet the guess, it is computed from products of all transitions.
+
+Of several sequences blocks are only as long as the longest sequence needs, so that chunks of short
+sequences cost less than those of long ones.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ class Blocks(NamedTuple):
     forth: Float[Array, "kplus k"]  # A^T, and a row of ones, whose product is the sum
     back: Float[Array, "kplus k"]  # A, and a row of ones
     start: Float[Array, "k one"]  # exp(log_initial)
+    length: Int[Array, ""] | int  # steps of a block, <= s; those beyond are of the next block
 
 
 class Swept(NamedTuple):
@@ -66,6 +70,18 @@ def anywhere(condition: Bool[Array, ""]) -> Bool[Array, ""]:
 def _anywhere(size: int, batched: Any, condition: Array) -> tuple[Array, bool]:
     del size, batched
     return anywhere(jnp.any(condition)), False
+
+
+@custom_vmap
+def longest(length: Int[Array, ""]) -> Int[Array, ""]:
+    """The length; under vmap the largest of all lanes, so that their loops end together."""
+    return length
+
+
+@longest.def_vmap
+def _longest(size: int, batched: Any, length: Array) -> tuple[Array, bool]:
+    del size, batched
+    return longest(jnp.max(length)), False
 
 
 def once_more(
@@ -110,7 +126,7 @@ def scaled(
         pairs, log_z = jnp.zeros((k, k), dtype), jnp.zeros((2, size), dtype)
         none = Swept(resp, pairs, log_z, zero[0], jnp.asarray(False))
         out = lax.fori_loop(0, 2, attempts, none)
-    resp = out.resp.reshape(n, -1, k)[:, :t]
+    resp = _joined(out.resp.reshape(n, -1, block, k), lanes.length)[:, :t]
     log_z = _sum_blocks(out.log_z.reshape(2, n, -1))
     # what was rounded to 0 must be no digit of anything that it takes part in
     info = jnp.finfo(log_lik.dtype)
@@ -148,20 +164,25 @@ def _lanes(
     transition, ones = jnp.exp(log_transition - safe), jnp.ones((1, k), log_lik.dtype)
     blocks = -(-t // block)
     log_lik = jnp.pad(log_lik, ((0, 0), (0, blocks * block - t), (0, 0)))
-    log_lik = jnp.moveaxis(log_lik.reshape(n * blocks, block, k), 0, -1)
-    left = jnp.sum(exists, 1, dtype=jnp.int32)[:, None] - block * _times(blocks)
-    left = left.ravel()
+    lengths = jnp.sum(exists, 1, dtype=jnp.int32)
+    length = block if n == 1 else _length(lengths, blocks, block, log_lik.dtype.itemsize, k)
+    log_lik = jnp.moveaxis(_cut(log_lik, blocks, block, length), 0, -1)
+    left = (lengths[:, None] - length * _times(blocks)).ravel()
 
-    def likelihood(lik: Array, i: Array) -> tuple[Array, Array]:
+    def likelihood(both: Any, i: Array) -> tuple[Array, Array]:
         """Of one step, in place of its log."""
+        lik, shifts = both
         log_lik = jnp.where(i < left, lax.dynamic_index_in_dim(lik, i, 0, False), 0.0)
         shift = jnp.max(log_lik + entry[:, None], 0)
         shift = jnp.where(shift > -jnp.inf, shift, 0.0)
         now = jnp.exp((log_lik - shift) + entry[:, None])
-        return lax.dynamic_update_index_in_dim(lik, now, i, 0), shift
+        return tuple(
+            lax.dynamic_update_index_in_dim(a, v, i, 0) for a, v in ((lik, now), (shifts, shift))
+        )
 
     # step by step, for XLA vectorises few things together with the transposition
-    lik, shift = lax.scan(likelihood, log_lik, _times(block))
+    shifts = jnp.zeros((block, left.shape[0]), log_lik.dtype)
+    lik, shift = lax.fori_loop(0, length, lambda i, both: likelihood(both, i), (log_lik, shifts))
     return Blocks(
         lik,
         shift,
@@ -171,7 +192,48 @@ def _lanes(
         jnp.concatenate([transition.T, ones]),
         jnp.concatenate([transition, ones]),
         jnp.exp(log_initial - safe)[:, None],
+        length,
     )
+
+
+def _few(block: int, itemsize: int, k: int) -> int:
+    """Steps that a guess looks at."""
+    return min(block, (_GUESS + k) * itemsize)
+
+
+def _length(lengths: Int[Array, "n"], blocks: int, block: int, itemsize: int, k: int) -> Array:
+    """The steps of a block that the longest sequence needs, but as many as a guess looks at."""
+    need = -(-longest(jnp.max(lengths)) // blocks)
+    return jnp.maximum(need, 1 if blocks == 1 else _few(block, itemsize, k))
+
+
+def _cut(
+    a: Float[Array, "n t k"], blocks: int, block: int, length: Int[Array, ""] | int
+) -> Float[Array, "lanes block k"]:
+    """The blocks of all sequences, one every `length` steps; they may run over their ends."""
+    n, _, k = a.shape
+    if blocks == 1 or isinstance(length, int):
+        return a.reshape(n * blocks, block, k)
+
+    def one(i: Array) -> Array:
+        return lax.dynamic_slice_in_dim(a, i * length, block, 1)
+
+    return jnp.moveaxis(lax.map(one, _times(blocks)), 0, 1).reshape(n * blocks, block, k)
+
+
+def _joined(
+    a: Float[Array, "n blocks block k"], length: Int[Array, ""] | int
+) -> Float[Array, "n t k"]:
+    """The sequences of such blocks; what runs over the end of one is overwritten by the next."""
+    n, blocks, block, k = a.shape
+    flat = a.reshape(n, -1, k)
+    if blocks == 1 or isinstance(length, int):
+        return flat
+
+    def put(i: Array, out: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(out, a[:, i], i * length, 1)
+
+    return lax.fori_loop(0, blocks, put, jnp.zeros_like(flat))
 
 
 def _times(length: int) -> Int[Array, "length"]:
@@ -193,28 +255,34 @@ def _sweep(
 
     resp is written over.
     """
-    length, k, size = lanes.lik.shape
+    k, size = lanes.lik.shape[1:]
     zero = jnp.zeros(size, resp.dtype)
 
-    def forward(carry: Any, step: Any) -> Any:
-        (predicted, total, lost), (i, lik, shift) = carry, step
+    def forward(i: Array, carry: Any) -> Any:
+        predicted, total, lost, joints = carry
+        lik, shift = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (lanes.lik, lanes.shift))
         joint = predicted[:k] * (lik * _per(predicted[k]))
         predicted = matmul(lanes.forth, joint)
         for term in (jnp.log(predicted[k]), shift):
             term = jnp.where(i < lanes.left, term, 0.0)
             lost = lost + rounding_error(total, term)
             total = total + term
-        return (predicted, total, lost), joint
+        return predicted, total, lost, lax.dynamic_update_index_in_dim(joints, joint, i, 0)
 
     begun = jnp.where(lanes.first, lanes.start, predicted)
-    begin = jnp.concatenate([begun, jnp.ones_like(begun[:1])]), zero, zero
-    times = _times(length)
-    (predicted, *log_z), joint = lax.scan(forward, begin, (times, lanes.lik, lanes.shift))
+    begin = (
+        jnp.concatenate([begun, jnp.ones_like(begun[:1])]),
+        zero,
+        zero,
+        jnp.zeros_like(lanes.lik),
+    )
+    predicted, *log_z, joints = lax.fori_loop(0, lanes.length, forward, begin)
     predicted = predicted[:k] * _per(predicted[k])
 
-    def backward(carry: Any, step: Any) -> Any:
+    def backward(j: Array, carry: Any) -> Any:
         ahead, pairs, lost, highest, resp = carry
-        i, joint, lik = step
+        i = lanes.length - 1 - j
+        joint, lik = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (joints, lanes.lik))
         last = i >= lanes.left - 1
         future = matmul(lanes.back, ahead) + last.astype(zero.dtype)
         total = jnp.sum(joint * future[:k], 0)
@@ -225,14 +293,12 @@ def _sweep(
         lost = lost + rounding_error(pairs, term)
         # no transition is above 1, so that no future is above the sum of those ahead
         highest = jnp.maximum(highest, jnp.where(i < lanes.left, future[k] * inverse, 0.0))
-        return (lik * ratio, pairs + term, lost, highest, resp), None
+        return lik * ratio, pairs + term, lost, highest, resp
 
     none = jnp.zeros((k, k), zero.dtype)
-    end = jnp.where(lanes.left <= length, 0.0, ahead)
+    end = jnp.where(lanes.left <= lanes.length, 0.0, ahead)
     begin = end, none, none, zero, resp
-    (ahead, pairs, lost, highest, resp), _ = lax.scan(
-        backward, begin, (times, joint, lanes.lik), reverse=True
-    )
+    ahead, pairs, lost, highest, resp = lax.fori_loop(0, lanes.length, backward, begin)
     met = _met(begun, jnp.roll(predicted, 1, -1), jnp.roll(end, 1, -1), ahead)
     met = jnp.all(met | lanes.first | (lanes.left <= 0))
     return Swept(resp, pairs + lost, jnp.stack(log_z), highest, met)
@@ -257,21 +323,23 @@ def _met(
 
 def _guess(lanes: Blocks) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
     """What is predicted of the first step, and is ahead after the last, from steps next to it."""
-    length, k, _ = lanes.lik.shape
-    few = min(length, (_GUESS + k) * lanes.lik.dtype.itemsize)
+    k = lanes.lik.shape[1]
+    few = _few(lanes.lik.shape[0], lanes.lik.dtype.itemsize, k)
 
-    def step(carry: Any, step: Any) -> Any:
-        (predicted, ahead), (i, end, begin) = carry, step
+    def step(j: Array, carry: Any) -> Any:
+        predicted, ahead = carry
+        i = few - 1 - j
+        end = lax.dynamic_index_in_dim(lanes.lik, lanes.length - few + j, 0, False)
+        begin = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         joint = predicted[:k] * (end * _per(predicted[k]))
         last = i >= lanes.left - 1
         future = matmul(lanes.back, ahead) + last.astype(ahead.dtype)
         ahead = jnp.where(i < lanes.left, future[:k] * (begin * _per(future[k])), 0.0)
-        return (matmul(lanes.forth, joint), ahead), None
+        return matmul(lanes.forth, joint), ahead
 
     flat = jnp.ones((k + 1, lanes.weight.shape[0]), lanes.lik.dtype)
     ahead = jnp.where(lanes.left <= few, 0.0, flat[:k])
-    each = _times(few)[::-1], lanes.lik[-few:], lanes.lik[:few][::-1]
-    (predicted, ahead), _ = lax.scan(step, (flat, ahead), each)
+    predicted, ahead = lax.fori_loop(0, few, step, (flat, ahead))
     return jnp.roll(predicted[:k] * _per(predicted[k]), 1, -1), jnp.roll(ahead, -1, -1)
 
 
@@ -279,22 +347,22 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
     """As `_guess`, exactly: from the products of all transitions of each block, one by one."""
     k, size = lanes.lik.shape[1:]
 
-    def step(carry: Any, step: Any) -> Any:
-        (moved, log_scale), (i, lik) = carry, step
+    def step(i: Array, carry: Any) -> Any:
+        moved, log_scale = carry
+        lik = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         exists = i < lanes.left
         joint = moved[:k] * (lik[:, None] * _per(moved[k]))
         new = matmul(lanes.forth, joint.reshape(k, -1)).reshape(moved.shape)
         # logs of scales are relative to the largest, so that they stay small and exact
         ratio = new[k] * _per(jnp.max(new[k], 0))
         log_scale = jnp.where(exists, log_scale + jnp.log(ratio), log_scale)
-        return (jnp.where(exists, new, moved), log_scale), None
+        return jnp.where(exists, new, moved), log_scale
 
     unit = jnp.concatenate([jnp.eye(k), jnp.ones((1, k))]).astype(lanes.lik.dtype)
     begin = jnp.repeat(unit[..., None], size, -1), jnp.zeros((k, size), unit.dtype)
-    each = _times(lanes.lik.shape[0]), lanes.lik
-    (moved, log_scale), _ = lax.scan(step, begin, each)
+    moved, log_scale = lax.fori_loop(0, lanes.length, step, begin)
     moved = moved[:k] * _per(moved[k])
-    ends = lanes.left <= lanes.lik.shape[0]
+    ends = lanes.left <= lanes.length
     moved, log_scale, ends = (
         jnp.moveaxis(a.reshape(*a.shape[:-1], n, -1), -1, 0) for a in (moved, log_scale, ends)
     )

@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool, Float
 from .chain_log_space import log_filtered, log_space, log_sum_exp
 from .chain_scaled import once_more, scaled
 
-_MANY = 64  # sequences that fill a step; blocks of them would gain nothing
-_LANES = 400  # blocks of fewer sequences that are worth having side by side
+_MANY = 128  # sequences that fill a step; blocks of them would gain nothing
+_LANES = 400  # blocks of one sequence that are worth having side by side
+_FEW_LANES = 200  # and of several, so that blocks may become shorter where sequences are
 _LEAST = 128  # steps of a block; with fewer, its ends cost more than it saves
 
 
@@ -75,7 +76,7 @@ def _block(n: int, t: int) -> int:
     """Steps of a block; of similar lengths one for which vectors are full and little is filled."""
     if n >= _MANY or t < 4 * _LEAST:
         return t
-    least = max(_LEAST, -(-t * n // _LANES))
+    least = max(_LEAST, -(-t * n // (_LANES if n == 1 else _FEW_LANES)))
     return min(range(least, 5 * least // 4), key=lambda b: (n * -(-t // b) % 16 != 0, -t % b))
 
 

@@ -61,6 +61,10 @@ class Labels(ExponentialFamily):
     def size(self) -> int:
         """Number of classes k."""
 
+    def row_size(self, t: int | None, floats: int) -> int:
+        """Floats that an E-step holds per row of t steps of `floats` each; t is None for rows."""
+        return floats if t is None else t * (floats + 4 * self.size)
+
     @property
     @abc.abstractmethod
     def on(self) -> Bool[Array, "*b k"]:

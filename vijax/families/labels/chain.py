@@ -18,6 +18,8 @@ from ...numerics.kl_terms import KLTerms
 from ..dirichlet import CategoricalMoments, Dirichlet
 from .base import Labelled, Labels, present, weighed
 
+_ROW = 2**13  # floats that a sequence counts for at least
+
 
 @pytree
 class ChainMoments:
@@ -61,6 +63,13 @@ class Chain(Product, Labels):
     @property
     def size(self) -> int:
         return self.initial.size
+
+    def row_size(self, t: int | None, floats: int) -> int:
+        """Floats that the chain holds per row, as components see few steps at a time.
+
+        A row counts for many, since more rows side by side than fill a step leave the cache.
+        """
+        return max(4 * self.size * (t or 1), _ROW)
 
     @property
     def on(self) -> Bool[Array, "*b k"]:

@@ -65,7 +65,8 @@ def expect(
         size = chunk or automatic_chunk(kernel.row_size, batch)
         size = size if model.by_row else batch.weight.shape[0]
         if rows is None:
-            return *accumulate(e_step, batch, size, model, kernel.moments), None
+            own = _by_length(batch) if _is_cut(batch, size) else batch
+            return *accumulate(e_step, own, size, model, kernel.moments), None
         return accumulate_and_map(from_rows, (batch, rows), size, model, kernel.moments)
 
     def with_first_reliable(kernels: Sequence[Kernel]) -> tuple[Any, Array, Any]:
@@ -79,6 +80,18 @@ def expect(
     kernels = model.kernels(moments, batch)
     stats, log_z, rows = with_first_reliable(kernels)
     return Pass(stats, log_z, _floor(kernels, log_z), rows)
+
+
+def _is_cut(batch: Batch, size: int) -> bool:
+    """Whether the rows are sequences that are summed in chunks, on one device."""
+    several = batch.weight.shape[0] > 2 * size
+    return batch.steps is not None and batch.sharding is None and several
+
+
+def _by_length(batch: Batch) -> Batch:
+    """The sequences by length, so that those of a chunk are alike, and it costs what they need."""
+    length = jnp.sum(batch.exists & (batch.weight > 0)[:, None], 1, dtype=jnp.int32)
+    return batch.take(jnp.argsort(length))
 
 
 def full_pass(method: FullPassMethod, model: ConditionalModel, state: State, batch: Batch) -> State:

@@ -21,21 +21,31 @@ from .passes import constant_of
 # lanes that step together, and the floats that their rows may take; on a CPU, 8 to 24 lanes were
 # 1.7 times as fast as none for 1000 mixtures of 200 rows, on an accelerator nothing was measured
 _CPU_LANES, _CPU_FLOATS = 16, 2**20
+_CPU_SEQUENCES = 128  # of all lanes: a step of few is mostly the overhead of a loop
 _DEVICE_LANES, _DEVICE_FLOATS = 4096, 2**28
 _FEW_LANES = 4  # fewer lanes are slower than none
 _FEW_RUNS = 64  # on a CPU, lanes for fewer runs save less time than they take to compile
 
 
 def choose_layout(
-    count: int, floats: int, platform: str | None, slots: bool = False, alone: bool = False
+    count: int,
+    floats: int,
+    platform: str | None,
+    slots: bool = False,
+    alone: bool = False,
+    sequences: int | None = None,
 ) -> str | int:
     """Choose "map", "vmap" or a number of lanes for `count` runs of `floats` floats each.
+
+    `sequences` is how many a run has, whose steps follow one another; None of rows.
 
     `slots` asks for lanes in any case. `alone` says that a run by itself has a faster kernel, which
     lanes would lose.
     """
     cpu = on_cpu(platform)
     most, room = (_CPU_LANES, _CPU_FLOATS) if cpu else (_DEVICE_LANES, _DEVICE_FLOATS)
+    if cpu and sequences is not None:
+        most = max(most, _CPU_SEQUENCES // max(1, sequences))
     lanes = max(1, min(most, room // max(1, floats)))
     if slots:
         return lanes
