@@ -221,14 +221,20 @@ def test_clusters_are_found(planted, model, found, fit):
 
 
 def test_starts_are_of_sequences(planted, model, fit):
-    """Labels, responsibilities, and random ones."""
-    xs, _ = planted
+    """Labels, responsibilities, and random ones; of many data sets."""
+    xs, label = planted
     stop = vx.Stop(tol=1e-10)
     again = vx.fit(model, xs, init=model.predict(fit, xs), stop=stop).check()
     np.testing.assert_allclose(again.elbo, fit.elbo, rtol=1e-7)
     drawn = vx.fit(model, xs, key=KEY, init="random", num_restarts=2)
     assert drawn.elbo <= fit.elbo + 1e-6
     assert np.isclose(np.sum(drawn.q.labels.counts(drawn.q.labels)), 24 + 5)
+    sets, starts = [xs[:10], xs[10:]], [label[:10], label[10:]]
+    many = vx.fit_many(model, sets, init=starts, stop=stop)
+    for found, own in zip(many.predict(sets), starts, strict=True):
+        np.testing.assert_array_equal(found, own)
+    with pytest.raises(ValueError, match=re.escape("init[1]: expected one for each of 14")):
+        vx.fit_many(model, sets, init=starts[:1] * 2)
     with pytest.raises(ValueError, match="init: expected one label per row"):
         vx.fit(model, xs, init=np.zeros(7, int))
     known = vx.Batch.sequences(xs, label=[np.r_[4, np.full(len(x) - 1, -1)] for x in xs])

@@ -115,18 +115,21 @@ def _labels(
     if start.kind != "random":
         return start.value
     assert key is not None  # the arguments have been checked
-    whole = model.one_class_per_row and batch.steps is not None
-    shape = batch.weight.shape if whole else step_weight(batch).shape
-    index = jax.random.randint(key, shape, 0, jnp.sum(model.active))
+    shape = step_weight(batch).shape
+    own = batch.weight.shape if model.one_class_per_row else shape
+    index = jax.random.randint(key, own, 0, jnp.sum(model.active))
     label = jnp.argsort(~model.active, stable=True)[index]
-    return _of_steps(label, batch) if whole else label
+    return label if own == shape else of_steps(label, shape)
 
 
-def _of_steps(value: Any, batch: Batch) -> Any:
-    """Labels (n,) or responsibilities (n, k) of sequences, as those of all their steps."""
-    assert batch.steps is not None
-    shape = (*batch.steps.shape, *value.shape[1:])
-    return namespace(value).broadcast_to(value[:, None], shape)
+def of_steps(value: Any, shape: tuple[int, ...]) -> Any:
+    """Labels (.., n) or responsibilities (.., n, k) of sequences, as those of all their steps.
+
+    `shape` (.., n, t) is that of the steps.
+    """
+    axis = len(shape) - 1
+    whole = (*shape, *value.shape[axis:])
+    return namespace(value).broadcast_to(namespace(value).expand_dims(value, axis), whole)
 
 
 def _assigned(model: LatentClassModel, batch: Batch, value: Array) -> Q:
@@ -165,7 +168,7 @@ def parse_init(model: Model, batch: Batch, init: Init) -> Start:
     if not latent.one_class_per_row or batch.steps is None:
         return parse_rows(init, step_weight(batch), latent.active, batch.sharding)
     start = parse_rows(init, batch.weight, latent.active, batch.sharding)
-    return replace(start, value=_of_steps(start.value, batch))
+    return replace(start, value=of_steps(start.value, batch.steps.shape))
 
 
 def _density_q(model: DensityModel, init: Any, dtype: Any) -> Q:

@@ -25,7 +25,7 @@ from ..model import Model
 from .annealed import Annealed
 from .arguments import check_kinds, check_layout, check_order, check_start, checked_halving
 from .fits import Fits, with_models
-from .initialise import Init, Job, Start, parse_name, parse_rows, with_classes
+from .initialise import Init, Job, Start, of_steps, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.default import method_for
 from .result import Result, Status, Stop, best
@@ -305,13 +305,16 @@ def _parse_inits(models: Model, shared: bool, init: Any, stacks: list[Stack], m:
     weight = stacks[0].parts["weight"]
     if stacks[0].rows is None:
         host = init if isinstance(init, jax.Array) else np.asarray(init)
+        steps = stacks[0].parts.get("steps")
+        if models.one_class_per_row and steps is not None and host.shape[:2] == weight.shape:
+            host = of_steps(host, steps.shape)
         flat, shape = host.reshape(-1, *host.shape[2:]), host.shape[:2]
     else:
         flat, shape = None, (len(init),)
     if shape[0] != m or (len(shape) > 1 and shape != weight.shape):
         raise ValueError(f"init: expected labels or responsibilities for {m} data sets")
     if flat is None:
-        flat = np.concatenate(_by_data_set(init, stacks))
+        flat = np.concatenate(_by_data_set(init, stacks, models.one_class_per_row))
     active = models.active if shared else jnp.any(models.active, 0)
     start = parse_rows(flat, _flat_weight(stacks), active)
     if stacks[0].rows is not None:
@@ -319,8 +322,11 @@ def _parse_inits(models: Model, shared: bool, init: Any, stacks: list[Stack], m:
     return Start(start.kind, start.value.reshape(*shape, *start.value.shape[1:]))
 
 
-def _by_data_set(init: Any, stacks: list[Stack]) -> list[np.ndarray]:
-    """The values of the rows of each data set, of sequences with as many steps as the longest."""
+def _by_data_set(init: Any, stacks: list[Stack], whole: bool) -> list[np.ndarray]:
+    """The values of the rows of each data set, of sequences with as many steps as the longest.
+
+    `whole` says that those of sequences are one for each.
+    """
     if "steps" not in stacks[0].parts:
         return [fetched(a) for a in init]
     most = max(stack.parts["steps"].shape[2] for stack in stacks)
@@ -329,7 +335,14 @@ def _by_data_set(init: Any, stacks: list[Stack]) -> list[np.ndarray]:
         assert stack.size is not None  # a list
         assert stack.length is not None
         for i, n, t in zip(stack.number, stack.size, stack.length, strict=True):
-            own = fetched(by_sequence(f"init[{i}]", init[i], (int(n), int(t)), fill=-1))
+            name, shape = f"init[{i}]", (int(n), int(t))
+            if whole:
+                own = np.asarray(fetched(init[i]))
+                if own.shape[:1] != shape[:1]:
+                    raise ValueError(f"{name}: expected one for each of {n} sequences")
+                own = of_steps(own, shape)
+            else:
+                own = fetched(by_sequence(name, init[i], shape, fill=-1))
             found[int(i)] = longer(own, most, axis=1)
     return [found[i] for i in range(len(found))]
 
