@@ -148,7 +148,8 @@ def cross_validate(
     One compiled program makes all fits, vmapped over folds and numbers of components. A prior from
     data is one of the rows that are not held out, and known labels do not enter the density of a
     row. After maximum likelihood it is the density at the estimate. Rows that are sequences are
-    held out whole; their density is that at the posterior means, `log_likelihood`. Raises as `fit`
+    held out whole; their density is that at the posterior means, `log_likelihood`, or a lower
+    bound, `row_bound`, where rows have memberships of their own, as documents. Raises as `fit`
     does, and TypeError or ValueError that name the argument.
 
     Args:
