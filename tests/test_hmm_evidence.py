@@ -8,9 +8,9 @@ import vijax as vx
 
 
 def test_the_bound_prefers_the_chain_only_where_there_is_order(rng):
-    """Two states 1.5 sd apart, one after the other, and the same rows in any order."""
-    z = np.arange(120) % 2
-    x = 1.5 * z[:, None] + rng.normal(size=(z.size, 1))
+    """Two states 2 sd apart, one after the other, and the same rows in any order."""
+    z = np.arange(600) % 2
+    x = 2.0 * z[:, None] + rng.normal(size=(z.size, 1))
     conc = np.ones(2)
     mixture = vx.GaussianMixture.from_data(x, 2, covariance="diag", conc=1.0)
     chain = vx.HMM(vx.Chain.from_standard(conc, np.ones((2, 2))), mixture.components)

@@ -169,7 +169,8 @@ def section(options: argparse.Namespace) -> str:
         for conc, stay in SETTINGS:
             found = ours(kind, min(options.sets, GRID_SETS), conc=conc, stay=stay)
             add(kind, f"vijax, conc {conc:g}, stay {stay:g}", f"{found.elbo.mean():.1f}", found)
-        add(kind, "hmmlearn", "", hmmlearn(kind, min(options.sets, PEER_SETS)))
+    first = KINDS["sticky"]
+    add(first, "hmmlearn", "", hmmlearn(first, min(options.sets, PEER_SETS)))
     return f"{_TEXT}\n\n{table(['data', 'fit', *COLUMNS, 'mean bound'], lines)}"
 
 
