@@ -49,6 +49,17 @@ def test_concentrations_are_those_of_the_highest_likelihood():
     np.testing.assert_allclose(conc[2], 0.2, rtol=1e-12)
 
 
+def test_expected_counts_below_one_never_lower_it():
+    """The proof for the fixed point is of counts of 1 or more."""
+    rng = np.random.default_rng(5)
+    climb, least = jax.jit(fit_polya), jnp.full(K, 1e-6)
+    for size in 10.0 ** rng.uniform(-4.0, 0.0, size=20):
+        count = size * rng.random((6, K))
+        extra, conc = np.zeros((6, K)), 10.0 ** rng.uniform(-3.0, 2.0, size=K)
+        new = np.asarray(climb(*map(jnp.asarray, (count, extra, conc)), least))
+        assert log_polya(count, new) >= log_polya(count, conc) - 1e-10
+
+
 @pytest.fixture(scope="module")
 def small():
     rng = np.random.default_rng(2)
