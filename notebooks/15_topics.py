@@ -46,7 +46,7 @@ print(f"{len(seen)} documents of {seen.sum(1).mean():.0f} words, {seen.shape[1]}
 K = 10
 model = vx.LDA.from_data(vx.Batch.documents(seen, vocabulary=pixels), K)
 start = time.perf_counter()
-fit = vx.fit(model, seen, key=jax.random.key(0), stop=vx.Stop(max_iter=60, tol=20.0))
+fit = vx.fit(model, seen, key=jax.random.key(0), stop=vx.Stop(tol=100.0))
 seconds = {"vijax": time.perf_counter() - start}
 print(fit.summary(num_words=4))
 trace = np.asarray(fit.elbo_trace, float)
@@ -141,7 +141,7 @@ for name, value in perplexity.items():
 # %% [markdown]
 # What can go wrong. Ink is no word: the units of one pixel come together, so the model takes a
 # digit for far more evidence than it is, and the memberships for surer than they are. The bound
-# has many optima; runs from other keys end some hundred nats apart, with strokes that are cut
+# has many optima; runs from other keys end elsewhere, with strokes that are cut
 # otherwise. Topics have no order and no names, and a topic that looks like nothing may still be
 # needed. And the number of topics is a choice: the bound prefers more of them the more documents
 # there are.
