@@ -97,7 +97,9 @@ class Dirichlet(Weights):
 
     @property
     def _safe_total(self) -> Float[Array, "*b"]:
-        return jnp.where(self.total != 0, self.total, 1.0)
+        # without a number of the host, as means are read under JAX's transfer guard
+        none = self.total == self.total - self.total
+        return self.total + none.astype(self.total.dtype)
 
     @property
     def _with_total(self) -> Float[Array, "*b m"]:

@@ -90,7 +90,7 @@ def once_more(
     """The result, or again(*arguments) if the condition holds; `lax.cond` would copy the first."""
     times = anywhere(condition).astype(jnp.int32)
 
-    def body(i: Array, _: Any) -> Any:
+    def body(i: Array | int, _: Any) -> Any:
         # what does not depend on i, XLA would compute before the loop
         return again(*lax.optimization_barrier((i, arguments))[1])
 
@@ -115,11 +115,11 @@ def scaled(
         out = _sweep(lanes, zero, zero, resp)
     else:
 
-        def attempt(i: Array, out: Swept) -> Swept:
+        def attempt(i: Array | int, out: Swept) -> Swept:
             predicted, ahead = lax.cond(i == 0, _guess, lambda a: _products(a, n), lanes)
             return _sweep(lanes, predicted, ahead, out.resp)
 
-        def attempts(i: Array, out: Swept) -> Swept:
+        def attempts(i: Array | int, out: Swept) -> Swept:
             again = anywhere(~out.met).astype(jnp.int32)
             return lax.fori_loop(i, i + again, attempt, out)
 
@@ -169,7 +169,7 @@ def _lanes(
     log_lik = jnp.moveaxis(_cut(log_lik, blocks, block, length), 0, -1)
     left = (lengths[:, None] - length * _times(blocks)).ravel()
 
-    def likelihood(both: Any, i: Array) -> tuple[Array, Array]:
+    def likelihood(both: Any, i: Array | int) -> tuple[Array, Array]:
         """Of one step, in place of its log."""
         lik, shifts = both
         log_lik = jnp.where(i < left, lax.dynamic_index_in_dim(lik, i, 0, False), 0.0)
@@ -215,7 +215,7 @@ def _cut(
     if blocks == 1 or isinstance(length, int):
         return a.reshape(n * blocks, block, k)
 
-    def one(i: Array) -> Array:
+    def one(i: Array | int) -> Array:
         return lax.dynamic_slice_in_dim(a, i * length, block, 1)
 
     return jnp.moveaxis(lax.map(one, _times(blocks)), 0, 1).reshape(n * blocks, block, k)
@@ -230,7 +230,7 @@ def _joined(
     if blocks == 1 or isinstance(length, int):
         return flat
 
-    def put(i: Array, out: Array) -> Array:
+    def put(i: Array | int, out: Array) -> Array:
         return lax.dynamic_update_slice_in_dim(out, a[:, i], i * length, 1)
 
     return lax.fori_loop(0, blocks, put, jnp.zeros_like(flat))
@@ -258,7 +258,7 @@ def _sweep(
     k, size = lanes.lik.shape[1:]
     zero = jnp.zeros(size, resp.dtype)
 
-    def forward(i: Array, carry: Any) -> Any:
+    def forward(i: Array | int, carry: Any) -> Any:
         predicted, total, lost, joints = carry
         lik, shift = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (lanes.lik, lanes.shift))
         joint = predicted[:k] * (lik * _per(predicted[k]))
@@ -279,7 +279,7 @@ def _sweep(
     predicted, *log_z, joints = lax.fori_loop(0, lanes.length, forward, begin)
     predicted = predicted[:k] * _per(predicted[k])
 
-    def backward(j: Array, carry: Any) -> Any:
+    def backward(j: Array | int, carry: Any) -> Any:
         ahead, pairs, lost, highest, resp = carry
         i = lanes.length - 1 - j
         joint, lik = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (joints, lanes.lik))
@@ -326,7 +326,7 @@ def _guess(lanes: Blocks) -> tuple[Float[Array, "k lanes"], Float[Array, "k lane
     k = lanes.lik.shape[1]
     few = _few(lanes.lik.shape[0], lanes.lik.dtype.itemsize, k)
 
-    def step(j: Array, carry: Any) -> Any:
+    def step(j: Array | int, carry: Any) -> Any:
         predicted, ahead = carry
         i = few - 1 - j
         end = lax.dynamic_index_in_dim(lanes.lik, lanes.length - few + j, 0, False)
@@ -347,7 +347,7 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
     """As `_guess`, exactly: from the products of all transitions of each block, one by one."""
     k, size = lanes.lik.shape[1:]
 
-    def step(i: Array, carry: Any) -> Any:
+    def step(i: Array | int, carry: Any) -> Any:
         moved, log_scale = carry
         lik = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         exists = i < lanes.left
@@ -370,7 +370,7 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
     def share_of(log_p: Array) -> Array:
         return jnp.exp(log_p - jnp.max(log_p, 0))
 
-    def both(carry: Any, i: Array) -> Any:
+    def both(carry: Any, i: Array | int) -> Any:
         (predicted, ahead), j = carry, moved.shape[0] - 1 - i
         share = share_of(log_scale[i] + jnp.log(predicted))
         predicted_next = jnp.sum(moved[i] * (share / jnp.sum(share, 0)), 1)
