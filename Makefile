@@ -30,8 +30,9 @@ lint: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# NOTEBOOKS="00_first_fit.py 03_em.py" for some of them
 notebooks: $(VENV)/.notebooks
-	$(BIN)/python notebooks/execute.py --jobs 2
+	$(BIN)/python notebooks/execute.py --jobs 2 $(NOTEBOOKS)
 
 # ARGS="--only B" for a part of it; see benchmarks/README.md
 bench: $(VENV)/.bench

@@ -66,7 +66,7 @@ def model_of(c, batch):
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     database=None,
