@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def some_cases(items):
-    """Half of the cases of a test that has two or more, a third of 6, and a quarter of 12 or more.
+    """Half of 2 cases of a test, a third of 3 or more, a quarter of 6, and a fifth of 12 or more.
 
     Which ones is told by the name of the test, so that each model has some of all laws.
     """
@@ -82,7 +82,7 @@ def some_cases(items):
         tests[item.nodeid.partition("[")[0]].append(item)
     keep = set()
     for name, cases in tests.items():
-        each = 1 + sum(len(cases) >= least for least in (2, 6, 12))
+        each = 1 + sum(len(cases) >= least for least in (2, 3, 6, 12))
         each = 1 if cases[0].path.stem in NO_PROGRAMS else each
         keep.update(cases[zlib.crc32(name.encode()) % each :: each])
     return [item for item in items if item in keep]
