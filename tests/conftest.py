@@ -75,6 +75,8 @@ def pytest_collection_modifyitems(config, items):
 def some_cases(items):
     """Half of 2 cases of a test, a third of 3 or more, a quarter of 6, and a fifth of 12 or more.
 
+    Tests that are marked as long are left out.
+
     Which ones is told by the name of the test, so that each model has some of all laws.
     """
     tests = collections.defaultdict(list)
@@ -85,7 +87,7 @@ def some_cases(items):
         each = 1 + sum(len(cases) >= least for least in (2, 3, 6, 12))
         each = 1 if cases[0].path.stem in NO_PROGRAMS else each
         keep.update(cases[zlib.crc32(name.encode()) % each :: each])
-    return [item for item in items if item in keep]
+    return [item for item in items if item in keep and item.get_closest_marker("long") is None]
 
 
 @pytest.fixture(autouse=True)

@@ -152,6 +152,7 @@ def test_what_is_outside_of_a_family_is_seen(family, rng):
             assert seen(jax.tree.unflatten(structure, leaves)), (name, value)
 
 
+@pytest.mark.long
 def test_components_that_change_places_restart_the_momentum(key):
     """Ordered weights: F sorts the components now and then, and no difference makes sense."""
     x, _ = clusters(np.random.default_rng(3), n=150, k=3, separation=2.0)
@@ -226,6 +227,7 @@ def test_numbers_do_not_compile_anew(rows, model, key):
     assert not seen
 
 
+@pytest.mark.long
 def test_vmap_equals_a_loop(rows, model, key):
     fits = vx.fit(model, rows, key=key, num_restarts=3, method=FAST["CAVI"])
     batch = vx.Batch.of(rows)

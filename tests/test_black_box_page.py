@@ -26,6 +26,7 @@ def scope():
     return found | {"printed": printed.getvalue()}
 
 
+@pytest.mark.long
 def test_fits_converge_to_the_same(scope):
     first = scope["result"]
     for name in ("wide", "near", "again"):

@@ -49,6 +49,7 @@ def diagonal(rows, k):
     return vx.GaussianMixture.from_data(rows, k, conc=1.0)
 
 
+@pytest.mark.long
 def test_a_loop_over_folds_gives_the_same(rows, found):
     fold = np.asarray(found.fold)
     assert sorted(np.bincount(fold)) == [20, 20, 20]

@@ -218,6 +218,7 @@ def test_frozen_maximum_likelihood(rng):
     assert np.abs(fit.q.components.mean[1] - known.q.components.mean[1]).max() > 0.1
 
 
+@pytest.mark.long
 def test_frozen_beside_noise_and_in_tables(rng):
     x, truth = clusters(rng, n=150, k=2, separation=5.0)
     model = vx.GaussianMixture.from_data(x, 2, noise=True)

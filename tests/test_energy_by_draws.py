@@ -77,6 +77,7 @@ def fit():
     return vx.fit(POISSON, counts(), key=jax.random.key(0), stop=TIGHT, num_restarts=3).check()
 
 
+@pytest.mark.long
 def test_weights_are_the_best_normal_given_the_precisions(fit):
     """Given q(alpha), GaussianVI on the same conditional density; given q(w), alpha by hand."""
     rows, alpha, w = counts(), fit.q["alpha"], fit.q["w"]
@@ -227,6 +228,7 @@ def test_mistakes_in_a_density_are_named(rows, key, unchecked):
 
 
 @pytest.mark.float32
+@pytest.mark.long
 def test_float32_finds_the_weights_of_the_counts(key):
     rows = {name: a.astype(np.float32) for name, a in counts().items()}
     fit = vx.fit(POISSON, rows, key=key).check()

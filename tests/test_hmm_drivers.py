@@ -245,6 +245,7 @@ def test_files(planted, model, settled, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_the_order_of_states(planted, model, settled):
     """A permutation moves states, ends and beginnings of transitions alike."""
     xs = planted[0]

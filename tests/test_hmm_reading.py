@@ -306,6 +306,7 @@ def test_priors_from_data_are_those_of_mixtures(rng, name):
         assert flat.num_components == K
 
 
+@pytest.mark.long
 def test_tables_with_text_and_holes(rng):
     """Lists of frames, dicts, and what is read of them by name."""
     z = np.repeat([0, 1, 0], 5)

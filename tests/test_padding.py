@@ -82,6 +82,7 @@ def test_by_every_method(rng, method):
     assert found.n_iter == right.n_iter
 
 
+@pytest.mark.long
 def test_restarts_moves_and_trajectories(rng):
     x, z = clusters(rng, n=70, k=3)
     model = vx.GaussianMixture.from_data(x, 4)
@@ -122,6 +123,7 @@ def test_holes_noise_weights_and_labels_are_padded_with_their_rows(rng):
             close(found, traced(lambda b, read=read, fit=fit: read(fit, b), batch), 1e-5)
 
 
+@pytest.mark.long
 def test_selection_and_rows_on_a_device(rng):
     x, _ = clusters(rng, n=70, k=2)
     select = vx.select_num_components(x, [1, 2, 3], key=KEY, num_restarts=2)

@@ -160,6 +160,7 @@ def test_labelled_and_frozen_components_stay(rng):
         np.testing.assert_allclose(new[:2], old[:2], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.long
 def test_many_rows_are_merged_by_a_part_of_them(rng):
     x, labels = clusters_apart(rng, per=6000)
     model = vx.GaussianMixture.from_data(x, 10)

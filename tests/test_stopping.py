@@ -47,6 +47,7 @@ def test_tol_is_the_distance_to_the_limit_in_nats(rng, total, dtype, method):
     assert fit.n_iter < end.n_iter
 
 
+@pytest.mark.long
 def test_ten_million_rows_one_by_one(rng):
     """Real float32 rows end where their distinct values with counts end in float64."""
     values, counts = grid(10_000_000, rng, separation=4.5)

@@ -170,6 +170,7 @@ def test_many_degrees_of_freedom_are_the_normal(rng):
     np.testing.assert_allclose(student.elbo, normal.elbo, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_outliers_do_not_make_components(rng):
     x, labels = clusters(rng, n=300, k=2, separation=6.0)
     x[:15] += stats.t.rvs(1.0, size=(15, 2), random_state=rng) * 20

@@ -86,6 +86,7 @@ def test_new_values_trace_nothing(rng):
     assert not made
 
 
+@pytest.mark.long
 def test_models_of_different_size_share_one_program(rng):
     x = many(rng)[0]
     models = [vx.GaussianMixture.from_data(x, k, k_max=6) for k in range(1, 7)]
