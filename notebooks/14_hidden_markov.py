@@ -164,7 +164,7 @@ _ = ax.set(ylabel="return (%)", title=f"forecast ± 2 sd, one day ahead: {inside
 # states). The bound compares models on these days under these priors, and the transitions of a
 # state that was visited twice are mostly prior. `predict` and `responsibilities` know the whole
 # sequence, so that they must not be used to judge forecasts; `filtered` is made for that. And the
-# width of the returns changes gradually in other models of them, which do better still.
+# width of the returns may change gradually, where here it jumps from one state to the other.
 #
 # Sources: L. R. Rabiner, *A tutorial on hidden Markov models*, Proc. IEEE 77 (1989), 257-286; M.
 # J. Beal, *Variational algorithms for approximate Bayesian inference*, thesis, University College

@@ -141,10 +141,8 @@ for name, value in perplexity.items():
 # %% [markdown]
 # What can go wrong. Ink is no word: the units of one pixel come together, so the model takes a
 # digit for far more evidence than it is, and the memberships for surer than they are. The bound
-# has many optima; runs from other keys end elsewhere, with strokes that are cut
-# otherwise. Topics have no order and no names, and a topic that looks like nothing may still be
-# needed. And the number of topics is a choice: the bound prefers more of them the more documents
-# there are.
+# has many optima, so that a run from another key may cut the strokes otherwise. Topics have no
+# order and no names. And the number of topics was chosen for the figures, not by the bound.
 #
 # Sources: D. M. Blei, A. Y. Ng and M. I. Jordan, *Latent Dirichlet allocation*, JMLR 3 (2003),
 # 993-1022; M. D. Hoffman, D. M. Blei and F. Bach, *Online learning for latent Dirichlet

@@ -75,9 +75,8 @@ def pytest_collection_modifyitems(config, items):
 def some_cases(items):
     """Half of 2 cases of a test, a third of 3 or more, a quarter of 6, and a fifth of 12 or more.
 
-    Tests that are marked as long are left out.
-
-    Which ones is told by the name of the test, so that each model has some of all laws.
+    Which ones is told by the name of the test, so that each model has some of all laws. Tests that
+    are marked as long are left out.
     """
     tests = collections.defaultdict(list)
     for item in items:

@@ -1,7 +1,5 @@
 """Each block of docs/black_box.md runs, and what the page says of it holds."""
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
@@ -12,18 +10,16 @@ import pytest
 
 import vijax as vx
 
-PAGE = (Path(__file__).parents[1] / "docs/black_box.md").read_text()
+from .pages import DOCS, run_page
+
+PAGE = (DOCS / "black_box.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def scope():
     """What all blocks define and print; each is run once, in the order of the page."""
-    found: dict = {}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-            exec(block, found)
-    return found | {"printed": printed.getvalue()}
+    found, printed = run_page("black_box.md")
+    return found | {"printed": printed}
 
 
 @pytest.mark.long

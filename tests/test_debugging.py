@@ -69,8 +69,6 @@ LIKE_OTHERS = {
     "tied, missing", "measured", "labels", "weights", "k_max", "noise", "noise, missing", "sticks",
     "student, diag", "exponential", "geometric", "univariate", "factorised",
 }  # fmt: skip
-# one of each kind of code, for what is traced but does not differ much by model
-KINDS_OF_CODE = ["full", "diag, missing", "process", "student, missing", "multinomial", "mixed"]
 # one of each kind, as the settings ask little of the precision
 IN_FLOAT64 = {"full", "diag, missing", "process", "student, missing", "mixed", "factorised"}
 READINGS = ("responsibilities", "predict", "log_likelihood", "log_predictive")
@@ -267,7 +265,7 @@ def test_maximum_likelihood_promotes_no_rank(key, name):
         trace_only(build(), vx.Batch.of(rows), key, method=vx.EM())
 
 
-@pytest.mark.parametrize("name", KINDS_OF_CODE)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LIKE_OTHERS])
 def test_moves_terms_and_blocks_promote_no_rank(key, name):
     batch, model, _ = case(name)
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
@@ -282,7 +280,7 @@ def test_moves_terms_and_blocks_promote_no_rank(key, name):
             )
 
 
-@pytest.mark.parametrize("name", KINDS_OF_CODE)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LIKE_OTHERS])
 def test_programs_may_close_over_rows_on_the_device(key, name):
     """What is computed of them while tracing is no tracer: they are checked as outside."""
     batch, model, _ = case(name)
@@ -338,7 +336,7 @@ def test_methods_promote_no_rank_and_leak_no_tracer(key, method):
         trace_only(model, batch, key, **METHODS[method])
 
 
-@pytest.mark.parametrize("name", ["process", "student, missing", "mixed"])
+@pytest.mark.parametrize("name", ["diag, missing", "noise", "process", "student", "mixed"])
 def test_models_leak_no_tracer(key, name):
     batch, model, _ = case(name)
     with jax.checking_leaks():
@@ -363,7 +361,7 @@ def test_a_program_that_makes_nan_is_still_found():
 # -- export ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", KINDS_OF_CODE)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LIKE_OTHERS])
 def test_predictions_export_for_any_number_of_rows(name):
     rows, given, build = MODELS[name]
     model = build()

@@ -23,11 +23,6 @@ def kind(request):
     return request.param
 
 
-# for what their code has in common
-SOME = [kind for kind in KINDS if kind.name in ("poisson", "categorical")]
-some = pytest.mark.parametrize("kind", SOME, ids=[kind.name for kind in SOME])
-
-
 def test_bad_values_are_named(kind, rng):
     x, _ = rows_of(kind, rng, 10)
     model = kind.model.with_prior(2, **kind.prior(rng, 2), conc=1.0)
@@ -120,7 +115,6 @@ def test_constructors_refuse_by_name(rng):
         vx.fit(BernoulliMixture.flat(2, 1), x, init="random", key=jax.random.key(0))
 
 
-@some
 def test_whole_fits_can_be_traced(kind, rng, key):
     x = np.stack([rows_of(kind, rng, 30)[0] for _ in range(2)])
     extra = {"num_categories": SIZES} if kind.name == "categorical" else {}
@@ -132,7 +126,6 @@ def test_whole_fits_can_be_traced(kind, rng, key):
     np.testing.assert_allclose(together, [bound(rows) for rows in x], rtol=1e-6)
 
 
-@some
 def test_many_tables_of_one_column_are_the_fits_of_that_column(kind, rng, key):
     x = [rows_of(kind, rng, 30)[0] for _ in range(2)]
     tables = [{"a": rows} for rows in x]

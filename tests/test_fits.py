@@ -44,7 +44,7 @@ def close(found, right, rtol=1e-6):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("noise", [True])
+@pytest.mark.parametrize("noise", [False, True])
 def test_ragged_data_sets(rng, noise):
     sets = ragged(rng, missing=True, noise=noise)
     fits = vx.fit_many(build, sets, key=KEY)
@@ -72,16 +72,20 @@ def test_new_rows_may_be_of_other_number(rng):
     close(fits.predict(new), one_by_one(fits, "predict", new))
 
 
-@pytest.mark.parametrize("kind", ["mixed", "student", "infinite"])
+@pytest.mark.parametrize("kind", ["counts", "mixed", "student", "noise", "infinite"])
 def test_every_kind_of_mixture(rng, kind):
     sets = [clusters(rng, n=n, k=2)[0] for n in (20, 25, 30)]
     builds = {
+        "counts": lambda b: vx.PoissonMixture.from_data(b, 2),
         "student": lambda b: vx.StudentTMixture.from_data(b, 2, dof=4.0),
+        "noise": lambda b: vx.GaussianMixture.from_data(b, 2, covariance="diag", noise=True),
         "infinite": lambda b: vx.GaussianMixture.from_data(
             b, 2, weights=vx.StickBreaking.dirichlet_process(1.0, 2)
         ),
         "mixed": lambda b: vx.MixedMixture.from_data(b, 2, {"a": "gaussian", "b": "poisson"}),
     }
+    if kind == "counts":
+        sets = [np.floor(np.abs(x)) for x in sets]
     if kind == "mixed":
         sets = [{"a": x[:, 0], "b": np.floor(np.abs(x[:, 1]))} for x in sets]
     fits = vx.fit_many(builds[kind], sets, key=KEY)

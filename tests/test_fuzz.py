@@ -68,7 +68,7 @@ def model_of(c, batch):
 
 
 @settings(
-    max_examples=20 if os.environ.get("CI") else 60,
+    max_examples=20 if os.environ.get("CI") else 100,
     deadline=None,
     derandomize=True,
     database=None,

@@ -1,24 +1,15 @@
 """Each block of docs/sequences.md runs, and what the page says of it holds."""
 
-import contextlib
-import io
-import re
-from pathlib import Path
-
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-PAGE = (Path(__file__).parents[1] / "docs/sequences.md").read_text()
+from .pages import run_page
 
 
 def test_blocks():
-    scope: dict = {}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-            exec(block, scope)
-    assert printed.getvalue().startswith("CONVERGED, ELBO ")
-    assert printed.getvalue().count("3 of 6 states have share >= 0.01") == 2
+    scope, printed = run_page("sequences.md")
+    assert printed.startswith("CONVERGED, ELBO ")
+    assert printed.count("3 of 6 states have share >= 0.01") == 2
     paths, states = np.asarray(scope["paths"]), scope["states"]
     assert paths.shape == (5, 400)
     np.testing.assert_array_equal(paths[0, 250:], -1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vijax as vx
-from vijax.data.windows import accumulate_steps, map_steps
+from vijax.data.windows import accumulate_windows, map_windows
 from vijax.infer.run.passes import expect
 
 from .table import leaves_close
@@ -35,13 +35,13 @@ def test_windows_are_all_steps_at_once(rng):
             stats = prior.observe(part, counts, moments, moments.likelihood(part)[1])
             return stats, jnp.sum(jnp.where(part.weight > 0, own[:, 0], 0.0))
 
-        return accumulate_steps(fn, (batch, values), chunk, prior)
+        return accumulate_windows(fn, (batch, values), chunk, prior)
 
     def liks(scale, chunk):
         def fn(part, prior):
             return jnp.where(part.weight[:, None] > 0, prior.moments().likelihood(part)[0], 0.0)
 
-        return map_steps(fn, batch, chunk, jax.tree.map(lambda a: a * scale, prior))
+        return map_windows(fn, batch, chunk, jax.tree.map(lambda a: a * scale, prior))
 
     one = jnp.asarray(1.0)
     for fn in (sums, liks):

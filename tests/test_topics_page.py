@@ -1,23 +1,14 @@
 """Each block of docs/topics.md runs, and what the page says of it holds."""
 
-import contextlib
-import io
-import re
-from pathlib import Path
-
 import numpy as np
 
-PAGE = (Path(__file__).parents[1] / "docs/topics.md").read_text()
+from .pages import run_page
 
 
 def test_blocks():
-    scope: dict = {}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-            exec(block, scope)
-    assert printed.getvalue().startswith("CONVERGED, ELBO ")
-    assert "2 of 2 topics have share >= 0.01" in printed.getvalue()
+    scope, printed = run_page("topics.md")
+    assert printed.startswith("CONVERGED, ELBO ")
+    assert "2 of 2 topics have share >= 0.01" in printed
     shares, words = np.asarray(scope["shares"]), scope["words"]
     at_sea = int("ship" not in [word for word, _ in words[0]])
     assert {"bread", "butter"} < {word for word, _ in words[1 - at_sea]}

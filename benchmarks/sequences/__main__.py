@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
-from importlib import metadata
 from pathlib import Path
 
-import vijax as vx
-
-from ..machine import describe, load, now
-from ..page import write
+from ..page import measure
 from . import float32, speed, states
 
 PAGE = Path(__file__).parent.with_suffix(".md")
@@ -31,20 +26,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--sets", type=int, default=states.SETS, help="data sets of states")
     options = parser.parse_args()
-    names = options.sections or list(SECTIONS)
-    for name in names:
-        if name not in SECTIONS:
-            parser.error(f"no section {name!r}; there are {', '.join(SECTIONS)}")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    head = HEAD.format(**describe(), vijax=vx.__version__, versions=versions)
-    for name in names:
-        heading, section = SECTIONS[name]
-        begin, before = time.perf_counter(), load()
-        body = section(options)
-        seconds = time.perf_counter() - begin
-        body += f"\n\nMeasured {now()} UTC in {seconds:.0f} s, load {before} to {load()}."
-        print(f"{name}:\n{body}", flush=True)
-        write(PAGE, TITLE, {"": head, heading: body}, [title for title, _ in SECTIONS.values()])
+    measure(PAGE, TITLE, HEAD, PACKAGES, SECTIONS, options)
 
 
 if __name__ == "__main__":

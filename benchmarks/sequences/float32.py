@@ -76,5 +76,5 @@ of {D} columns, {OFFSET:g} sd from 0, each left with probability {LEAVES:g} (the
 {1 / LEAVES:g} pseudo-counts of staying). Both precisions begin at the same labels, a tenth of them
 wrong. In nats; `apart` is float32 from the bound of its own q, and may be {RELATIVE:g} of it and
 {ABSOLUTE:g} nats. In float32 the fit ends as {{status}}, with {{right:.4%}} of its path right."""
-_END = """Two updates after wrong labels covariances have a condition of 1e5, which leaves float32
-two digits of their least axis; the q of a settled fit has none of that."""
+_END = """Why the second update is off by more was not looked into: the covariances of states that
+wrong labels have mixed are suspected, whose condition is large."""

@@ -50,7 +50,7 @@ def same(a, b, rtol=1e-10, atol=1e-10):
     leaves_close(a[1].about(b[1]), b[1], rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("chunk", [7, 60])
+@pytest.mark.parametrize("chunk", [1, 7, 29, 60])
 def test_chunks_change_nothing(built, chunk):
     _, model, x, q = built
     batch = rows_of(x)

@@ -17,7 +17,7 @@ from vijax.exponential_family import divergences
 
 from ..table import FAMILIES, SPREADS, leaves_close, names
 
-NUM_DRAWS = 6_000
+NUM_DRAWS = 20_000
 
 
 def program(method):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..numerics.chain_scaled import anywhere
 from ..numerics.chunked import fold_chunks
+from ..numerics.lanes import anywhere
 from . import sequences
 from .batch import Batch
 from .chunked import add, empty_sum, total
 
 
-def map_steps(
+def map_windows(
     fn: Callable[..., Array], batch: Batch, chunk: int, *args: Any
 ) -> Float[Array, "n t m"]:
     """`fn(steps, *args)` (.., m) of all steps of sequences, about `chunk` of them at a time.
@@ -50,7 +50,7 @@ def map_steps(
     return fold_chunks(step, jnp.zeros((n, t, like.shape[-1]), like.dtype), t, size)
 
 
-def accumulate_steps(
+def accumulate_windows(
     fn: Callable[..., tuple[Any, Array]], rows: tuple[Batch, Array], chunk: int, *args: Any
 ) -> tuple[Any, Float[Array, "..."]]:
     """Sum `fn((steps, values), *args)` over all steps of sequences and their values (n, t, m).

@@ -148,14 +148,6 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
         size = check_size(num_states, k_max)
         return cls(chains.flat(size), components, switched_on(num_states, size), improper=True)
 
-    def check(self, batch: Batch, point: bool) -> None:
-        if point and not self.labels.has_point:
-            raise ValueError(
-                "method: EM() does not fit concentrations that are learned; use CAVI(), or "
-                'chain="full"'
-            )
-        super().check(batch, point)
-
     @classmethod
     def _of(cls, chain: Chain, components: Emission, num_states: int, k_max: int | None) -> HMM:
         dtype = common_dtype(*jax.tree.leaves(components))

@@ -85,11 +85,8 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
                 "need a Dirichlet prior, or StickBreaking(..., ordered=False)"
             )
         check_labels(batch, lambda: self.active)
-        if point and not self.weights.has_point:
-            raise ValueError(
-                "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it "
-                "with StickBreaking.dirichlet_process(concentration, ...)"
-            )
+        if point:
+            self.weights.check_point()
         if self.improper and not point:
             raise ValueError(
                 "method: a flat prior has no evidence to bound; use EM(), or a proper prior "

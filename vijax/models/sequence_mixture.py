@@ -148,8 +148,6 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
                 "weights: stick-breaking weights put the components in order of size, which only "
                 "mixtures of rows do; take ordered=False"
             )
-        if point and not self.labels.weights.has_point:
-            raise ValueError("method: EM() does not fit a concentration with a prior; use CAVI()")
         super().check(batch, point)
 
     def responsibilities(self, q: Known | Fitted, x: Data) -> Float[Array, "n k"]:

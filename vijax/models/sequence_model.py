@@ -44,11 +44,8 @@ class SequenceModel(Structured):
 
     def check_method(self, point: bool) -> None:
         """Raise ValueError for EM (`point`) without a point, and for others without a prior."""
-        if point and not self.labels.has_point:
-            raise ValueError(
-                f"method: EM() needs the exact posterior of a row's labels, which a "
-                f"{type(self).__name__} has not in closed form; use CAVI()"
-            )
+        if point:
+            self.labels.check_point()
         if self.improper and not point:
             raise ValueError(
                 "method: a flat prior has no evidence to bound; use EM(), or a proper prior "

@@ -15,7 +15,7 @@ from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
 from ..data.sequences import step_weight
-from ..data.windows import accumulate_steps, map_steps
+from ..data.windows import accumulate_windows, map_windows
 from ..exponential_family import Q, natural_step
 from ..families.emission import log_joint, weighted
 from ..families.labels.base import Labels, present, weighed
@@ -135,7 +135,7 @@ class Structured(Conjugate, LatentClassModel):
         chunk = self._chunk(batch.flat())
         if batch.steps is None:
             return map_rows(of_chunk, batch, chunk, *args)
-        return map_steps(of_chunk, batch, chunk, *args)
+        return map_windows(of_chunk, batch, chunk, *args)
 
     def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
         """Expected statistics of the components, a chunk of steps at a time."""
@@ -151,7 +151,7 @@ class Structured(Conjugate, LatentClassModel):
         chunk, args = self._chunk(batch.flat()), (moments.components, self.components)
         if batch.steps is None:
             return accumulate(of_chunk, (batch, resp), chunk, *args)[0]
-        return accumulate_steps(of_chunk, (batch, resp), chunk, *args)[0]
+        return accumulate_windows(of_chunk, (batch, resp), chunk, *args)[0]
 
     def _chunk(self, steps: Batch) -> int:
         return automatic_chunk(self.components.row_size(steps), steps)

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from .compensated import rounding_error
+from .lanes import anywhere, largest
 from .linalg import matmul
 
 _ROUNDING = 64.0  # times eps: how closely the end of a block must agree with the start of the next
@@ -58,30 +58,6 @@ class Swept(NamedTuple):
     log_z: Float[Array, "two lanes"]  # and the errors of its additions
     highest: Float[Array, "lanes"]  # a bound of p(z_t | all) / joint_t
     met: Bool[Array, ""]  # every block began where the one before it ended
-
-
-@custom_vmap
-def anywhere(condition: Bool[Array, ""]) -> Bool[Array, ""]:
-    """The condition; under vmap, whether it holds in any lane, so that all do what one must."""
-    return condition
-
-
-@anywhere.def_vmap
-def _anywhere(size: int, batched: Any, condition: Array) -> tuple[Array, bool]:
-    del size, batched
-    return anywhere(jnp.any(condition)), False
-
-
-@custom_vmap
-def longest(length: Int[Array, ""]) -> Int[Array, ""]:
-    """The length; under vmap the largest of all lanes, so that their loops end together."""
-    return length
-
-
-@longest.def_vmap
-def _longest(size: int, batched: Any, length: Array) -> tuple[Array, bool]:
-    del size, batched
-    return longest(jnp.max(length)), False
 
 
 def once_more(
@@ -203,7 +179,7 @@ def _few(block: int, itemsize: int, k: int) -> int:
 
 def _length(lengths: Int[Array, "n"], blocks: int, block: int, itemsize: int, k: int) -> Array:
     """The steps of a block that the longest sequence needs, but as many as a guess looks at."""
-    need = -(-longest(jnp.max(lengths)) // blocks)
+    need = -(-largest(jnp.max(lengths)) // blocks)
     return jnp.maximum(need, 1 if blocks == 1 else _few(block, itemsize, k))
 
 

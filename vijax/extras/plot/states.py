@@ -9,6 +9,7 @@ import numpy as np
 from ...families.labels.chain import Chain
 from ...models.component_table import IN_USE
 from ...models.mixture_params import Fitted
+from ...models.steps import known_of
 from ...models.structured_params import StructuredParams
 from . import style
 
@@ -60,11 +61,10 @@ def plot_transitions(
     has no transitions.
     """
     ax = style.axes_of(ax, 4.0, 4.0)
-    known = q.q if isinstance(q, Fitted) else q
-    if not (isinstance(known, StructuredParams) and isinstance(known.labels, Chain)):
-        name = type(known).__name__
-        raise TypeError(f"q: expected that of a hidden Markov model, or its Result, got {name}")
-    labels = known.labels
+    labels = known_of(q).labels
+    if not isinstance(labels, Chain):
+        name = type(labels).__name__
+        raise TypeError(f"q: expected that of a hidden Markov model, but its labels are {name}")
     share = style.check_one("q", labels.mean, 1)
     order = [int(k) for k in np.argsort(-share, kind="stable") if share[k] >= min_weight]
     matrix = np.asarray(labels.transitions.mean, float)[np.ix_(order, order)]

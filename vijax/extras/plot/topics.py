@@ -8,7 +8,8 @@ import numpy as np
 
 from ...data.host import check_integer
 from ...models.mixture_params import Fitted
-from ...models.topic_params import TopicParams
+from ...models.steps import known_of
+from ...models.topic_params import TopicParams, most_probable
 from . import style
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def plot_topic(
     check_integer("topic", topic)
     check_integer("num_words", num_words)
     names = names if names is not None else getattr(q, "names", None)
-    known = q.q if isinstance(q, Fitted) else q
+    known = known_of(q)
     if not isinstance(known, TopicParams):
         raise TypeError(f"q: expected that of LDA, or its Result, got {type(known).__name__}")
     each = known.components.each
@@ -41,7 +42,7 @@ def plot_topic(
     mean, sd = mean[topic], np.asarray(each.sd, float)[topic]
     if names is not None and len(names) != len(mean):
         raise ValueError(f"names: expected {len(mean)} words, got {len(names)}")
-    top = np.argsort(-mean, kind="stable")[:num_words]
+    top = most_probable(mean, num_words)
     ax = style.axes_of(ax, 3.5, 0.5 + 0.25 * len(top))
     place = np.arange(len(top))
     ax.barh(place, mean[top], xerr=sd[top], color=style.colour(topic), ecolor="0.3", capsize=2)

@@ -59,7 +59,9 @@ class Admixture(Labels):
     """
 
     Moments: ClassVar = AdmixtureMoments
-    has_point: ClassVar[bool] = False
+    no_point: ClassVar[str] = (
+        "needs the exact posterior of a row's memberships, which has no closed form; use CAVI()"
+    )
     conc: Float[Array, "*b k"]
     count: Float[Array, "*b k"]
     log_share: Float[Array, "*b k"]
@@ -246,10 +248,6 @@ class Admixture(Labels):
         inner = jnp.sum(jnp.where(self.on, self.conc * stats.log_share, 0.0))
         some = stats.num_rows > 0
         return inner - jnp.where(some, stats.num_rows * Dirichlet(self.conc).log_normalizer(), 0.0)
-
-    def log_prior(self, moments: AdmixtureMoments) -> Float[Array, ""]:
-        """Raise ValueError, because EM is refused."""
-        raise ValueError("method: EM() has no exact posterior of a row's memberships; use CAVI()")
 
     # -- as a family: conc is known, or a point ---------------------------------------------------
 

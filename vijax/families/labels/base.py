@@ -38,12 +38,12 @@ class Labels(ExponentialFamily):
     """A prior on the labels of all steps of a row, an exponential family over its parameters.
 
     A step is a row of its own, or an entry of a sequence. `ordered` says that classes are not
-    exchangeable, `has_point` that EM can use `point`, and `closed` that the posterior has the form
-    of the prior. `word` is what a class is called.
+    exchangeable, and `closed` that the posterior has the form of the prior. `no_point` is why EM
+    cannot use `point`, and what to do; empty if it can. `word` is what a class is called.
     """
 
     ordered: bool = False
-    has_point: ClassVar[bool] = True
+    no_point: ClassVar[str] = ""
     closed: ClassVar[bool] = True
     word: ClassVar[str] = "component"
 
@@ -173,8 +173,14 @@ class Labels(ExponentialFamily):
         """E[log p(labels)] in nats of rows with these statistics; called on q."""
         return self.dot(stats)
 
+    def check_point(self) -> None:
+        """Raise ValueError with the reason if EM cannot use `point`."""
+        if self.no_point:
+            raise ValueError(f"method: EM() {self.no_point}")
+
     def log_prior(self, moments: Any) -> Float[Array, ""]:
         """Log prior density with respect to h at a point, in nats; only EM calls it."""
+        self.check_point()
         return jnp.sum(self.log_kernel(moments))
 
 

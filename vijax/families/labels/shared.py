@@ -143,6 +143,9 @@ class Shared(Product, Labels):
     def expected_log_lik(self, stats: Any) -> Float[Array, ""]:
         return self.weights.expected_log_lik(stats.weights)
 
+    def check_point(self) -> None:
+        self.weights.check_point()
+
     def log_prior(self, moments: SharedMoments) -> Float[Array, ""]:
         return self.weights.log_prior(moments.weights)
 

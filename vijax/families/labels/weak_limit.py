@@ -34,7 +34,9 @@ class WeakLimit(Chain):
     the highest bound may be that of ever larger numbers, which a fit then stops on the way to.
     """
 
-    has_point: ClassVar[bool] = False
+    no_point: ClassVar[str] = (
+        'does not fit concentrations that are learned; use CAVI(), or chain="full"'
+    )
     closed: ClassVar[bool] = False
     shared: Float[Array, "*b k"] = gauge()
 
@@ -73,10 +75,6 @@ class WeakLimit(Chain):
 
     def kl_and_move_terms(self, q: Q, last: Q) -> KLTerms:
         return self._given(q.shared).kl_and_move_terms(q, Chain(last.initial, last.transitions))
-
-    def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """Raise ValueError, because EM is refused."""
-        raise ValueError("method: EM() does not fit concentrations that are learned; use CAVI()")
 
     def describe(self, names: list[str] | None = None) -> dict[str, Any]:
         """The shared pseudo-counts of going to each state, and what a chain says."""

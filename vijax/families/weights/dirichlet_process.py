@@ -51,7 +51,10 @@ class DirichletProcess(Product, Weights):
     """
 
     Moments: ClassVar = ProcessMoments
-    has_point: ClassVar[bool] = False
+    no_point: ClassVar[str] = (
+        "does not fit a concentration with a prior; use CAVI(), or fix it with "
+        "StickBreaking.dirichlet_process(concentration, ...)"
+    )
     closed: ClassVar[bool] = False
     sticks: StickBreaking
     concentration: Gamma
@@ -146,13 +149,6 @@ class DirichletProcess(Product, Weights):
     def kl_and_move_terms(self, q: Q, last: Q) -> KLTerms:
         """`kl_from`, which is not a KL between two members of this family, and KL(q || last)."""
         return KLTerms.known(jnp.stack([self.kl_from(q), jnp.sum(q.kl(last))]))
-
-    def log_prior(self, moments: Any) -> Float[Array, ""]:
-        """Raise ValueError, because EM is refused."""
-        raise ValueError(
-            "method: EM() does not fit a concentration with a prior; use CAVI(), or fix it with "
-            "StickBreaking.dirichlet_process(concentration, ...)"
-        )
 
     def arrange(self, q: Q, stats: StickBreaking) -> Int[Array, "k"]:
         """As `StickBreaking.arrange`, at the present q(alpha)."""
