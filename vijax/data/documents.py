@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from .checks import check_weight, renamed
 from .host import as_floats, as_weights, column_names, fetched, is_concrete, namespace
@@ -190,3 +191,9 @@ def weight_of_documents(documents: Documents, weight: Any) -> Any:
 def is_whole(x: Any) -> bool:
     """Whether rows are integers, as the words of documents are."""
     return not isinstance(x, dict) and bool(jnp.issubdtype(x.dtype, jnp.integer))
+
+
+def word_counts(rows: Any) -> Float[Array, "n m"]:
+    """The counts of the words of the documents of a Batch, 0 in those of weight 0."""
+    number = rows.x if rows.steps is None else rows.steps
+    return jnp.where((rows.weight > 0)[:, None], number, 0.0)

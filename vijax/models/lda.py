@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._pytree import pytree, replace, static
 from .._text import count, short
 from ..data.batch import Batch, check_entries
-from ..data.documents import lists_words
+from ..data.documents import lists_words, word_counts
 from ..data.host import (
     as_floats,
     check_bound,
@@ -31,19 +30,19 @@ from ..families.independent.dirichlet_multinomial import DirichletMultinomial
 from ..families.labels.admixture import Admixture
 from ..families.labels.base import Labels, present
 from ..kernel import Kernel
-from ..model import EStep
-from ..numerics import linalg, seeding
+from ..model import EStep, weighted_sum
+from ..numerics import linalg
 from ..numerics.admixture import Tokens, equal_shares
+from ..numerics.short_runs import best_start, member
 from .documents import DocumentPrediction
 from .parts import check_parts
 from .priors import admixtures
 from .priors.arguments import check_count, check_size
 from .sequence_model import SequenceModel
 from .topic_params import TopicParams
+from .topic_starts import first_topics, some_rows
 
-_SHAPE = 100.0  # of the Gammas by which topics differ at first (Hoffman et al. 2010)
-_ALL = 0.2  # share of all words in a topic at first
-_SEEN, _FLOATS = 1024, 2**24  # documents, and counts in a table of them, that starts look at
+_SOME, _PASSES, _INNER = 1000, 3, 20  # documents, passes, and updates in one, to compare starts
 
 
 @pytree
@@ -262,7 +261,7 @@ class LDA(DocumentPrediction, SequenceModel):
     # -- E-step -----------------------------------------------------------------------------------
 
     def rows(self, batch: Batch) -> Float[Array, "n k"]:
-        return equal_shares(jnp.sum(_counts(batch), -1), self.labels.conc)
+        return equal_shares(jnp.sum(word_counts(batch), -1), self.labels.conc)
 
     def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
         if batch.steps is not None:
@@ -278,7 +277,7 @@ class LDA(DocumentPrediction, SequenceModel):
 
     def _tokens(self, moments: Any, batch: Batch) -> Tokens:
         on = moments.labels.conc > 0
-        return Tokens.of_table(_counts(batch), moments.components.each.log_p, on)
+        return Tokens.of_table(word_counts(batch), moments.components.each.log_p, on)
 
     def log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
         """E[log p(word | topic)] in nats of the words of lists, (n, l, k), or of all, (v, k)."""
@@ -293,7 +292,7 @@ class LDA(DocumentPrediction, SequenceModel):
         """Topics that gave the words of each list with these probabilities, or whole documents."""
         if batch.steps is None:
             weight = jnp.where(batch.weight > 0, batch.weight, 0.0)[:, None]
-            number = linalg.matmul((weight * resp).T, _counts(batch))
+            number = linalg.matmul((weight * resp).T, word_counts(batch))
         else:
             weight = batch.weight[:, None] * batch.steps
             own = present(weight, resp).reshape(-1, resp.shape[-1])
@@ -311,60 +310,36 @@ class LDA(DocumentPrediction, SequenceModel):
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
     ) -> TopicParams:
-        """Topics of the documents next to each of k that are far apart, by k-means++.
+        """The better of two ways to begin (`first_topics`), by the bound after three short passes.
 
-        A fifth of each are all words. Topics have as many words as the data, and differ at random
-        besides (Hoffman et al. 2010), so that no two are equal.
+        Passes are over some of the documents. Starts but the first weigh them at random.
         """
         assert key is not None  # `draws` says that there is one
-        k_rows, k_seeds, k_noise = jax.random.split(key, 3)
-        conc = self.components.each.conc
-        k, v = conc.shape
-        some = self._some(batch, k_rows, max(2 * k, min(_SEEN, _FLOATS // v)))
-        points = self.components.embed(some)
-        seeds = seeding.kmeans_plus_plus(k_seeds, points, some.weight, k)
-        away = jnp.sum(points**2, -1)[None] - 2.0 * linalg.matmul(points[seeds], points.T)
-        away = away + jnp.sum(points[seeds] ** 2, -1)[:, None]
-        own = jax.nn.one_hot(jnp.argmin(away, 0), k, dtype=conc.dtype, axis=0)
-        near = linalg.matmul(own * some.weight, some.x)
-        share = (1.0 - _ALL) * _shares(near) + _ALL * _shares(jnp.sum(near, 0))
-        on = self.active
-        number = jnp.sum(present(batch.weight, _counts(batch)))
-        each = jnp.where(on, number / jnp.sum(on, dtype=number.dtype), 0.0)
-        noise = jax.random.gamma(k_noise, _SHAPE, conc.shape, conc.dtype) / _SHAPE
-        topics = DirichletMultinomial(Dirichlet(conc + each[:, None] * share * noise))
-        return TopicParams(self.labels.update(self.labels, self.labels.begin(each)), topics)
+        k_topics, k_rows = jax.random.split(key)
+        conc, on = self.components.each.conc, self.active
+        number = first_topics(k_topics, batch, conc.shape, on, restart)
+        starts = jax.vmap(self._beginning)(number)
+        short = replace(self.labels, start="cold", inner=min(self.labels.inner, _INNER))
+        model, some = replace(self, labels=short), some_rows(k_rows, batch, _SOME)
 
-    def _some(self, batch: Batch, key: Key[Array, ""], size: int) -> Batch:
-        """At most so many of the documents, at random, as a table."""
-        n = batch.weight.shape[0]
-        if n > size:
-            order = jnp.where(batch.weight > 0, jax.random.uniform(key, (n,)), -1.0)
-            batch = batch.take(lax.top_k(order, size)[1])
-        x = _counts(batch)
-        if batch.steps is not None:
-            rows = jnp.arange(x.shape[0])[:, None]
-            x = jnp.zeros((x.shape[0], self.num_words), x.dtype).at[rows, batch.x].add(x)
-        return Batch(x, batch.weight)
+        def step(q: TopicParams) -> tuple[TopicParams, Array]:
+            found = model.local_from(q.moments(), some, None)
+            return model.update(q, found.stats), weighted_sum(some, found.log_z) - model.kl(q)
+
+        return member(starts, best_start(step, starts, _PASSES))
+
+    def _beginning(self, number: Float[Array, "k v"]) -> TopicParams:
+        """The q of topics with so many of each word."""
+        labels = self.labels.update(self.labels, self.labels.begin(jnp.sum(number, 1)))
+        topics = Dirichlet(self.components.each.conc + number)
+        return TopicParams(labels, DirichletMultinomial(topics))
 
     def assign(self, q: TopicParams, batch: Batch, resp: Float[Array, "..."]) -> Any:
         stats = self._observe(None, batch, resp)
         if batch.steps is not None:
             return self.params(self.labels.assign(resp, batch), stats)
-        number = present(jnp.sum(_counts(batch), -1), resp)
+        number = present(jnp.sum(word_counts(batch), -1), resp)
         return self.params(self.labels.of_numbers(batch, number), stats)
-
-
-def _counts(batch: Batch) -> Float[Array, "n m"]:
-    """The counts of the words of each document, 0 in documents of weight 0."""
-    number = batch.x if batch.steps is None else batch.steps
-    return jnp.where((batch.weight > 0)[:, None], number, 0.0)
-
-
-def _shares(count: Float[Array, "... v"]) -> Float[Array, "... v"]:
-    """Counts as shares of their sum; equal ones if all are 0."""
-    total = jnp.sum(count, -1, keepdims=True)
-    return jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 1.0 / count.shape[-1])
 
 
 def _listed(batch: Batch) -> int:

@@ -1,0 +1,32 @@
+"""The best of several starts after a few updates of each (Biernacki, Celeux & Govaert 2003)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+
+def best_start(
+    step: Callable[[Any], tuple[Any, Float[Array, ""]]], starts: Any, num_steps: int
+) -> Int[Array, ""]:
+    """The start that is best after `num_steps`: `step(q)` gives the next q, and how good q is.
+
+    `starts` have a leading axis. One that ends as NaN is never best.
+    """
+
+    def run(q: Any) -> Float[Array, ""]:
+        q = lax.fori_loop(0, num_steps, lambda _, q: step(q)[0], q)
+        value = step(q)[1]
+        return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+    return jnp.argmax(lax.map(run, starts)).astype(jnp.int32)
+
+
+def member(tree: Any, i: Int[Array, ""]) -> Any:
+    """Member i of a pytree of arrays with a leading axis."""
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
