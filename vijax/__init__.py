@@ -7,6 +7,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import constraints as constraints
+    from . import testing as testing
     from ._pytree import gauge as gauge
     from ._pytree import pytree as pytree
     from ._pytree import static as static
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .families.gaussian.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
     from .families.independent.beta_bernoulli import BetaBernoulli as BetaBernoulli
     from .families.independent.beta_geometric import BetaGeometric as BetaGeometric
+    from .families.independent.conjugate_columns import ConjugateColumns as ConjugateColumns
     from .families.independent.dirichlet_categorical import (
         DirichletCategorical as DirichletCategorical,
     )

@@ -12,6 +12,7 @@ MODULES = {  # public modules: name to path below the package
     "datasets": "data.datasets",
     "factor": "models.energy.factor",
     "presets": "models.priors.presets",
+    "testing": "testing",
 }
 
 HOMES = {  # all other public names: name to the module that defines it
@@ -138,6 +139,7 @@ HOMES = {  # all other public names: name to the module that defines it
     "BetaBernoulli": "families.independent.beta_bernoulli",
     "BetaGeometric": "families.independent.beta_geometric",
     "Columns": "families.compound.columns",
+    "ConjugateColumns": "families.independent.conjugate_columns",
     "DiagonalNormalGamma": "families.gaussian.diagonal_normal_gamma",
     "DirichletCategorical": "families.independent.dirichlet_categorical",
     "DirichletMultinomial": "families.independent.dirichlet_multinomial",
