@@ -75,20 +75,20 @@ def check_family(
             return cast(make(rng), np.float64)
 
         q = member(rng)
-        known = FamilyFacts(type(q).__name__, member, standard, log_prob=log_prob, **facts)
+        name, by_rows = type(q).__name__, isinstance(q, Emission)
+        if by_rows and rows is None:
+            raise TypeError(f"rows: a {name} is a component family; give some rows")
+        if not by_rows and rows is not None:
+            raise TypeError(f"rows: a {name} is no Emission, so it has no rows")
+        known = FamilyFacts(name, member, standard, log_prob=log_prob, **facts)
         run([law for law, needs in families.LAWS.items() if _has(known, needs)], known, rng)
         if not isinstance(q, Emission):
-            if rows is not None:
-                raise TypeError(f"rows: a {type(q).__name__} is no Emission, so it has no rows")
             return
-        if rows is None:
-            raise TypeError(f"rows: a {type(q).__name__} is a component family; give some rows")
         batch = q.as_batch(Batch.of(rows))
         q.check_rows(batch)
         run(components.LAWS, ComponentFacts(q, batch), rng)
-        check_model(
-            Mixture(Dirichlet.from_standard([0.5, 1.0, 2.0]), member(rng)), batch, seed=seed
-        )
+        weights = Dirichlet.from_standard([0.5, 1.0, 2.0])
+        check_model(Mixture(weights, member(rng)), batch, seed=seed)
 
 
 def check_model(

@@ -16,6 +16,7 @@ from ..families.emission import Emission
 from .compare import Law, close, holds, leaves_close, within
 
 _DRAWS = 20_000
+_GRID = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ComponentFacts:
     @property
     def num_components(self) -> int:
         """k."""
-        return jax.tree.leaves(self.components)[0].shape[0]
+        return jax.eval_shape(self.components.log_predictive, self.rows).shape[1]
 
 
 def _ones(rows: Batch, k: int) -> Any:
@@ -54,10 +55,10 @@ def predictive_is_the_evidence_of_a_row(facts: ComponentFacts, rng: np.random.Ge
     """exp(log_predictive) integrates the likelihood: A(q + s) - A(q) + log h, s of one row.
 
     log h is what `likelihood` has beside <E[T], s>. Not asked where rows have latent variables of
-    their own, or components share parameters.
+    their own, or components share parameters or have none.
     """
     q = facts.components
-    if not q.separable or q.moments().likelihood(facts.rows)[1] is not None:
+    if not q.separable or q.num_background or q.moments().likelihood(facts.rows)[1] is not None:
         return
     for i in range(min(4, facts.rows.weight.shape[0])):
         exact, found = _evidence(q, facts.rows.take(jnp.asarray([i])))
@@ -85,25 +86,64 @@ def draws_follow_the_predictive_density(facts: ComponentFacts, rng: np.random.Ge
     within(of_j.mean() - of_k.mean(), error, "draws and density")
 
 
+def predictive_density_is_normalised(facts: ComponentFacts, rng: np.random.Generator) -> None:
+    """Of each column by itself, `log_predictive` gives the share of draws in an interval.
+
+    Of whole numbers it gives the share of the most frequent one.
+    """
+    q, rows = facts.components, facts.rows
+    if isinstance(rows.x, dict):
+        return
+    density = jax.jit(lambda batch: jnp.exp(q.log_predictive(batch)[:, 0]))
+    drawn = np.asarray(jax.jit(q.draw)(jax.random.key(1), jnp.zeros(_DRAWS, int)))
+    for j in range(rows.x.shape[1]):
+        seen = np.broadcast_to(np.arange(rows.x.shape[1]) == j, rows.x.shape)
+        hidden = _hiding(facts, seen)
+        if hidden is None:
+            return
+        x = drawn[:, j]
+        values, counts = np.unique(x, return_counts=True)
+        whole = bool(np.all(values == np.round(values)))
+        low, high = np.quantile(x, [0.1, 0.9])
+        grid = np.full(_GRID, values[counts.argmax()]) if whole else np.linspace(low, high, _GRID)
+        batch = hidden.take(jnp.zeros(_GRID, int))
+        found = np.asarray(density(replace(batch, x=batch.x.at[:, j].set(grid), as_given=None)))
+        share = counts.max() / _DRAWS if whole else 0.8
+        expected = found[0] if whole else np.trapezoid(found, grid)
+        error = np.sqrt(share * (1.0 - share) / _DRAWS)
+        within(share - expected, error, f"share of draws of column {j}", least=1e-3)
+
+
+def _hiding(facts: ComponentFacts, seen: Any) -> Batch | None:
+    """The rows of which these entries are seen; None where the family takes no holes."""
+    rows = facts.rows
+    if rows.mask is not None or rows.noise is not None or isinstance(rows.x, dict):
+        return None
+    hidden = replace(Batch.of(rows.x, mask=seen), weight=rows.weight, as_given=None)
+    try:
+        facts.components.check_rows(hidden)
+    except ValueError:
+        return None
+    return hidden
+
+
 def missing_entries_are_not_read(facts: ComponentFacts, rng: np.random.Generator) -> None:
     """What stands in a missing entry changes no likelihood, statistic, density or point."""
     rows, q = facts.rows, facts.components
-    if rows.mask is not None or rows.noise is not None or isinstance(rows.x, dict):
+    x = rows.x
+    if isinstance(x, dict):
         return
-    x = np.asarray(rows.x)
     seen = rng.random(x.shape) < 0.6
-    seen[0] = False
-    ones = np.where(seen, x, x[:1])
-    others = np.where(seen, x, x[-1:])
+    seen[~seen.any(1), 0] = True
+    hidden = _hiding(facts, seen)
+    if hidden is None:
+        return
     moments = q.moments()
-    hidden = replace(rows, mask=jnp.asarray(seen))
-    a, b = (replace(hidden, x=jnp.asarray(values)) for values in (ones, others))
+    a, b = (replace(hidden, x=jnp.where(seen, x, x[i][None])) for i in (0, -1))
     log_lik = jax.jit(lambda batch: moments.likelihood(batch)[0])
     close(log_lik(a), log_lik(b), rtol=1e-12, of="likelihood")
-    close(log_lik(a)[0], 0.0, atol=1e-9, of="likelihood of a row without entries")
     density = jax.jit(q.log_predictive)
     close(density(a), density(b), rtol=1e-12, of="log_predictive")
-    close(density(a)[0], 0.0, atol=1e-9, of="log_predictive of a row without entries")
     counts = _ones(rows, facts.num_components)
 
     @jax.jit
@@ -119,13 +159,15 @@ def imputed_entries_are_those_of_draws(facts: ComponentFacts, rng: np.random.Gen
     q, rows = facts.components, facts.rows
     if isinstance(rows.x, dict):
         return
-    hidden = replace(rows, mask=jnp.zeros(rows.x.shape, bool))
+    hidden = _hiding(facts, np.zeros(rows.x.shape, bool))
+    if hidden is None or q.moments().likelihood(rows)[1] is not None:
+        return
     mean, variance = jax.jit(lambda batch: q.point().impute(batch))(hidden)
     if variance is None:  # of codes, which have no mean
         return
-    sure = q.map(lambda a: 1e9 * a)
+    draw = jax.jit(q.map(lambda a: 1e9 * a).draw)
     for k in range(facts.num_components):
-        drawn = np.asarray(sure.draw(jax.random.key(k), jnp.full(_DRAWS, k)))
+        drawn = np.asarray(draw(jax.random.key(k), jnp.full(_DRAWS, k)))
         centred = drawn - drawn.mean(0)
         error = drawn.std(0) / np.sqrt(_DRAWS)
         within(mean[0, k] - drawn.mean(0), error, f"mean of component {k}", least=1e-6)
@@ -138,11 +180,10 @@ def draws_are_rows(facts: ComponentFacts, rng: np.random.Generator) -> None:
     """`draw` gives rows that `check` takes, of finite density; `embed` gives finite points."""
     q = facts.components
     index = jnp.arange(60) % facts.num_components
-    rows = Batch.of(q.draw(jax.random.key(0), index))
+    rows = Batch.of(jax.jit(q.draw)(jax.random.key(0), index))
     q.check_rows(rows)
-    log_p = q.log_predictive(rows)
+    log_p, points = jax.jit(lambda rows: (q.log_predictive(rows), q.embed(rows)))(rows)
     holds(jnp.isfinite(log_p), "finite densities of draws", log_p)
-    points = q.embed(rows)
     assert points.ndim == 2, f"embed: expected (n, f), got shape {points.shape}"
     holds(jnp.isfinite(points), "finite points", points)
 
@@ -182,6 +223,7 @@ def sizes_are_those_of_tables(facts: ComponentFacts, rng: np.random.Generator) -
 LAWS: list[Law] = [
     predictive_is_the_evidence_of_a_row,
     draws_follow_the_predictive_density,
+    predictive_density_is_normalised,
     missing_entries_are_not_read,
     imputed_entries_are_those_of_draws,
     draws_are_rows,

@@ -132,6 +132,10 @@ class ConjugateColumns(Independent):
         stats = self.statistics(self.filled(rows)).map(total, gauge=repeated)
         return replace(self, each=stats)  # type: ignore[type-var]
 
+    def _shares(self, rows: Batch, k: int) -> Float[Array, "n k"]:
+        share = super()._shares(rows, k)  # each component has an origin of its own
+        return jnp.broadcast_to(share, (share.shape[0], k))
+
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """`as_points` in standard deviations from the middle of each column."""
         return standardize(replace(rows, x=self.as_points(self.filled(rows))))
