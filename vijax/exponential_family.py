@@ -25,7 +25,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,15 @@ from ._text import Overview, estimates, table_of_estimates
 from .data.host import readable, unguarded
 from .numerics.broadcasting import broadcasts
 from .numerics.kl_terms import KLTerms
+
+if TYPE_CHECKING:  # a default lets `Result` stand for `Result[Any]`
+    from typing_extensions import TypeVar
+
+    Q_co = TypeVar("Q_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Q_co = TypeVar("Q_co", covariant=True)
 
 Q = Any  # the type of a q: any pytree; in conjugate models an ExponentialFamily
 

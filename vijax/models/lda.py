@@ -47,7 +47,7 @@ _SEEN, _FLOATS = 1024, 2**24  # documents, and counts in a table of them, that s
 
 
 @pytree
-class LDA(DocumentPrediction, SequenceModel):
+class LDA(DocumentPrediction, SequenceModel[TopicParams]):
     """theta_n ~ Dirichlet(topic_conc), a topic z_nt ~ Categorical(theta_n), and a word from it.
 
     Topics are probabilities of v words, drawn from Dirichlet(word_conc) (Blei, Ng & Jordan 2003;
