@@ -20,7 +20,7 @@ LAYERS = [
     ["families", "guides", "latent_class", "model"],
     ["models", "infer"],
     ["selection", "criticism"],
-    ["extras", "testing"],
+    ["extras", "provenance", "testing"],
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

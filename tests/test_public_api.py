@@ -25,10 +25,10 @@ MultivariateNormal Normal NormalGamma NormalGammaExact NormalWishart PoissonMixt
 Report Reporter Response RestartWarning Result RobbinsMonro STOP SVI Selection SequenceMixture
 Shared SphericalNormalGamma SplitMergeModel State Status StickBreaking StochasticVI Stop Streaming
 StudentT StudentTMixture TiedNormalWishart TransformedNormal Verdict Weights WithNoise align
-amortised_bound amortised_mixture_bound best bound_and_gradient compare constraints criticize
+amortised_bound amortised_mixture_bound best bound_and_gradient cite compare constraints criticize
 cross_validate datasets elbo elbo_terms factor fit fit_amortised fit_many gauge iterate
 linear_response load over_devices presets prune pytree relabel save score_gradient search
-select_num_components shard_rows static testing trajectory
+select_num_components shard_rows show_versions static testing trajectory
 """
 
 

@@ -139,6 +139,8 @@ if TYPE_CHECKING:
     from .models.sequences import Forecast as Forecast
     from .models.univariate import FactorisedGaussian as FactorisedGaussian
     from .models.univariate import NormalGammaExact as NormalGammaExact
+    from .provenance import cite as cite
+    from .provenance import show_versions as show_versions
     from .selection.cross_validation import CrossValidation as CrossValidation
     from .selection.cross_validation import cross_validate as cross_validate
     from .selection.num_components import Selection as Selection

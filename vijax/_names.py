@@ -117,6 +117,9 @@ HOMES = {  # all other public names: name to the module that defines it
     "compare": "criticism.comparison",
     "criticize": "criticism.weights",
     "linear_response": "criticism.response",
+    # what it was made with
+    "cite": "provenance",
+    "show_versions": "provenance",
     # the number of components
     "CrossValidation": "selection.cross_validation",
     "Selection": "selection.num_components",
