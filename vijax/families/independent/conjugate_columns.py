@@ -52,11 +52,13 @@ class ConjugateColumns(Independent):
 
         log p(x_nd | theta_kd) = <T(theta_kd), t(x_nd)> + log h(x_nd)
 
-    `each` is the prior of theta, any family with one member per component and column, (k, d), and T
-    are its sufficient statistics. The posterior is then `each` plus the sum of t(x). A subclass is
-    a `pytree` with a field `each`; it writes the abstract methods below. Known numbers of the
-    likelihood are static fields. `takes` says in words what rows hold, `parameter` names theta in
-    tables, and `inside` is a possible entry, which stands where one is missing.
+    theta is one number. `each` is its prior, such as a Gamma or a Normal with one member for each
+    component and column, (k, d), and T are its sufficient statistics. The posterior is then `each`
+    plus the sum of t(x).
+
+    A subclass is a `pytree` with a field `each`; it writes the abstract methods below. Known
+    numbers of the likelihood are static fields. `takes` says in words what rows hold, `parameter`
+    names theta in tables, and `inside` is a possible entry, which stands where one is missing.
     """
 
     parameter: ClassVar[str] = "parameter"
