@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import vijax as vx
+from vijax.testing.compare import leaves_close as leaves_close
 
 from . import data
 from .oracles import gaussian_mixture as gmm
@@ -130,6 +131,7 @@ SPREADS = {
 
 
 SPREADS |= gaussian.SPREADS | discrete.SPREADS | weights.SPREADS | products.SPREADS
+FAMILIES = [dataclasses.replace(family, spreads=SPREADS[family.name]) for family in FAMILIES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,9 +341,3 @@ CASES = [
 
 def names(rows: list[Any]) -> list[str]:
     return [row.name for row in rows]
-
-
-def leaves_close(a: Any, b: Any, rtol: float, atol: float = 0.0) -> None:
-    """All matching leaves agree."""
-    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(u, v, rtol=rtol, atol=atol)

@@ -44,10 +44,13 @@ def test_import_is_inert():
 
 
 FIT = """
-import sys
+import sys, time
 import jax, numpy as np
 settings = dict(jax.config.values)
+start = time.process_time()
 import vijax as vx
+took = time.process_time() - start
+assert took < 0.08, f"the import takes {1e3 * took:.0f} ms"
 x = np.random.default_rng(0).normal(size=(20, 2))
 fit = vx.fit(vx.GaussianMixture.from_data(x, 2), x, key=jax.random.key(0))
 print(fit.elbo.dtype)
@@ -58,6 +61,7 @@ others = {
     "models.mixtures.columns", "families.independent", "infer.amortised", "infer.gradient",
     "infer.many", "infer.streaming", "infer.methods.amortised_bounds", "infer.methods.objectives",
     "infer.methods.stochastic_vi", "infer.methods.svi", "infer.methods.memoized",
+    "provenance", "testing",
 }
 assert not loaded & others, f"a fit of a Gaussian mixture imported {loaded & others}"
 """

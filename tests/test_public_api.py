@@ -14,20 +14,21 @@ from vijax import _names
 
 NAMES = """
 Accelerated Admixture AmortisedFit Annealed Batch BernoulliMixture BetaBernoulli BetaGeometric CAVI
-CategoricalMixture Chain Chunks Columns Comparison Completion ConditionalModel Conjugate Criticism
-CrossValidation DensityModel DiagonalNormalGamma Dirichlet DirichletCategorical DirichletMultinomial
-DirichletProcess EM EStep Emission EmissionMoments Energy ExponentialFamily ExponentialMixture
-FactorisedGaussian FitError Fits Forecast FullPassMethod Gamma GammaExponential GammaPoisson
-GaussianMixture GaussianVI GeometricMixture HMM HMMMixture Halving IWAE Kernel LBFGS LDA
-LatentClassModel LogDensity MeanPrecision Memoized MergeModel Method MixedMembership MixedMixture
-Mixture MixtureDensity Model Moves MultinomialMixture MultivariateNormal Normal NormalGamma
-NormalGammaExact NormalWishart PoissonMixture Product Renyi Report Reporter Response RestartWarning
-Result RobbinsMonro STOP SVI Selection SequenceMixture Shared SphericalNormalGamma SplitMergeModel
-State Status StickBreaking StochasticVI Stop Streaming StudentT StudentTMixture TiedNormalWishart
-TransformedNormal Verdict Weights WithNoise align amortised_bound amortised_mixture_bound best
-bound_and_gradient compare constraints criticize cross_validate datasets elbo elbo_terms factor fit
-fit_amortised fit_many gauge iterate linear_response load over_devices presets prune pytree relabel
-save score_gradient search select_num_components shard_rows static trajectory
+CategoricalMixture Chain Chunks Columns Comparison Completion ConditionalModel Conjugate
+ConjugateColumns Criticism CrossValidation DensityModel DiagonalNormalGamma Dirichlet
+DirichletCategorical DirichletMultinomial DirichletProcess EM EStep Emission EmissionMoments Energy
+ExponentialFamily ExponentialMixture FactorisedGaussian FitError Fits Forecast FullPassMethod Gamma
+GammaExponential GammaPoisson GaussianMixture GaussianVI GeometricMixture HMM HMMMixture Halving
+IWAE Kernel LBFGS LDA LatentClassModel LogDensity MeanPrecision Memoized MergeModel Method
+MixedMembership MixedMixture Mixture MixtureDensity Model Moves MultinomialMixture
+MultivariateNormal Normal NormalGamma NormalGammaExact NormalWishart PoissonMixture Product Renyi
+Report Reporter Response RestartWarning Result RobbinsMonro STOP SVI Selection SequenceMixture
+Shared SphericalNormalGamma SplitMergeModel State Status StickBreaking StochasticVI Stop Streaming
+StudentT StudentTMixture TiedNormalWishart TransformedNormal Verdict Weights WithNoise align
+amortised_bound amortised_mixture_bound best bound_and_gradient cite compare constraints criticize
+cross_validate datasets elbo elbo_terms factor fit fit_amortised fit_many gauge iterate
+linear_response load over_devices presets prune pytree relabel save score_gradient search
+select_num_components shard_rows show_versions static testing trajectory
 """
 
 
@@ -74,8 +75,9 @@ def test_a_name_is_what_its_module_defines(name):
 def test_no_submodule_takes_the_place_of_a_name():
     """The import of a submodule binds its name in the package."""
     inside = {module.name for module in pkgutil.iter_modules(vx.__path__)}
-    assert inside & set(NAMES.split()) == {"constraints"}
-    assert _names.MODULES["constraints"] == "constraints"
+    modules = inside & set(NAMES.split())
+    assert modules == {"constraints", "testing"}
+    assert all(_names.MODULES[name] == name for name in modules)
 
 
 def test_what_is_not_there_is_missed():

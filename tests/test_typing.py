@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,35 +21,79 @@ PAGES = Path(__file__).parent / "typing"
 SETTINGS = {"typeCheckingMode": "strict", "pythonVersion": "3.11"}
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """The errors of each page: file name to line to what is said of it."""
-    if importlib.util.find_spec("pyright") is None:
-        pytest.skip("pyright is not installed")
-    folder = tmp_path_factory.mktemp("pages")
-    for page in PAGES.glob("*.py"):
-        shutil.copy(page, folder)
+NAMES = ("user_page.py", "revealed.py", "mistakes.py")
+
+
+def run_pyright(folder):
+    """(file, line, severity, message) of everything that pyright says."""
     (folder / "pyrightconfig.json").write_text(json.dumps(SETTINGS))
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
     run = subprocess.run([*command, "-p", str(folder)], capture_output=True, text=True, timeout=300)
     report = json.loads(run.stdout[run.stdout.index("{") :])
-    assert report["summary"]["filesAnalyzed"] == 2
-    errors = {"user_page.py": {}, "mistakes.py": {}}
+    assert report["summary"]["filesAnalyzed"] == len(NAMES)
     for one in report["generalDiagnostics"]:
         line = one["range"]["start"]["line"] + 1
-        errors[Path(one["file"]).name].setdefault(line, []).append(one["message"])
-    return errors
+        yield Path(one["file"]).name, line, one["severity"], one["message"]
+
+
+def run_mypy(folder):
+    """The same of mypy, which finds vijax where this test does."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", *NAMES]
+    env = os.environ | {"MYPYPATH": str(Path(vx.__file__).parents[1])}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=env)
+    found = re.findall(r"^(\S+?):(\d+): (\w+): (.*)$", run.stdout, re.MULTILINE)
+    assert found, run.stdout + run.stderr
+    for name, line, severity, message in found:
+        short = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", message)  # of types, without their modules
+        yield name, int(line), severity, short
+
+
+def read(run, folder):
+    """Of what a checker says: file name to line to errors, and to types revealed."""
+    for name in NAMES:
+        shutil.copy(PAGES / name, folder)
+    errors, types = ({name: {} for name in NAMES} for _ in range(2))
+    for name, line, severity, message in run(folder):
+        revealed = re.search(r'(?:Type of .* is|Revealed type is) "(.*?)"', message)
+        if revealed:
+            types[name][line] = revealed[1]
+        elif severity == "error":
+            errors[name].setdefault(line, []).append(message)
+    return errors, types
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What each checker that is installed says."""
+    checkers = {"pyright": run_pyright, "mypy": run_mypy}
+    there = [name for name in checkers if importlib.util.find_spec(name) is not None]
+    if not there:
+        pytest.skip("neither pyright nor mypy is installed")
+    return {name: read(checkers[name], tmp_path_factory.mktemp(name)) for name in there}
 
 
 def test_what_users_write_is_known(found):
-    assert not found["user_page.py"]
+    for errors, _ in found.values():
+        assert not errors["user_page.py"]
+        assert not errors["revealed.py"]
+
+
+def test_types_reach_below_the_dot(found):
+    lines = (PAGES / "revealed.py").read_text().splitlines()
+    expected = {
+        i: line.partition("  # ")[2] for i, line in enumerate(lines, 1) if "reveal_type(" in line
+    }
+    assert len(expected) > 10
+    for _, types in found.values():
+        assert types["revealed.py"] == expected
 
 
 def test_every_mistake_is_refused_on_its_line(found):
     lines = (PAGES / "mistakes.py").read_text().splitlines()
     wrong = {i for i, line in enumerate(lines, 1) if line.endswith("  # wrong")}
     assert len(wrong) > 20
-    assert set(found["mistakes.py"]) == wrong
+    for errors, _ in found.values():
+        assert set(errors["mistakes.py"]) == wrong
 
 
 def test_types_travel_with_the_package():

@@ -7,6 +7,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import constraints as constraints
+    from . import testing as testing
     from ._pytree import gauge as gauge
     from ._pytree import pytree as pytree
     from ._pytree import static as static
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .families.gaussian.tied_normal_wishart import TiedNormalWishart as TiedNormalWishart
     from .families.independent.beta_bernoulli import BetaBernoulli as BetaBernoulli
     from .families.independent.beta_geometric import BetaGeometric as BetaGeometric
+    from .families.independent.conjugate_columns import ConjugateColumns as ConjugateColumns
     from .families.independent.dirichlet_categorical import (
         DirichletCategorical as DirichletCategorical,
     )
@@ -137,6 +139,8 @@ if TYPE_CHECKING:
     from .models.sequences import Forecast as Forecast
     from .models.univariate import FactorisedGaussian as FactorisedGaussian
     from .models.univariate import NormalGammaExact as NormalGammaExact
+    from .provenance import cite as cite
+    from .provenance import show_versions as show_versions
     from .selection.cross_validation import CrossValidation as CrossValidation
     from .selection.cross_validation import cross_validate as cross_validate
     from .selection.num_components import Selection as Selection

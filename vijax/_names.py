@@ -12,6 +12,7 @@ MODULES = {  # public modules: name to path below the package
     "datasets": "data.datasets",
     "factor": "models.energy.factor",
     "presets": "models.priors.presets",
+    "testing": "testing",
 }
 
 HOMES = {  # all other public names: name to the module that defines it
@@ -116,6 +117,9 @@ HOMES = {  # all other public names: name to the module that defines it
     "compare": "criticism.comparison",
     "criticize": "criticism.weights",
     "linear_response": "criticism.response",
+    # what it was made with
+    "cite": "provenance",
+    "show_versions": "provenance",
     # the number of components
     "CrossValidation": "selection.cross_validation",
     "Selection": "selection.num_components",
@@ -138,6 +142,7 @@ HOMES = {  # all other public names: name to the module that defines it
     "BetaBernoulli": "families.independent.beta_bernoulli",
     "BetaGeometric": "families.independent.beta_geometric",
     "Columns": "families.compound.columns",
+    "ConjugateColumns": "families.independent.conjugate_columns",
     "DiagonalNormalGamma": "families.gaussian.diagonal_normal_gamma",
     "DirichletCategorical": "families.independent.dirichlet_categorical",
     "DirichletMultinomial": "families.independent.dirichlet_multinomial",

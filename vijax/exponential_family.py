@@ -25,7 +25,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,15 @@ from ._text import Overview, estimates, table_of_estimates
 from .data.host import readable, unguarded
 from .numerics.broadcasting import broadcasts
 from .numerics.kl_terms import KLTerms
+
+if TYPE_CHECKING:  # a default lets `Result` stand for `Result[Any]`
+    from typing_extensions import TypeVar
+
+    Q_co = TypeVar("Q_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Q_co = TypeVar("Q_co", covariant=True)
 
 Q = Any  # the type of a q: any pytree; in conjugate models an ExponentialFamily
 
@@ -207,7 +216,8 @@ class ExponentialFamily(abc.ABC):
 
         It is the expected log-likelihood of `stats` up to terms constant in theta.
         """
-        pairs = zip(_coordinates(self.expectation()), _coordinates(stats.about(self)), strict=True)
+        own, other = coordinates(self.expectation()), coordinates(stats.about(self))
+        pairs = zip(own.values(), other.values(), strict=True)
         return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in pairs]))
 
     def log_ratio(self, prior: Any) -> Float[Array, ""]:
@@ -237,22 +247,25 @@ def divergences(q: Q, *others: Q) -> KLTerms:
     return jax.vmap(lambda other: q.kl_terms(other).flat())(stacked)
 
 
-def _coordinates(tree: ExponentialFamily) -> list[Array]:
-    """The coordinates in order, without origins."""
-    coordinates: list[Array] = []
+def coordinates(tree: ExponentialFamily) -> dict[str, Array]:
+    """The coordinates in order, by dotted name, without origins."""
+    found: dict[str, Array] = {}
+
+    def add(name: str, parts: dict[str, Array]) -> None:
+        found.update({f"{name}.{inner}": a for inner, a in parts.items()})
 
     def leaf(field: Any, value: Any) -> Any:
         if isinstance(value, ExponentialFamily):
-            coordinates.extend(_coordinates(value))
+            add(field.name, coordinates(value))
         elif isinstance(value, dict):
-            for part in value.values():
-                coordinates.extend(_coordinates(part))
+            for name, part in value.items():
+                add(f"{field.name}.{name}", coordinates(part))
         elif not field.metadata.get("gauge"):
-            coordinates.append(value)
+            found[field.name] = value
         return value
 
     map_fields(tree, leaf)
-    return coordinates
+    return found
 
 
 class Compound(ExponentialFamily):

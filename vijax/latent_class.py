@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .data.batch import Batch
 from .data.types import Data
-from .exponential_family import Product, Q
+from .exponential_family import Product, Q, Q_co
 from .model import ConditionalModel
 from .numerics import special
 
 
-class LatentClassModel(ConditionalModel):
+class LatentClassModel(ConditionalModel[Q_co]):
     """A model in which each step belongs to one of `num_components` latent classes.
 
     A step is a row, or an entry of a sequence; responsibilities are (n, k), or (n, t, k).
@@ -54,7 +54,7 @@ class LatentClassModel(ConditionalModel):
         """Expected statistics under q(z) ~ exp(power E[log p(x, z)]), for `Annealed`."""
 
 
-class MergeModel(LatentClassModel):
+class MergeModel(LatentClassModel[Q_co]):
     """A latent-class model of which pairs of classes can be tried as one."""
 
     @abc.abstractmethod
@@ -74,7 +74,7 @@ class MergeModel(LatentClassModel):
         """Expected statistics if each class gives its steps to its heir, which may be itself."""
 
 
-class SplitMergeModel(LatentClassModel):
+class SplitMergeModel(LatentClassModel[Q_co]):
     """A latent-class model whose components can be split, merged, deleted and born.
 
     Its rows are independent given theta, each in one component.

@@ -14,7 +14,7 @@ Abstract methods must be written; all others have a default here. `local` and `k
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -23,7 +23,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ._pytree import pytree, replace
 from .data.batch import Batch
 from .data.types import Data
-from .exponential_family import ExponentialFamily, Q, divergences, natural_step
+from .exponential_family import Q as Q
+from .exponential_family import Q_co, divergences, natural_step
 from .guides.space import Space
 from .kernel import Kernel
 
@@ -43,8 +44,8 @@ class EStep:
     rows: Any = None
 
 
-class Model(abc.ABC):
-    """A family of q with a starting point and checks.
+class Model(abc.ABC, Generic[Q_co]):
+    """A family of q, of the type `Q_co`, with a starting point and checks.
 
     `draws` says whether `init` needs a key, and `first_is_fixed` that start 0 needs none. `by_row`
     says that rows of weight 0 may be added, and that rows may be cut into chunks and drawn;
@@ -63,13 +64,13 @@ class Model(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def template(self) -> Q:
+    def template(self) -> Q_co:
         """Any q; it fixes the type and the shapes of all others."""
 
     @abc.abstractmethod
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
-    ) -> Q:
+    ) -> Q_co:
         """A q to start from, in which components differ.
 
         `restart` is the number of this start among those of one fit.
@@ -108,7 +109,7 @@ class Model(abc.ABC):
         return True
 
 
-class DensityModel(Model):
+class DensityModel(Model[Q_co]):
     """A model of which log p(theta, x) is known, up to nothing, and no conjugate update.
 
     Parameters theta are a function of a vector u (d,) of real numbers, which `space` describes; q
@@ -134,7 +135,7 @@ class DensityModel(Model):
         """log p(theta(u), x) + log |d theta / d u| in nats, with weighted rows."""
 
     @abc.abstractmethod
-    def start_at(self, params: Any) -> Q:
+    def start_at(self, params: Any) -> Q_co:
         """A narrow q around these parameters, in the form of `space`."""
 
 
@@ -144,7 +145,7 @@ def unnamed(model: Model) -> Any:
     return model if model.names is None else replace(known, names=None)
 
 
-class ConditionalModel(Model):
+class ConditionalModel(Model[Q_co]):
     """A model with a prior, an exact E-step and an exact update: what CAVI and EM need."""
 
     prior: Any
@@ -264,11 +265,11 @@ def weighted_sum(batch: Batch, values: Float[Array, "n"]) -> Float[Array, ""]:
     return jnp.sum(jnp.where(batch.weight > 0, batch.weight * values, 0.0))
 
 
-class Conjugate(ConditionalModel):
+class Conjugate(ConditionalModel[Q_co]):
     """A model whose prior is conjugate: the update adds statistics to the prior."""
 
     @property
-    def template(self) -> ExponentialFamily:
+    def template(self) -> Q_co:
         """The prior; q is of the same family."""
         return self.prior
 

@@ -29,6 +29,10 @@ def wrong(x: Float[np.ndarray, "n d"]) -> None:
     vx.fit(vx.GaussianMixture, x, key=key)  # wrong
     vx.fit(model, x, key=key, method=[vx.CAVI()])  # wrong
     vx.fit(model, x, key=key, method=vx.EM)  # wrong
+    vx.fit(model, x, key=key, method="cavi")  # wrong
+    vx.fit(model, x, key=key, moves=3)  # wrong
+    vx.fit(model, x, key=key, init=7)  # wrong
+    vx.fit(model, object(), key=key)  # wrong
     vx.fit(model, x, key=key, stop=3)  # wrong
     vx.fit(model, x, key=key, num_restarts="2")  # wrong
     vx.fit(model, x, kye=key)  # wrong
@@ -45,4 +49,6 @@ def wrong(x: Float[np.ndarray, "n d"]) -> None:
     fit.check().n_iters()  # wrong
     model.responsibilites(fit.q, x)  # wrong
     fit.elbo = fit.elbo  # wrong
+    float(fit.q.components.meen)  # wrong
+    float(vx.fit_many(model, [x], key=key).q.wieghts)  # wrong
     Half()  # wrong

@@ -91,7 +91,8 @@ def by_sequence(name: str, value: Any, shape: tuple[int, int], fill: int) -> Any
 def exists(steps: Any) -> Any:
     """True up to the last step that counts, (n, t)."""
     xp = namespace(steps)
-    number = xp.arange(steps.shape[-1], dtype=np.int32)
+    number = np.arange(steps.shape[-1], dtype=np.int32)
+    number = xp.asarray(number.reshape(*[1] * (steps.ndim - 1), -1))
     last = xp.where(steps > 0, number + 1, 0).max(-1)
     return number < last[..., None]
 

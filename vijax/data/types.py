@@ -41,6 +41,7 @@ class DLPackArray(Protocol):
 
 
 AnyArray = jax.Array | np.ndarray  # on the host or on a device, concrete or traced
-ArrayLike = _Numbers | Table | ArrayOfOthers | DLPackArray | Sequence[Any]
+Arrays = AnyArray | Table | ArrayOfOthers | DLPackArray | Sequence[Any]  # no single numbers
+ArrayLike = _Numbers | Arrays
 Rows = ArrayLike
 Data = Rows | Mapping[Any, Any] | Batch | SparseMatrix  # names of columns become text

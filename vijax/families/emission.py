@@ -175,7 +175,7 @@ class Emission(ExponentialFamily):
         By default a fraction spread / 2 of them is all the data, and the rest are copies of the
         seed row; `spread` = 0 gives copies alone.
         """
-        share = (rows.weight / jnp.sum(rows.weight))[:, None]
+        share = self._shares(rows, len(seeds))
         at_seed = self.observe(rows.take(seeds), jnp.eye(len(seeds), dtype=count.dtype), None, None)
         everything = self.observe(rows, share, None, None)
 
@@ -184,6 +184,10 @@ class Emission(ExponentialFamily):
             return count.reshape(-1, *[1] * (a.ndim - 1)) * mean
 
         return at_seed.map(blend, everything)
+
+    def _shares(self, rows: Batch, k: int) -> Float[Array, "n #k"]:
+        """The weights of the rows as shares of their sum, the same for all components."""
+        return (rows.weight / jnp.sum(rows.weight))[:, None]
 
     def kl_from(self: _E, q: _E) -> Float[Array, ""]:
         """KL(q || prior) in nats, summed over the components; called on the prior."""

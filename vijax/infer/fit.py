@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +38,12 @@ from .run.passes import has_fast_kernels
 from .run.progress import Report, Reporter, listener_of, with_reporter
 from .run.restarts import Problems, choose_layout, run_restarts
 
+_Q = TypeVar("_Q")
+
 
 @on_auto_mesh
 def fit(
-    model: Model,
+    model: Model[_Q],
     data: Data | Chunks | None = None,
     *,
     key: Key[Array, ""] | None = None,
@@ -55,7 +57,7 @@ def fit(
     resume: str | os.PathLike[str] | None = None,
     progress: bool = False,
     callback: Callable[[Report], Any] | None = None,
-) -> Result:
+) -> Result[_Q]:
     """Fit `model` to `data` from one or several starts and return the best run.
 
     Raises TypeError or ValueError that name the argument. How the fit itself went is in `status`,

@@ -19,19 +19,20 @@ from ..data.host import fetched, is_concrete, sent, to_device, unguarded
 from ..data.padding import by_step
 from ..data.shards import platform_of
 from ..data.types import Data
+from ..exponential_family import Q_co
 from ..latent_class import ComponentParams, Predictor
 from ..model import Model, Q
 from .result import Result
 from .run.devices import deal
 from .run.stacks import Header, Names, Stack, in_order, pick, stack_by_size
 
-_F = TypeVar("_F", bound="Fits")
+_F = TypeVar("_F", bound="Fits[Any]")
 
 _FLOATS = 2**22  # of rows times components that are read together
 
 
 @pytree
-class Fits(Result):
+class Fits(Result[Q_co]):
     """Many fits in one Result, with their models; every array has a leading axis m.
 
     `fits[i]` is one of them, and `fits[:10]` are some. Methods that read rows take data sets as

@@ -19,7 +19,7 @@ from ..data.padding import compiled
 from ..data.reader import read_labels
 from ..data.sequences import by_sequence, step_weight
 from ..data.shards import place_for_jit, to_auto
-from ..data.types import Rows
+from ..data.types import Arrays
 from ..exponential_family import ExponentialFamily
 from ..guides.transformed_normal import TransformedNormal
 from ..latent_class import ComponentParams, LatentClassModel, MergeModel, SplitMergeModel
@@ -35,7 +35,7 @@ from .split_merge import split_merge
 # parameters of a density may be in any pytree, most often in a dict
 Init = (
     str
-    | Rows
+    | Arrays
     | Mapping[str, Any]
     | ExponentialFamily
     | TransformedNormal

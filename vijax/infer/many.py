@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,8 @@ from .run.stacks import (
 )
 from .stacked_models import names_of, stacked_models
 
+_Q = TypeVar("_Q")
+
 _LAYOUTS = ("auto", "map", "vmap", "slots")
 
 
@@ -66,7 +68,7 @@ class Program(NamedTuple):
 
 
 def fit_many(
-    models: Model | Sequence[Model] | Callable[[Batch], Model],
+    models: Model[_Q] | Sequence[Model[_Q]] | Callable[[Batch], Model[_Q]],
     datasets: Data | Sequence[Data],
     *,
     key: Key[Array, ""] | None = None,
@@ -79,7 +81,7 @@ def fit_many(
     devices: Sequence[Any] | None = None,
     progress: bool = False,
     callback: Callable[[Report], Any] | None = None,
-) -> Fits:
+) -> Fits[_Q]:
     """Fit many data sets and return one Result with a leading axis m, in the order given.
 
     Member i is `fit(model_i, data_i, key=fold_in(key, i), ...)`, up to rounding. A fit that fails

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import warnings
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ from .._pytree import pytree, replace, shown_as, static
 from .._text import Described, Overview
 from ..data.absent import with_nan
 from ..data.host import fetched, is_concrete, readable, to_device
+from ..exponential_family import Q_co
 
-_R = TypeVar("_R", bound="Result")
+_R = TypeVar("_R", bound="Result[Any]")
 
 _AGREE = 0.1  # nats between two runs that found the same optimum
 _ROUNDING = 32.0  # times eps and the objective: nats that summing it may cost
@@ -145,7 +146,7 @@ class Runs:
 
 
 @pytree
-class Result:
+class Result(Generic[Q_co]):
     """The result of a fit; under vmap every array has the batch axes in front.
 
     `elbo` is the objective of exactly this `q` in nats, NaN if it was never finite: the bound of
@@ -154,7 +155,7 @@ class Result:
     estimate is `q.point()`, as after EM. `names` are those of the data's columns, if any.
     """
 
-    q: Any
+    q: Q_co
     elbo: Float[Array, "*b"]
     status: Int[Array, "*b"]
     n_iter: Int[Array, "*b"]
@@ -263,7 +264,8 @@ class Result:
             return _summary_of_many(self)
         if self.names is not None:
             options = {"names": list(self.names), **options}
-        table = self.q.summary(point=self.point, **options)
+        q: Any = self.q
+        table = q.summary(point=self.point, **options)
         return "\n".join([*self._lines(), *([table] if table else [])])
 
     def _lines(self) -> list[str]:
@@ -339,7 +341,7 @@ def _usable(status: Int[Array, "*b"], elbo: Float[Array, "*b"]) -> Bool[Array, "
     return ~failed & jnp.isfinite(elbo)
 
 
-def best(results: Result) -> Result:
+def best(results: _R) -> _R:
     """The run with the highest finite objective along the last batch axis.
 
     A run that ended NON_FINITE or COLLAPSED loses against any other, whatever its objective, and

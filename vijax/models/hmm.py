@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import jax
 from jaxtyping import Array, Bool
@@ -15,6 +15,7 @@ from ..data.types import ArrayLike, Data
 from ..families.emission import Emission
 from ..families.labels.chain import Chain
 from ..latent_class import MergeModel
+from .mixture_params import C_co
 from .priors import chains, emissions
 from .priors.arguments import check_size
 from .priors.weights import switched_on
@@ -24,7 +25,12 @@ from .structured_params import StructuredParams
 
 
 @pytree
-class HMM(SequencePrediction, SequenceModel, MergeModel):
+class HMM(
+    SequencePrediction,
+    SequenceModel[StructuredParams[Chain, C_co]],
+    MergeModel[StructuredParams[Chain, C_co]],
+    Generic[C_co],
+):
     """z_1 ~ initial, z_t | z_{t-1} = i ~ transitions_i, and step x_t is drawn from state z_t.
 
     Rows are sequences, independent given theta (Rabiner 1989; Beal 2003, chapter 3). The bound is
@@ -41,7 +47,7 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
     """
 
     labels: Chain
-    components: Emission
+    components: C_co
     switch: Bool[Array, "*b k"] | None = None
     improper: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)
@@ -144,12 +150,12 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
             emission: As in `from_data`, for one family.
             k_max, options: As in `from_data`.
         """
-        components = emissions.flat(num_states, num_features, emission, k_max=k_max, **options)
+        components: Any = emissions.flat(num_states, num_features, emission, k_max=k_max, **options)
         size = check_size(num_states, k_max)
         return cls(chains.flat(size), components, switched_on(num_states, size), improper=True)
 
     @classmethod
-    def _of(cls, chain: Chain, components: Emission, num_states: int, k_max: int | None) -> HMM:
+    def _of(cls, chain: Chain, components: Any, num_states: int, k_max: int | None) -> HMM:
         dtype = common_dtype(*jax.tree.leaves(components))
         chain, components = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))
         return cls(chain, components, switched_on(num_states, check_size(num_states, k_max)))

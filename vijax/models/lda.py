@@ -46,7 +46,7 @@ _SOME, _PASSES, _INNER = 1000, 3, 20  # documents, passes, and updates in one, t
 
 
 @pytree
-class LDA(DocumentPrediction, SequenceModel):
+class LDA(DocumentPrediction, SequenceModel[TopicParams]):
     """theta_n ~ Dirichlet(topic_conc), a topic z_nt ~ Categorical(theta_n), and a word from it.
 
     Topics are probabilities of v words, drawn from Dirichlet(word_conc) (Blei, Ng & Jordan 2003;

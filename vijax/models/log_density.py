@@ -28,7 +28,7 @@ _LARGEST_FULL = 512  # parameters, up to which q has a full covariance by defaul
 
 
 @pytree
-class LogDensity(DensityModel):
+class LogDensity(DensityModel[TransformedNormal]):
     """p(theta, x) = exp(log_prior(theta) + sum_n w_n log_lik(theta, x)_n), for any such functions.
 
     `fit` finds the normal over unconstrained numbers that is closest to p(theta | x) in KL(q || p),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import jax
 from jaxtyping import Array, Bool
@@ -12,16 +12,20 @@ from .._pytree import pytree, replace, static
 from ..data.batch import Batch
 from ..data.host import common_dtype, to_device
 from ..data.types import ArrayLike, Data
-from ..families.emission import Emission
 from ..families.labels.admixture import Admixture
 from .memberships import MembershipPrediction
+from .mixture_params import C_co
 from .priors import admixtures, emissions
 from .sequence_model import SequenceModel
 from .structured_params import StructuredParams
 
 
 @pytree
-class MixedMembership(MembershipPrediction, SequenceModel):
+class MixedMembership(
+    MembershipPrediction,
+    SequenceModel[StructuredParams[Admixture, C_co]],
+    Generic[C_co],
+):
     """theta_n ~ Dirichlet(conc), z_nt ~ Categorical(theta_n), x_nt is drawn from component z_nt.
 
     Rows are individuals, documents or sites with several steps each, whose order does not matter
@@ -35,7 +39,7 @@ class MixedMembership(MembershipPrediction, SequenceModel):
     """
 
     labels: Admixture
-    components: Emission
+    components: C_co
     switch: Bool[Array, "*b k"] | None = None
     improper: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)

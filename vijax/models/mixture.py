@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,11 @@ from ..data.host import as_floats
 from ..data.padding import compiled, pad
 from ..data.types import AnyArray, Data
 from ..families.emission import log_joint, weighted
-from ..families.weights.base import Weights
 from ..latent_class import SplitMergeModel
 from ..model import EStep, unnamed, weighted_sum
 from ..numerics import seeding, special
 from . import growth
-from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
+from .mixture_params import C_co, Fitted, MixtureMoments, MixtureParams, W_co, q_of
 from .odds import finite_odds
 from .parts import check_parts
 from .prediction import Prediction, check_labels
@@ -33,7 +32,13 @@ _BACKGROUND_SHARE = 0.05  # share of the rows that components such as noise star
 
 
 @pytree
-class Mixture(Shown, Prediction, SplitMergeModel, Structured):
+class Mixture(
+    Shown,
+    Prediction,
+    SplitMergeModel[MixtureParams[W_co, C_co]],
+    Structured[MixtureParams[W_co, C_co]],
+    Generic[W_co, C_co],
+):
     """z_n ~ Categorical(weights), and row x_n is drawn from component z_n (Bishop 2006, 10.2).
 
     The bound is ELBO = sum_n w_n log Z_n - KL(q || p), with Z_n = sum_k exp(E[log p(x_n, z_n = k)])
@@ -47,8 +52,8 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
     are then matched by name.
     """
 
-    weights: Any
-    components: Any
+    weights: W_co
+    components: C_co
     switch: Bool[Array, "*b k"] | None = None
     frozen: Bool[Array, "*b k"] | None = None
     improper: bool = static(default=False)
@@ -57,7 +62,7 @@ class Mixture(Shown, Prediction, SplitMergeModel, Structured):
     params: ClassVar[Any] = MixtureParams
 
     @property
-    def labels(self) -> Weights:
+    def labels(self) -> W_co:
         """The weights, as the prior on labels that are independent."""
         return self.weights
 

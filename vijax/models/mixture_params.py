@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -10,8 +10,20 @@ from .._pytree import pytree
 from .._text import Overview
 from ..data.host import unguarded
 from ..data.types import ArrayLike
+from ..families.emission import Emission
+from ..families.weights.base import Weights
 from ..latent_class import ComponentParams
 from .component_table import IN_USE, ShownComponents, component_table
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    W_co = TypeVar("W_co", bound=Weights, covariant=True, default=Any)
+    C_co = TypeVar("C_co", bound=Emission, covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    W_co, C_co = TypeVar("W_co", covariant=True), TypeVar("C_co", covariant=True)
 
 
 @pytree
@@ -43,15 +55,15 @@ class MixtureMoments(ShownComponents):
 
 
 @pytree
-class MixtureParams(ShownComponents, ComponentParams):
+class MixtureParams(ShownComponents, ComponentParams, Generic[W_co, C_co]):
     """q(theta) or p(theta) of a mixture: its weights, and k components on the last batch axis."""
 
     Moments: ClassVar = MixtureMoments
-    weights: Any
-    components: Any
+    weights: W_co
+    components: C_co
 
     @property
-    def labels(self) -> Any:
+    def labels(self) -> W_co:
         """The weights."""
         return self.weights
 
@@ -66,7 +78,7 @@ class MixtureParams(ShownComponents, ComponentParams):
             weights = {"weight": self.weights.mean, "weight sd": self.weights.sd}
             return weights | self.components.describe(names)
 
-    def take(self, order: ArrayLike) -> MixtureParams:
+    def take(self, order: ArrayLike) -> MixtureParams[W_co, C_co]:
         order = jnp.asarray(order)
         return MixtureParams(self.weights.take(order), self.components.take(order))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from ..families.emission import Emission
 from ..families.labels.shared import Shared
 from ..families.weights.base import Weights
 from ..latent_class import MergeModel
-from .mixture_params import Fitted
+from .mixture_params import C_co, Fitted
 from .priors import emissions
 from .priors import weights as weights_prior
 from .priors.arguments import check_size
@@ -29,7 +29,12 @@ from .structured_params import StructuredParams
 
 
 @pytree
-class SequenceMixture(WholeRows, SequenceModel, MergeModel):
+class SequenceMixture(
+    WholeRows,
+    SequenceModel[StructuredParams[Shared, C_co]],
+    MergeModel[StructuredParams[Shared, C_co]],
+    Generic[C_co],
+):
     """z_n ~ Categorical(weights), and all steps of sequence n are drawn from component z_n.
 
     Rows are sequences, or sets, of steps that are independent given their cluster; their order does
@@ -45,7 +50,7 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
     """
 
     labels: Shared
-    components: Emission
+    components: C_co
     switch: Bool[Array, "*b k"] | None = None
     improper: bool = static(default=False)
     names: tuple[str, ...] | None = static(default=None)
@@ -118,7 +123,9 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
 
         Arguments are as in `HMM.flat`.
         """
-        components = emissions.flat(num_components, num_features, emission, k_max=k_max, **options)
+        components: Any = emissions.flat(
+            num_components, num_features, emission, k_max=k_max, **options
+        )
         size = check_size(num_components, k_max)
         prior = Shared(weights_prior.flat(size, common_dtype(*jax.tree.leaves(components))))
         on = weights_prior.switched_on(num_components, size)
@@ -138,9 +145,9 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
         prior = weights_prior.from_conc_or_given(
             conc, weights, num_components, size, dtype, background
         )
-        components = jax.tree.map(lambda a: to_device(a, dtype), components)
+        moved: Any = jax.tree.map(lambda a: to_device(a, dtype), components)
         on = weights_prior.switched_on(num_components, size, background)
-        return cls(Shared(prior), components, on)
+        return cls(Shared(prior), moved, on)
 
     def check(self, batch: Batch, point: bool) -> None:
         if self.labels.weights.ordered:

@@ -9,6 +9,7 @@ from .._text import Overview, count, short
 from ..data.batch import Batch
 from ..data.sequences import named_steps
 from ..data.types import Data
+from ..exponential_family import Q_co
 from ..families.labels.base import Labels
 from .parts import check_parts
 from .prediction import check_labels
@@ -16,7 +17,7 @@ from .structured import Structured
 from .structured_params import StructuredParams
 
 
-class SequenceModel(Structured):
+class SequenceModel(Structured[Q_co]):
     """Labels and components for rows that are sequences, or sets, of steps.
 
     Data are what `Batch.sequences` takes: a list of rows (t_n, d), an array (n, t, d), or a single

@@ -15,6 +15,7 @@ from ..data.batch import Batch
 from ..data.documents import is_whole
 from ..data.host import check_bound, check_integer, fetched, is_concrete, to_device
 from ..data.joined import is_list
+from ..data.missing import ones
 from ..data.padding import compiled, read_rows
 from ..data.types import Data
 from ..model import unnamed
@@ -145,7 +146,7 @@ class StepPrediction:
         fields = ("x", "weight", "steps", "noise", "exposure")
         held = {name: getattr(batch, name) for name in fields}
         # what is read of a row does not depend on its weight
-        held["weight"] = jnp.ones_like(batch.weight)
+        held["weight"] = to_device(ones(batch.weight.shape, batch.weight.dtype))
         held = jax.tree.map(lambda a: a if is_whole(a) else a.astype(dtype), held)
         batch = replace(batch, **held, names=None, levels=None)
         return read_rows(program, batch, unnamed(self), known, *more), batch

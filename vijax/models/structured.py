@@ -16,7 +16,7 @@ from ..data.chunked import accumulate, automatic_chunk, map_rows
 from ..data.padding import compiled
 from ..data.sequences import step_weight
 from ..data.windows import accumulate_windows, map_windows
-from ..exponential_family import Q, natural_step
+from ..exponential_family import Q, Q_co, natural_step
 from ..families.emission import log_joint, weighted
 from ..families.labels.base import Labels, present, weighed
 from ..kernel import Kernel
@@ -28,7 +28,7 @@ from .odds import finite_odds
 from .relabellings import log_relabellings
 
 
-class Structured(Conjugate, LatentClassModel):
+class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
     """z ~ labels, and step t of row n is drawn from component z_nt.
 
     `labels` says how the labels of a row hang together: not at all (a mixture), by a chain (a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import jax.numpy as jnp
 
@@ -10,8 +10,19 @@ from .._pytree import pytree, replace
 from .._text import Overview
 from ..data.host import unguarded
 from ..data.types import ArrayLike
+from ..families.labels.base import Labels
 from ..latent_class import ComponentParams
 from .component_table import IN_USE, ShownComponents, component_table
+from .mixture_params import C_co
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    L_co = TypeVar("L_co", bound=Labels, covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    L_co = TypeVar("L_co", covariant=True)
 
 
 @pytree
@@ -23,15 +34,15 @@ class StructuredMoments(ShownComponents):
 
 
 @pytree
-class StructuredParams(ShownComponents, ComponentParams):
+class StructuredParams(ShownComponents, ComponentParams, Generic[L_co, C_co]):
     """q(theta) or p(theta) of labels, such as a chain and of k components."""
 
     Moments: ClassVar = StructuredMoments
-    labels: Any
-    components: Any
+    labels: L_co
+    components: C_co
 
     @property
-    def weights(self) -> Any:
+    def weights(self) -> L_co:
         """The labels, whose `mean` is the expected share of each component among all steps."""
         return self.labels
 
@@ -45,7 +56,7 @@ class StructuredParams(ShownComponents, ComponentParams):
             share = {"share": self.labels.mean}
             return share | self.labels.describe() | components.describe(names)
 
-    def take(self, order: ArrayLike) -> StructuredParams:
+    def take(self, order: ArrayLike) -> StructuredParams[L_co, C_co]:
         order = jnp.asarray(order)
         return replace(self, labels=self.labels.take(order), components=self.components.take(order))
 

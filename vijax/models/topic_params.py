@@ -9,6 +9,8 @@ import numpy as np
 from .._pytree import pytree
 from .._text import Overview
 from ..data.host import fetched, unguarded
+from ..families.independent.dirichlet_multinomial import DirichletMultinomial
+from ..families.labels.admixture import Admixture
 from .component_table import IN_USE, component_table
 from .structured_params import StructuredParams
 
@@ -16,7 +18,7 @@ _SHOWN = 8  # words of a topic
 
 
 @pytree
-class TopicParams(StructuredParams):
+class TopicParams(StructuredParams[Admixture, DirichletMultinomial]):
     """q(theta) or p(theta) of a topic model: of memberships, and of the k topics over v words."""
 
     def overview(

@@ -14,7 +14,7 @@ from ..data.batch import Batch
 from ..data.host import as_floats, check_bound, readable
 from ..data.padding import compiled
 from ..data.types import Data
-from ..exponential_family import Product, Q, natural_step
+from ..exponential_family import Product, Q_co, natural_step
 from ..families.column_scale import refuse_exposure
 from ..families.gamma import Gamma, GammaMoments
 from ..families.normal import Normal, NormalMoments
@@ -22,10 +22,10 @@ from ..families.normal_gamma import NormalGamma, NormalGammaMoments
 from ..model import ConditionalModel, Conjugate, EStep
 from ..numerics import special
 
-_U = TypeVar("_U", bound="Univariate")
+_U = TypeVar("_U", bound="Univariate[Any]")
 
 
-class Univariate(ConditionalModel):
+class Univariate(ConditionalModel[Q_co]):
     """Rows x_n ~ N(mu, 1 / tau), one number each, under a Normal-Gamma prior."""
 
     prior: NormalGamma
@@ -48,7 +48,7 @@ class Univariate(ConditionalModel):
 
     def init(
         self, key: Key[Array, ""] | None, batch: Batch, restart: Int[Array, ""] | int = 0
-    ) -> Q:
+    ) -> Q_co:
         return self.template
 
     def _repr_html_(self) -> str:
@@ -66,7 +66,7 @@ class Univariate(ConditionalModel):
 
 
 @pytree
-class NormalGammaExact(Univariate, Conjugate):
+class NormalGammaExact(Univariate[NormalGamma], Conjugate[NormalGamma]):
     """x_n ~ N(mu, 1 / tau) under a Normal-Gamma prior: the exact posterior and evidence.
 
     `fit` reaches the posterior in one update, and the bound is then the evidence.
@@ -123,7 +123,7 @@ class FactorisedParams(Product):
 
 
 @pytree
-class FactorisedGaussian(Univariate):
+class FactorisedGaussian(Univariate[FactorisedParams]):
     """The model of `NormalGammaExact` with q(mu, tau) = q(mu) q(tau), the textbook mean field.
 
     The two factors are coupled, so `update` is a sweep, q(mu) first. The shape of q(tau) grows by

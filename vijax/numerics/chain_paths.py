@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .broadcasting import broadcasts
 from .chain_log_space import log_filtered
 
 
+@broadcasts
 def most_probable_path(
     log_initial: Float[Array, "k"],
     log_transition: Float[Array, "k k"],
@@ -38,6 +40,7 @@ def most_probable_path(
     return _traced_back(scores, log_transition, exists, None, 1)[0]
 
 
+@broadcasts
 def sample_paths(
     key: Key[Array, ""],
     log_initial: Float[Array, "k"],
@@ -54,6 +57,7 @@ def sample_paths(
     return _traced_back(log_p, log_transition, exists, key, num)
 
 
+@broadcasts
 def simulate(
     key: Key[Array, ""],
     log_initial: Float[Array, "k"],

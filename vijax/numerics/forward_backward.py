@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
+from .broadcasting import broadcasts
 from .chain_log_space import log_filtered, log_space, log_sum_exp
 from .chain_scaled import once_more, scaled
 
@@ -32,6 +33,7 @@ class Smoothed(NamedTuple):
     log_z: Float[Array, "n"]  # log sum over paths, nats
 
 
+@broadcasts
 def forward_backward(
     log_initial: Float[Array, "k"],
     log_transition: Float[Array, "k k"],
@@ -55,6 +57,7 @@ def forward_backward(
     return Smoothed(*out)
 
 
+@broadcasts
 def filtered(
     log_initial: Float[Array, "k"],
     log_transition: Float[Array, "k k"],

@@ -31,9 +31,14 @@ class Gaussian(Emission):
     """
 
     kappa: Any
+    df: Any
+    scatter: Any
     origin: Any
-    _offset: Any
+    precision: Any
     covariance: Any
+    mean_sd: Any
+    covariance_sd: Any
+    _offset: Any
     kind: ClassVar[str]  # of the covariance
     correlated: ClassVar[bool] = True  # whether columns are correlated, given the component
     feature_moments: ClassVar[type[FeatureMoments]] = FullFeatures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from ...model import Model, Q
 from ..method import Method
 from ..result import Result, State, Status, Stop
 from .progress import Reporter, report
+
+_Q = TypeVar("_Q")
 
 CANCELLED = 0.125  # share of the magnitudes of terms that counts: their roundings cancel too
 _SLOWEST_RATE = 0.9  # improvements are never trusted to shrink faster than this
@@ -166,13 +168,13 @@ def finish(run: Run, point: bool) -> Result:
 
 def iterate(
     method: Method[Any],
-    model: Model,
+    model: Model[_Q],
     batch: Batch,
     q: Q,
     stop: Stop = Stop(),
     key: Key[Array, ""] | None = None,
     reporter: Reporter | None = None,
-) -> Result:
+) -> Result[_Q]:
     """Run one fit from `q` to its end, without checks, jit or vmap of its own.
 
     Its status is CONVERGED, MAX_ITER, ELBO_DECREASED, NON_FINITE, COLLAPSED, or INTERRUPTED by the

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from ..._pytree import pytree
 from ...data.batch import Batch
 from ...data.types import ArrayLike, Data
+from ...families.compound.columns import Columns
 from ...families.independent.base import Independent
 from ...families.independent.beta_bernoulli import BetaBernoulli
 from ...families.independent.beta_geometric import BetaGeometric
@@ -17,19 +18,20 @@ from ...families.independent.gamma_exponential import GammaExponential
 from ...families.independent.gamma_poisson import GammaPoisson
 from ...families.weights.base import Weights
 from ..mixture import Mixture
+from ..mixture_params import C_co
 from ..priors import columns as prior
 from ..priors import table
 from ..priors.arguments import check_size
 from ..priors.weights import default_conc, from_conc_or_given, switched_on
 from . import assemble
 
-_C = TypeVar("_C", bound="ColumnMixture")
-_R = TypeVar("_R", bound="RateMixture")
-_P = TypeVar("_P", bound="ProbabilityMixture")
-_K = TypeVar("_K", bound="CategoryMixture")
+_C = TypeVar("_C", bound="ColumnMixture[Any]")
+_R = TypeVar("_R", bound="RateMixture[Any]")
+_P = TypeVar("_P", bound="ProbabilityMixture[Any]")
+_K = TypeVar("_K", bound="CategoryMixture[Any]")
 
 
-class ColumnMixture(Mixture):
+class ColumnMixture(Mixture[Weights, C_co]):
     """A mixture whose components are one `family` of independent columns.
 
     The arguments `num_components`, `conc`, `weights` and `k_max` of its constructors are those of
@@ -47,7 +49,7 @@ class ColumnMixture(Mixture):
         return assemble.flat(cls, components, num_components, k_max)
 
 
-class RateMixture(ColumnMixture):
+class RateMixture(ColumnMixture[C_co]):
     """A mixture of columns with rates, rate_kd ~ Gamma(shape, rate)."""
 
     @classmethod
@@ -100,7 +102,7 @@ class RateMixture(ColumnMixture):
 
 
 @pytree
-class PoissonMixture(RateMixture):
+class PoissonMixture(RateMixture[GammaPoisson]):
     """x_nd | z_n = k ~ Poisson(rate_kd), rate_kd ~ Gamma(shape, rate): counts.
 
     Rows of a `Batch.of(x, exposure=e)` are Poisson(e_nd rate_kd): a rate is per unit of exposure.
@@ -111,7 +113,7 @@ class PoissonMixture(RateMixture):
 
 
 @pytree
-class ExponentialMixture(RateMixture):
+class ExponentialMixture(RateMixture[GammaExponential]):
     """x_nd | z_n = k ~ Exponential(rate_kd), rate_kd ~ Gamma(shape, rate): waiting times.
 
     Rows of a `Batch.of(x, exposure=e)` have the rate e_nd rate_kd.
@@ -121,7 +123,7 @@ class ExponentialMixture(RateMixture):
     family = GammaExponential
 
 
-class ProbabilityMixture(ColumnMixture):
+class ProbabilityMixture(ColumnMixture[C_co]):
     """A mixture of columns with a probability, p_kd ~ Beta(a, b)."""
 
     @classmethod
@@ -171,7 +173,7 @@ class ProbabilityMixture(ColumnMixture):
 
 
 @pytree
-class BernoulliMixture(ProbabilityMixture):
+class BernoulliMixture(ProbabilityMixture[BetaBernoulli]):
     """x_nd | z_n = k ~ Bernoulli(p_kd), p_kd ~ Beta(a, b) (Bishop 2006, section 9.3.3).
 
     Columns are flags, 0 or 1: latent class analysis.
@@ -182,7 +184,7 @@ class BernoulliMixture(ProbabilityMixture):
 
 
 @pytree
-class GeometricMixture(ProbabilityMixture):
+class GeometricMixture(ProbabilityMixture[BetaGeometric]):
     """x_nd | z_n = k ~ Geometric(p_kd), p_kd ~ Beta(a, b): failures before the first success.
 
     Build it as a `GaussianMixture`, by `from_data`, `with_prior` or `flat`. Fields as in `Mixture`.
@@ -191,7 +193,7 @@ class GeometricMixture(ProbabilityMixture):
     family = BetaGeometric
 
 
-class CategoryMixture(ColumnMixture):
+class CategoryMixture(ColumnMixture[C_co]):
     """A mixture of rows over categories, with probabilities ~ Dirichlet(category_conc)."""
 
     @classmethod
@@ -215,7 +217,7 @@ class CategoryMixture(ColumnMixture):
 
 
 @pytree
-class CategoricalMixture(CategoryMixture):
+class CategoricalMixture(CategoryMixture[DirichletCategorical]):
     """x_nd | z_n = k ~ Categorical(p_kd), p_kd ~ Dirichlet(category_conc): codes 0, 1, ...
 
     This is latent class analysis.
@@ -268,7 +270,7 @@ class CategoricalMixture(CategoryMixture):
 
 
 @pytree
-class MultinomialMixture(CategoryMixture):
+class MultinomialMixture(CategoryMixture[DirichletMultinomial]):
     """x_n | z_n = k ~ Multinomial(total_n, p_k), p_k ~ Dirichlet(category_conc): counts of words.
 
     Totals are given, not modelled: `sample(..., total=)` takes them, one number or (n,). In `flat`,
@@ -301,7 +303,7 @@ class MultinomialMixture(CategoryMixture):
 
 
 @pytree
-class MixedMixture(Mixture):
+class MixedMixture(Mixture[Weights, Columns]):
     """z_n ~ Categorical(weights), and each column of row n is drawn from its own family given z_n.
 
     Rows are dicts of columns, which are independent given the component: latent class and latent

@@ -14,7 +14,9 @@ from ...data.host import unguarded
 from ...data.padding import compiled
 from ...data.types import ArrayLike, Data
 from ...families.compound.noise import WithNoise
+from ...families.compound.student_t import StudentT
 from ...families.emission import Emission
+from ...families.gaussian.base import Gaussian
 from ...families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
 from ...families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from ...families.normal_gamma import MeanPrecision
@@ -31,7 +33,7 @@ _G = TypeVar("_G", bound="GaussianMixture")
 
 
 @pytree
-class GaussianMixture(Mixture):
+class GaussianMixture(Mixture[Weights, Gaussian]):
     """x_n | z_n = k ~ N(mu_k, Sigma_k), with Sigma_k^-1 = Lambda_k of one of four structures.
 
     - "full": Lambda_k ~ Wishart(scatter_k^-1, df_k)   (Bishop 2006, eq. 10.38-10.40);
@@ -213,7 +215,7 @@ def _covariances(components: Emission, value: MeanPrecision) -> Float[Array, "..
 
 
 @pytree
-class StudentTMixture(Mixture):
+class StudentTMixture(Mixture[Weights, StudentT]):
     """x_n | z_n = k ~ St(mu_k, Lambda_k^-1, dof_k), under the priors of `GaussianMixture`.
 
     Each row has a latent precision (Peel & McLachlan 2000; Svensen & Bishop 2005). The degrees of
