@@ -316,8 +316,8 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
         """
         assert key is not None  # `draws` says that there is one
         k_topics, k_rows = jax.random.split(key)
-        conc, on = self.components.each.conc, self.active
-        number = first_topics(k_topics, batch, conc.shape, on, restart)
+        k, v = self.components.each.conc.shape
+        number = first_topics(k_topics, batch, (k, v), self.active, restart)
         starts = jax.vmap(self._beginning)(number)
         short = replace(self.labels, start="cold", inner=min(self.labels.inner, _INNER))
         model, some = replace(self, labels=short), some_rows(k_rows, batch, _SOME)

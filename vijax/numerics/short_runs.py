@@ -14,14 +14,14 @@ from jaxtyping import Array, Float, Int
 def best_start(
     step: Callable[[Any], tuple[Any, Float[Array, ""]]], starts: Any, num_steps: int
 ) -> Int[Array, ""]:
-    """The start that is best after `num_steps`: `step(q)` gives the next q, and how good q is.
+    """The start that is best after `num_steps`: `step(start)` gives the next, and how good this one is.
 
     `starts` have a leading axis. One that ends as NaN is never best.
     """
 
-    def run(q: Any) -> Float[Array, ""]:
-        q = lax.fori_loop(0, num_steps, lambda _, q: step(q)[0], q)
-        value = step(q)[1]
+    def run(start: Any) -> Float[Array, ""]:
+        last = lax.fori_loop(0, num_steps, lambda _, now: step(now)[0], start)
+        value = step(last)[1]
         return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
     return jnp.argmax(lax.map(run, starts)).astype(jnp.int32)
