@@ -37,6 +37,17 @@ class Moves:
     and replaces the fit if its objective, the bound of the full model, is higher by
     `min_improvement` nats. The search ends after `patience` failed proposals in a row, or
     `max_trials` in all; the best fit then runs to convergence.
+
+    Args:
+        max_trials: Most proposals in all.
+        patience: Number of failed proposals in a row that ends the search.
+        sweeps: Most iterations of a proposal.
+        min_improvement: Nats by which a proposal must be better.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 6)
+        fit = vx.fit(model, x, key=jax.random.key(0), moves=vx.Moves(patience=10))
     """
 
     max_trials: int | Int[Array, ""] = 300
@@ -66,6 +77,13 @@ def search(
         moves: How long to search.
         k_steps: A typed key, for the proposals and for methods that draw.
         reporter: As in `iterate`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model, batch = vx.GaussianMixture.from_data(x, 6), vx.Batch.of(x)
+        first, steps = jax.random.split(jax.random.key(0))
+        settings = vx.Stop(), vx.Moves(patience=10), steps
+        result = jax.jit(vx.search)(vx.CAVI(), model, batch, model.init(first, batch), *settings)
     """
     dtype = batch.weight.dtype
     k_iterate, k_moves = jax.random.split(k_steps)

@@ -80,6 +80,7 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
             k_max: Number of clusters to make room for, as in `HMM.from_data`.
 
         Example:
+            sequences, _ = vx.datasets.switching(6, 40)
             model = vx.SequenceMixture.from_data(sequences, 3)
             fit = vx.fit(model, sequences, key=jax.random.key(0), num_restarts=4).check()
             print(fit.summary(), model.predict(fit, sequences))
@@ -101,7 +102,17 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
     ) -> SequenceMixture:
-        """Build a mixture of sequences from its components, and `conc` or another prior."""
+        """Build a mixture of sequences from its components, and `conc` or another prior.
+
+        Args:
+            num_components: Number of clusters, k.
+            components: A component family with k members, such as `NormalWishart`.
+            conc, weights: As in `from_data`.
+
+        Example:
+            kinds = vx.PoissonMixture.with_prior(3, shape=1.0, rate=0.2, conc=1.0).components
+            model = vx.SequenceMixture.with_prior(3, components=kinds, conc=1.0)
+        """
         return cls._of(components, num_components, conc, weights, None)
 
     @classmethod
@@ -116,7 +127,12 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
     ) -> SequenceMixture:
         """Build a mixture of sequences without a prior, for maximum likelihood with `EM`.
 
-        Arguments are as in `HMM.flat`.
+        Args:
+            num_components: Number of clusters, k.
+            num_features, emission, k_max, options: As in `HMM.flat`.
+
+        Example:
+            model = vx.SequenceMixture.flat(3, 2, covariance="diag")
         """
         components = emissions.flat(num_components, num_features, emission, k_max=k_max, **options)
         size = check_size(num_components, k_max)

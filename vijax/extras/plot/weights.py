@@ -22,6 +22,16 @@ def plot_weights(
     """Plot the weight of every component, with its standard deviation unless `q` is a point.
 
     Components below `min_weight` are grey; the others look as in `plot_mixture`.
+
+    Args:
+        q: A Result, the posterior of a mixture, or a point.
+        min_weight: Smallest expected weight of a component in colour.
+        ax: Axes or figure to draw into.
+        backend: "matplotlib" or "plotly".
+
+    Example:
+        model = vx.PoissonMixture.with_prior(3, shape=1.0, rate=0.5, conc=[5.0, 2.0, 1.0])
+        axes = vx.extras.plot.plot_weights(model.prior)
     """
     plotly = style.check_backend(backend)
     weights = q_of(q).weights
