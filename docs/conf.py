@@ -52,7 +52,9 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True  # `stop=Stop()`, not its repr
-autodoc_use_type_comments = False
+autodoc_type_aliases = {
+    name: name for name in ("ArrayLike", "AnyArray", "Data", "Fitted", "Init", "Known", "Q")
+}
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True

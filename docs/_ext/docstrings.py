@@ -9,6 +9,7 @@ _SHAPE = re.compile(
     r"\[(?:Array|[\w.]*ndarray|AnyArray), '([^']*)'\]"
 )
 _PATH = re.compile(r"\bvijax(?:\.\w+)*\.(\w+)")
+_ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 _SECTIONS = ("Args:", "Example:", "Raises:", "Returns:")
 
 
@@ -17,7 +18,8 @@ def readable(text: str | None) -> str | None:
     if not text:
         return text
     text = _SHAPE.sub(lambda m: f"{m[1]}[{m[2] or 'scalar'}]", text)
-    return _PATH.sub(r"\1", text)
+    text = _PATH.sub(r"\1", _ALIAS.sub(r"\1", text))
+    return re.sub(r"^_[A-Z]\w*$", "Self", text)
 
 
 def to_rst(lines: list[str]) -> list[str]:

@@ -20,6 +20,12 @@ MODULES = {  # public modules that are not classes, and their pages
     "vijax.extras.plot": "Figures",
     "vijax.extras.numpyro": "Models of numpyro",
 }
+INTRODUCTION = """Every public name, in the order of the layers. Examples are tests, and run.
+
+In signatures `ArrayLike` is a number, nested lists, or an array of any library; `Data` is what
+:doc:`Batch.of </docs/data>` reads; `Fitted` is a Result or its q, `Known` a q or a point.
+Shapes are in brackets: in `Float[*b n k]`, n rows and k components follow any number of leading
+axes b, those of many fits."""
 # what users call, of models, families, fits and methods; all else is for drivers
 FOR_USERS = set(Path(__file__).with_name("for_users.txt").read_text().split())
 PROTOCOLS = {  # to be implemented: all of it is for the reader of the page
@@ -177,7 +183,7 @@ def pages() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     names_file = Path(vijax.__file__).with_name("_names.py")
     tree = ["index"]
-    index = [*_title("Reference"), "Every public name, in the order of the layers.", ""]
+    index = [*_title("Reference"), INTRODUCTION, ""]
     for heading, names in groups(names_file.read_text()).items():
         slug = _slug(heading)
         title = heading[0].upper() + heading[1:]
