@@ -6,7 +6,7 @@ import re
 
 _SHAPE = re.compile(
     r"\b(Float|Int|UInt|Integer|Bool|Key|Num|Inexact|Shaped|Real)"
-    r"\[(?:Array|[\w.]*ndarray|AnyArray), '([^']*)'\]"
+    r"\[[\w.]*(?:Array|ndarray), '([^']*)'\]"
 )
 _PATH = re.compile(r"\bvijax(?:\.\w+)*\.(\w+)")
 _ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
