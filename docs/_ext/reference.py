@@ -10,7 +10,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from docstrings import first_sentence, to_rst
+from docstrings import first_sentence, readable, to_rst
 
 MODULES = {  # public modules that are not classes, and their pages
     "vijax.constraints": "Constraints of parameters",
@@ -101,8 +101,13 @@ def _rows(pairs: list[tuple[str, str]]) -> list[str]:
 
 
 def _entry(cls: type, name: str, value: object) -> list[str]:
-    kind = "autoproperty" if isinstance(value, property) else "automethod"
-    return [f".. {kind}:: vijax.{cls.__name__}.{name}", ""]
+    path = f"vijax.{cls.__name__}.{name}"
+    if not isinstance(value, property):
+        return [f".. automethod:: {path}", ""]
+    kind = readable(value.fget.__annotations__.get("return", ""))  # which autodoc does not shorten
+    text = to_rst((inspect.getdoc(getattr(cls, name)) or "").splitlines())
+    head = [f".. py:property:: {cls.__name__}.{name}", "   :module: vijax", f"   :type: {kind}"]
+    return [*head, "", *(f"   {line}" for line in text), ""]
 
 
 def class_page(vijax, name: str) -> list[str]:
@@ -122,7 +127,8 @@ def class_page(vijax, name: str) -> list[str]:
         base.__name__ in ("Model", "ExponentialFamily", "Method", "Batch", "TransformedNormal")
         for base in cls.__mro__
     )
-    users = [n for n in members if n not in makers and (open_all or n in FOR_USERS)]
+    wanted = FOR_USERS - {"kl"} if issubclass(cls, vijax.Model) else FOR_USERS
+    users = [n for n in members if n not in makers and (open_all or n in wanted)]
     rest = [n for n in members if n not in makers and n not in users]
     own = [n for n in users if members[n][0] is cls or members[n][0] not in public]
     inherited = [n for n in users if n not in own]
