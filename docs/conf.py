@@ -50,6 +50,9 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "at
 myst_heading_anchors = 3
 
 add_module_names = False
+# formulas that are too wide are broken, but not those within text and tables
+mathjax4_config = {"output": {"displayOverflow": "linebreak", "linebreaks": {"inline": False}}}
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True  # `stop=Stop()`, not its repr

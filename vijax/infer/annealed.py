@@ -33,7 +33,8 @@ class Annealed:
     many are to spare, it merges components that it should not.
 
     The fit that follows is at b = 1, with its usual objective and guarantees, and its `n_iter` does
-    not count these passes. The model must be a `LatentClassModel`. Numbers are traced.
+    not count these passes. Numbers are traced. `fit` raises ValueError for a model that is
+    no `LatentClassModel`.
 
     Args:
         init: The start of these passes, in any form that `fit` takes.

@@ -36,7 +36,8 @@ class Moves:
     births merge a pair first (Ueda et al. 2000). A proposal runs for at most `sweeps` iterations
     and replaces the fit if its objective, the bound of the full model, is higher by
     `min_improvement` nats. The search ends after `patience` failed proposals in a row, or
-    `max_trials` in all; the best fit then runs to convergence.
+    `max_trials` in all; the best fit then runs to convergence. `fit` raises ValueError for a model
+    whose components cannot be split and merged.
 
     Args:
         max_trials: Most proposals in all.
@@ -68,8 +69,9 @@ def search(
 ) -> Result:
     """Run one fit from `q`, search over structures, and run the best to its end.
 
-    It has no checks, jit or vmap of its own. `n_iter` of the Result counts the iterations of all
-    proposals; `elbo_trace` has those of the first fit, then the best objective after each proposal.
+    It has no checks, jit or vmap of its own, and the statuses of `iterate`. `n_iter` of the Result
+    counts the iterations of all proposals; `elbo_trace` has those of the first fit, then the best
+    objective after each proposal.
 
     Args:
         method, model, batch, q: As in `iterate`; the model must be a SplitMergeModel.

@@ -114,6 +114,8 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
     ) -> HMM:
         """Build a hidden Markov model from its states and the pseudo-counts of their transitions.
 
+        Raises ValueError that names the argument.
+
         Args:
             num_states: Number of states, k.
             components: A component family with k members, such as `NormalWishart`.
@@ -141,6 +143,8 @@ class HMM(SequencePrediction, SequenceModel, MergeModel):
         **options: Any,
     ) -> HMM:
         """Build a hidden Markov model without a prior, for maximum likelihood with `EM`.
+
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
 
         Args:
             num_states: Number of states, k.

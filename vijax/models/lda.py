@@ -152,8 +152,8 @@ class LDA(DocumentPrediction, SequenceModel):
     ) -> LDA:
         """Build a topic model from `word_conc` > 0, pseudo-counts (v,) or (k, v) of topics' words.
 
-        `vocabulary` are the v words, if they have names; `num_topics`, `topic_conc`,
-        `learn_topic_conc`, `inner`, `tol` and `start` are as in `from_data`.
+        `vocabulary` are the v words, if they have names; `num_topics`, `topic_conc`, `inner`,
+        `learn_topic_conc`, `tol`, `start` are as in `from_data`; ValueError names the argument.
         Example: `model = vx.LDA.with_prior(3, word_conc=np.full(30, 0.1), topic_conc=0.3)`
         """
         value = as_floats("word_conc", word_conc)

@@ -104,6 +104,8 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
     ) -> SequenceMixture:
         """Build a mixture of sequences from its components, and `conc` or another prior.
 
+        Raises ValueError that names the argument.
+
         Args:
             num_components: Number of clusters, k.
             components: A component family with k members, such as `NormalWishart`.
@@ -126,6 +128,8 @@ class SequenceMixture(WholeRows, SequenceModel, MergeModel):
         **options: Any,
     ) -> SequenceMixture:
         """Build a mixture of sequences without a prior, for maximum likelihood with `EM`.
+
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
 
         Args:
             num_components: Number of clusters, k.

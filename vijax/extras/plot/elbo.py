@@ -16,6 +16,7 @@ def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") ->
     The vertical range begins at the worst run in its fourth iteration, so that the first jump does
     not flatten the others. Runs that did not converge are dashed. Iterations beyond the length of
     `elbo_trace` (`Stop.trace`) were not recorded and are not drawn.
+    Raises ValueError for many fits.
 
     Args:
         result: A Result of one data set.

@@ -21,7 +21,8 @@ def plot_weights(
 ) -> Any:
     """Plot the weight of every component, with its standard deviation unless `q` is a point.
 
-    Components below `min_weight` are grey; the others look as in `plot_mixture`.
+    Components below `min_weight` are grey; the others look as in `plot_mixture`. Raises
+    ValueError for many fits.
 
     Args:
         q: A Result, the posterior of a mixture, or a point.

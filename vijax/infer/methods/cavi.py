@@ -23,6 +23,7 @@ class CAVI(FullPassMethod):
 
     A step is the E-step at the last update, whose bound is exact, and the next update. The bound is
     ELBO(q) = sum_n w_n log Z_n - KL(q || p), where log Z_n comes from the E-step, and never falls.
+    `fit` raises TypeError for a model without exact updates.
 
     Args:
         chunk: Number of rows that are read at once, which changes memory but no result; by default

@@ -49,7 +49,8 @@ class Memoized(Method[ConditionalModel]):
 
     The objective is the exact bound in nats of q together with the responsibilities of the last
     visits, and never falls: ELBO = E_q[log p(x, z | theta)] + sum of offsets - KL(q || p). As these
-    responsibilities are older than q, it is at most `vx.elbo`, and equal at the end.
+    responsibilities are older than q, it is at most `vx.elbo`, and equal at the end. `fit` raises
+    ValueError for a model that needs all rows at once.
 
     Args:
         num_blocks: Number of blocks, m.

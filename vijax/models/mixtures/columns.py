@@ -38,7 +38,7 @@ class ColumnMixture(Mixture):
     def flat(
         cls: type[_C], num_components: int, num_features: int, *, k_max: int | None = None
     ) -> _C:
-        """Build a mixture without a prior, for maximum likelihood with `EM`.
+        """Build a mixture without a prior, for `EM`; ValueError names the argument.
 
         Args:
             num_components, num_features, k_max: As in `GaussianMixture.flat`.
@@ -67,7 +67,7 @@ class RateMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _R:
-        """Build a mixture with a weak default prior at the scale of the data.
+        """Build a mixture with a weak prior at the data's scale; ValueError names the argument.
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced; missing entries are left out.
@@ -100,7 +100,7 @@ class RateMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _R:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             shape: Shape > 0, in counts, for waiting times in rows: a scalar, (d,) or (k, d).
@@ -152,7 +152,7 @@ class ProbabilityMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with weak default priors; those of flags are uniform.
+        """Build a mixture with weak priors, uniform for flags; ValueError names the argument.
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced.
@@ -182,7 +182,7 @@ class ProbabilityMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             a: Pseudo-counts of successes, such as flags of 1, > 0: a scalar, (d,) or (k, d).
@@ -230,7 +230,7 @@ class CategoryMixture(ColumnMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _K:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             category_conc: Pseudo-counts. For counts (c,) or (k, c), all > 0. For codes (d, c) or
@@ -266,7 +266,7 @@ class CategoricalMixture(CategoryMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture with Jeffreys priors, unless `category_conc` is given.
+        """Build a mixture with Jeffreys priors by default; ValueError names the argument.
 
         Args:
             x: Codes 0, 1, ..., array-like (n, d), a frame with text, or a Batch.
@@ -293,7 +293,7 @@ class CategoricalMixture(CategoryMixture):
         *,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture without a prior, for maximum likelihood with `EM`.
+        """Build a mixture without a prior, for `EM`; ValueError names the argument.
 
         Args:
             num_components, num_features, k_max: As in `GaussianMixture.flat`.
@@ -328,7 +328,7 @@ class MultinomialMixture(CategoryMixture):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> MultinomialMixture:
-        """Build a mixture with uniform priors, unless `category_conc` is given.
+        """Build a mixture with uniform priors by default; ValueError names the argument.
 
         Args:
             x: Counts, array-like (n, c) or a Batch, may be traced.

@@ -64,7 +64,7 @@ class GaussianMixture(Mixture):
 
         The prior of a component does not depend on their number, so bounds are comparable across
         it, and it follows the units and the offset of the data. Arguments and shapes that are not
-        described here are those of `with_prior`.
+        described here are those of `with_prior`. Raises ValueError that names the argument.
 
         Args:
             x: Rows, array-like (n, d), a Batch or Chunks. Missing entries are left out of the
@@ -152,7 +152,7 @@ class GaussianMixture(Mixture):
         """Build a mixture without a prior, for maximum likelihood with `EM`.
 
         The objective is the log-likelihood in nats, and the estimate is `q.point()`. `CAVI` refuses
-        it, as there is no evidence to bound.
+        it, as there is no evidence to bound. Raises ValueError that names the argument.
 
         Args:
             num_components: Number of components, k.
@@ -247,7 +247,9 @@ class StudentTMixture(Mixture):
         k_max: int | None = None,
         **prior: Any,
     ) -> StudentTMixture:
-        """Build a mixture with the default prior of `GaussianMixture.from_data`.
+        """Build a mixture with the default prior of `GaussianMixture.from_data`, in data units.
+
+        Raises ValueError that names the argument.
 
         Args:
             x, num_components, covariance, k_max, prior: As in `GaussianMixture.from_data`.
@@ -273,6 +275,8 @@ class StudentTMixture(Mixture):
     ) -> StudentTMixture:
         """Build a mixture with an explicit prior, that of `GaussianMixture.with_prior`.
 
+        It is in data units. Raises ValueError that names the argument.
+
         Args:
             num_components, k_max, prior: As in `GaussianMixture.with_prior`.
             dof: As in `from_data`.
@@ -295,6 +299,8 @@ class StudentTMixture(Mixture):
         k_max: int | None = None,
     ) -> StudentTMixture:
         """Build a mixture without a prior, for maximum likelihood with `EM`.
+
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
 
         Args:
             num_components, num_features, covariance, k_max: As in `GaussianMixture.flat`.

@@ -25,7 +25,8 @@ def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str,
     """Return the default prior of scikit-learn's `BayesianGaussianMixture`, Dirichlet on weights.
 
     conc = 1 / k, kappa = 1, the mean of the data, df = d, and for `scatter` the sample covariance
-    ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical").
+    ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical"), in data units.
+    ValueError names the argument.
 
     With "full" it is the same model, and the fixed points agree. With the others, the updates of
     scikit-learn 1.9 are not those of its own prior. "tied" divides the statistics by k: given the
