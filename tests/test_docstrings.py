@@ -35,10 +35,10 @@ def entry_points():
 
 
 def find(path):
-    value = vx
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+    module, _, name = path.rpartition(".")
+    if module.startswith("extras"):
+        return getattr(importlib.import_module(f"vijax.{module}"), name)
+    return getattr(getattr(vx, module) if module else vx, name)
 
 
 def examples(doc):

@@ -173,7 +173,7 @@ def module_page(path: str, title: str) -> list[str]:
     module = getattr(import_module(parent), last, None) or import_module(path)
     out = [*_title(title), *to_rst((inspect.getdoc(module) or "").splitlines()), ""]
     home = module.__name__
-    for name in sorted(vars(module), key=lambda n: (n[0].isupper(), n)):
+    for name in sorted(vars(module), key=lambda n: (n[0].isupper(), "plot_" not in n, n)):
         value = getattr(module, name)
         if name.startswith("_") or not getattr(value, "__module__", "").startswith(home):
             continue

@@ -24,10 +24,12 @@ def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") ->
         backend: "matplotlib" or "plotly".
 
     Example:
+        from vijax.extras import plot
+
         x, _ = vx.datasets.three_clusters(100)
         model = vx.GaussianMixture.from_data(x, 3)
         fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
-        axes = vx.extras.plot.plot_elbo(fit)
+        axes = plot.plot_elbo(fit)
     """
     plotly = style.check_backend(backend)
     style.check_one("result", result.status, 0)

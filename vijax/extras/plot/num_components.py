@@ -31,9 +31,11 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         x, _ = vx.datasets.three_clusters(100)
         selection = vx.select_num_components(x, range(1, 4), key=jax.random.key(0))
-        axes = vx.extras.plot.plot_num_components(selection)
+        axes = plot.plot_num_components(selection)
     """
     ax = style.axes_of(ax)
     order = np.argsort(selection.num_components)

@@ -36,10 +36,12 @@ def plot_pairs(
         ax: An array of axes to draw into, one row and column for each column.
 
     Example:
+        from vijax.extras import plot
+
         x, _ = vx.datasets.three_clusters(100)
         model = vx.GaussianMixture.from_data(x, 3)
         fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
-        axes = vx.extras.plot.plot_pairs(fit, x)
+        axes = plot.plot_pairs(fit, x)
     """
     scene = read(q, x, names, min_weight)
     chosen = list(range(scene.x.shape[1]) if columns is None else columns)

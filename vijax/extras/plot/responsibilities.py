@@ -27,8 +27,10 @@ def plot_responsibilities(resp: Any, *, min_weight: float = 0.01, ax: Any = None
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         resp = np.random.default_rng(0).dirichlet([0.3, 0.3, 0.3], 50)
-        axes = vx.extras.plot.plot_responsibilities(resp)
+        axes = plot.plot_responsibilities(resp)
     """
     ax = style.axes_of(ax, 8.0, 2.5)
     resp = np.asarray(resp, float)

@@ -33,10 +33,12 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         x, _ = vx.datasets.three_clusters(100)
         model = vx.GaussianMixture.from_data(x, 3)
         fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
-        axes = vx.extras.plot.plot_restarts(fit)
+        axes = plot.plot_restarts(fit)
     """
     style.check_one("result", result.status, 0)
     ax = style.axes_of(ax)

@@ -30,8 +30,10 @@ def plot_states(resp: Any, x: Any = None, *, time: Any = None, ax: Any = None) -
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         resp = np.eye(2)[[0, 0, 0, 1, 1, 0]]
-        axes = vx.extras.plot.plot_states(resp, np.array([0.1, -0.2, 0.0, 3.1, 2.9, 0.2]))
+        axes = plot.plot_states(resp, np.array([0.1, -0.2, 0.0, 3.1, 2.9, 0.2]))
     """
     ax = style.axes_of(ax, 9.0, 2.5)
     resp = np.asarray(resp, float)
@@ -73,9 +75,11 @@ def plot_transitions(
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         states = vx.PoissonMixture.with_prior(2, shape=1.0, rate=0.5, conc=1.0).components
         model = vx.HMM.with_prior(2, components=states, transitions=[[9, 1], [2, 8]])
-        axes = vx.extras.plot.plot_transitions(model.prior)
+        axes = plot.plot_transitions(model.prior)
     """
     ax = style.axes_of(ax, 4.0, 4.0)
     labels = known_of(q).labels

@@ -36,8 +36,10 @@ def plot_topic(
         ax: Axes to draw into.
 
     Example:
+        from vijax.extras import plot
+
         model = vx.LDA.with_prior(2, word_conc=[[5, 3, 1, 1], [1, 1, 2, 6]], topic_conc=0.5)
-        axes = vx.extras.plot.plot_topic(model.prior, 0, names=["sea", "ship", "pan", "bread"])
+        axes = plot.plot_topic(model.prior, 0, names=["sea", "ship", "pan", "bread"])
     """
     check_integer("topic", topic)
     check_integer("num_words", num_words)

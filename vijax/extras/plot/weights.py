@@ -31,8 +31,10 @@ def plot_weights(
         backend: "matplotlib" or "plotly".
 
     Example:
+        from vijax.extras import plot
+
         model = vx.PoissonMixture.with_prior(3, shape=1.0, rate=0.5, conc=[5.0, 2.0, 1.0])
-        axes = vx.extras.plot.plot_weights(model.prior)
+        axes = plot.plot_weights(model.prior)
     """
     plotly = style.check_backend(backend)
     weights = q_of(q).weights

@@ -132,7 +132,7 @@ class GaussianMixture(Mixture):
                 on, so that models of different size share one program.
 
         Example:
-            model = vx.GaussianMixture.with_prior(5, mean=0, kappa=1, df=6, scatter=[2, 1], conc=1)
+            model = vx.GaussianMixture.with_prior(5, mean=[0, 0], kappa=1, df=6, scatter=2, conc=1)
         """
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter, "noise_box": noise_box}
         components = prior.with_prior(
