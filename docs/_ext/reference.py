@@ -28,6 +28,27 @@ Shapes are in brackets: in `Float[*b n k]`, n rows and k components follow any n
 axes b, those of many fits."""
 # what users call, of models, families, fits and methods; all else is for drivers
 FOR_USERS = set(Path(__file__).with_name("for_users.txt").read_text().split())
+FORMULAS = {  # the page of each model below docs/models
+    "Mixture": "index",
+    "GaussianMixture": "gaussian",
+    "StudentTMixture": "student_t",
+    "PoissonMixture": "columns",
+    "ExponentialMixture": "columns",
+    "BernoulliMixture": "columns",
+    "GeometricMixture": "columns",
+    "CategoricalMixture": "columns",
+    "MultinomialMixture": "columns",
+    "MixedMixture": "mixed",
+    "HMM": "hmm",
+    "SequenceMixture": "sequence_mixtures",
+    "HMMMixture": "sequence_mixtures",
+    "LDA": "topics",
+    "MixedMembership": "topics",
+    "NormalGammaExact": "univariate",
+    "FactorisedGaussian": "univariate",
+    "LogDensity": "log_density",
+    "Energy": "energy",
+}
 PROTOCOLS = {  # to be implemented: all of it is for the reader of the page
     "ConditionalModel",
     "Conjugate",
@@ -116,6 +137,8 @@ def class_page(vijax, name: str) -> list[str]:
     """The page of one class."""
     cls = getattr(vijax, name)
     out = [*_title(name), f".. autoclass:: vijax.{name}", ""]
+    if name in FORMULAS:
+        out += [f"Formulas: :doc:`/docs/models/{FORMULAS[name]}`.", ""]
     public = {
         getattr(vijax, other) for other in dir(vijax) if inspect.isclass(getattr(vijax, other))
     }
