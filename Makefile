@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo check test lint notebooks bench clean
+.PHONY: demo check test lint notebooks docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m vijax --plot vijax-demo.png
@@ -34,12 +34,16 @@ lint: $(VENV)/.lint $(VENV)/.test
 notebooks: $(VENV)/.notebooks
 	$(BIN)/python notebooks/execute.py --jobs 2 $(NOTEBOOKS)
 
+# pages, notebooks as they are, and the reference; open build/docs/index.html
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . build/docs
+
 # ARGS="--only B" for a part of it; see benchmarks/README.md
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist docs/reference
 
 $(VENV)/.venv:
 	@test -n "$(PYTHON)" || { echo "vijax needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
@@ -57,6 +61,6 @@ $(VENV)/.bench: $(VENV)/.venv pyproject.toml
 	$(PIP) --no-deps --no-build-isolation bnpy==0.1.7 || echo "bnpy: could not be built, left out"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.notebooks: $(VENV)/.%: $(VENV)/.venv pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.notebooks $(VENV)/.docs: $(VENV)/.%: $(VENV)/.venv pyproject.toml
 	$(PIP) --editable . --group $*
 	@touch $@

@@ -96,7 +96,12 @@ def compare(result: Result | TransformedNormal, draws: Any) -> Comparison:
             (draws,), of constrained values.
 
     Example:
-        print(vx.compare(result, mcmc.get_samples(group_by_chain=True)).summary())
+        def log_prior(p):
+            return jax.scipy.stats.norm.logpdf(p["slope"])
+
+        result = vx.fit(vx.LogDensity(log_prior, like={"slope": 0.0})).check()
+        draws = {"slope": np.random.default_rng(0).normal(size=(4, 200))}  # four chains of MCMC
+        print(vx.compare(result, draws).summary())
     """
     q, _ = posterior_of(result)
     draws, chains = _with_chains(q, draws)

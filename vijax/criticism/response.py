@@ -111,6 +111,13 @@ def linear_response(
             one that suits the model.
 
     Example:
+        def log_prior(p):
+            return jax.scipy.stats.norm.logpdf(p["slope"])
+
+        def log_lik(p, rows):
+            return jax.scipy.stats.norm.logpdf(rows["y"], rows["x"] * p["slope"])
+
+        data = {"x": np.arange(5.0), "y": 2.0 * np.arange(5.0)}
         model = vx.LogDensity(log_prior, log_lik, like={"slope": 0.0})
         result = vx.fit(model, data).check()
         print(vx.linear_response(model, result, data).summary())

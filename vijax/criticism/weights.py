@@ -178,6 +178,14 @@ def criticize(
         method: As in `linear_response`.
 
     Example:
+        def log_prior(p):
+            return jax.scipy.stats.norm.logpdf(p["slope"])
+
+        def log_lik(p, rows):
+            return jax.scipy.stats.norm.logpdf(rows["y"], rows["x"] * p["slope"])
+
+        data = {"x": np.arange(5.0), "y": 2.0 * np.arange(5.0)}
+        model = vx.LogDensity(log_prior, log_lik, like={"slope": 0.0})
         result = vx.fit(model, data).check()
         criticism = vx.criticize(model, result, data, key=jax.random.key(1))
         print(criticism.summary())

@@ -98,24 +98,28 @@ class Batch:
     ) -> Batch:
         """Batch of anything array-like with rows first; float64 is kept where JAX has it enabled.
 
-        `data` may be an array of any library, a list, a data frame (whose column names are kept,
-        as text), a dict of columns, or a Batch, whose arrays stay where they are. Entries are
-        missing where `mask` (of the form of `data`) is False, or with `missing=True` where they are
-        NaN, None, NA or masked; a row without any entry gets weight 0. `noise` is (n, d, d), or
-        (n, d) for independent errors, in data units squared; that of missing entries may be
-        anything. `label` holds integers, -1, NaN, NA or masked where the component is unknown. If
-        an array is spread over devices by rows, all others are spread likewise.
-
-        `exposure` > 0 is the time, area or effort that a count was made in: rates of Poisson
-        columns are per unit of it, x_nd ~ Poisson(exposure_nd rate_kd), and so are those of
-        exponential ones. It is (n,) or (n, d), or a dict or frame by the names of the columns that
-        have one. That of a missing entry counts for `impute` alone, and as 1 if it is no number.
+        Args:
+            data: An array of any library, a list, a data frame (whose column names are kept, as
+                text), a dict of columns, or a Batch, whose arrays stay where they are.
+            weight: (n,) >= 0; an integer counts repetitions, and 0 is absence. If an array is
+                spread over devices by rows, all others are spread likewise.
+            missing: Whether NaN, None, NA and masked entries are missing; a row without any entry
+                gets weight 0.
+            mask: Of the form of `data`, False where an entry is missing.
+            noise: (n, d, d), or (n, d) for independent errors, in data units squared; that of
+                missing entries may be anything.
+            label: Integers (n,); -1, NaN, NA or masked where the component is unknown.
+            exposure: The time, area or effort > 0 that a count was made in, (n,) or (n, d), or a
+                dict or frame by column: x_nd ~ Poisson(exposure_nd rate_kd), and so for
+                exponential columns. That of a missing entry counts for `impute` alone.
 
         Concrete values are checked here, tracers are not. Raises TypeError for data that are not
         numbers, such as dates; ValueError for no rows, NaN or infinite entries, weights that are
         negative, missing, or 0 in the precision of the rows without being it, noise that is no
         covariance, and exposure that is not positive. Warns when integers or float64 data lose
         their resolution in float32.
+
+        Example: `batch = vx.Batch.of([[1.0, 2.0], [np.nan, 3.0]], [1, 5], missing=True)`
         """
         batch = cls._read(data, weight, missing, mask, noise, label, exposure)
         return batch if isinstance(data, Batch) else batch._on_device()
@@ -138,10 +142,12 @@ class Batch:
 
         `data` is a list of sequences (t, d) or (t,), which may be arrays, frames or dicts of
         columns; one array (n, t, d); one long table of the steps of all sequences, one after
-        another, with their `lengths` (n,); or a single sequence. All else is of the same form, by
-        step, and read as `of` reads rows; `weight` is (n,), of sequences. A step without any
-        observed entry is missing: a chain passes through it. Raises TypeError and ValueError as
-        `of`, naming sequence and step. Warns if more than half of all steps are padding.
+        another, with their `lengths` (n,); or a single sequence. `mask`, `noise`, `label` and
+        `exposure` are of the same form, by step, and read as `of` does; `weight` is (n,), of
+        sequences. A step without any entry is missing: a chain passes through it. Raises as `of`,
+        naming sequence and step. Warns if more than half of all steps are padding.
+
+        Example: `rows = vx.Batch.sequences([np.zeros((5, 2)), np.ones((3, 2))])`
         """
         given = {"mask": mask, "noise": noise, "label": label, "exposure": exposure}
         if isinstance(data, Batch) and lengths is None:
@@ -167,6 +173,8 @@ class Batch:
         each document has, and `steps` (n, l) are their counts, 0 for padding. By default that is so
         where documents have less than 15 % of all words. Documents without words get weight 0, with
         a warning. Raises TypeError and ValueError naming document and word.
+
+        Example: `rows = vx.Batch.documents([[0, 0, 2], [1]], vocabulary=["sea", "ship", "tide"])`
         """
         found = read_documents(counts, vocabulary, dense)
         w = weight_of_documents(found, weight)

@@ -110,11 +110,11 @@ class Chunks:
         dtype and the form of all blocks. If a frame or a dict has text columns, all rows are read
         once for their levels, and sequences for the longest.
 
-        Chunks can be pickled, and sent to other processes, if their source can: files go by their
-        paths, arrays whole, and a function must be one that is defined in a module, no lambda.
+        Chunks can be pickled if their source can: files go by their paths, arrays whole, functions
+        if they are defined in a module. Raises TypeError and ValueError that name the argument,
+        OSError for files that cannot be read, ImportError for parquet without pyarrow.
 
-        Raises TypeError and ValueError that name the argument, OSError for files that cannot be
-        read, ImportError for parquet without pyarrow.
+        Example: `chunks = vx.Chunks.of(np.ones((100, 2)), chunk=30)`
         """
         if chunk is not None:
             check_integer("chunk", chunk)

@@ -37,6 +37,14 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     Raises TypeError naming the field for what cannot be stored: random keys, tracers, strings and
     objects in place of arrays, classes not decorated with `@pytree`, static values other than
     numbers, strings, None and tuples of these.
+
+    Args:
+        path: Where to write, in a folder that exists.
+        tree: What to write.
+
+    Example:
+        model = vx.PoissonMixture.with_prior(2, shape=1.0, rate=0.5, conc=1.0)
+        vx.save("model.npz", {"model": model, "units": np.ones(1)})
     """
     arrays: dict[str, np.ndarray] = {}
     node = _pack(tree, (), arrays)
@@ -51,12 +59,18 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Any:
     No code is run from the file: classes must be defined already, as those of vijax are, so import
     your own first. Fields that a class has gained since take their default.
 
-    `dtype` (float32 or float64) converts every float array; by default arrays keep their dtype.
-    Where JAX has 64 bits disabled, it converts 64-bit integers to 32 bits as well.
-
     Raises OSError if the file cannot be opened, and ValueError naming it and the reason if it is
     not a vijax file, damaged, of a newer format, of an unknown class, or holds float64 where JAX
     has it disabled.
+
+    Args:
+        path: What to read.
+        dtype: float32 or float64 converts every float array; by default arrays keep their dtype.
+            Where JAX has 64 bits disabled, it converts 64-bit integers to 32 bits as well.
+
+    Example:
+        vx.save("prior.npz", vx.PoissonMixture.with_prior(2, shape=1.0, rate=0.5, conc=1.0))
+        model = vx.load("prior.npz")
     """
     kind = None if dtype is None else _float_of(dtype)
     name = os.fsdecode(path)

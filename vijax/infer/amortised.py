@@ -83,10 +83,21 @@ def fit_amortised(
         num_epochs: Number of passes over the rows.
 
     Example:
+        norm = jax.scipy.stats.norm
+
+        def log_joint(params, z, x):  # x is z, times w, with noise
+            return norm.logpdf(z).sum() + norm.logpdf(x, params["w"] * z).sum()
+
+        def encoder(params, x):
+            return params["a"] * x, params["log_width"]
+
         def bound(params, x, key):
             return vx.amortised_bound(log_joint, encoder, params, x, key=key)
 
-        fit = vx.fit_amortised(bound, params, x, key=jax.random.key(0), optimiser=1e-3).check()
+        x = np.random.default_rng(0).normal(size=(64, 1))
+        params = {"w": 1.0, "a": 0.1, "log_width": jnp.zeros(1)}
+        settings = {"key": jax.random.key(0), "optimiser": 0.01, "num_epochs": 5}
+        fit = vx.fit_amortised(bound, params, x, **settings).check()
     """
     if not callable(bound):
         raise TypeError(f"bound: expected a function, got {described(bound)}")

@@ -33,7 +33,19 @@ class Annealed:
     many are to spare, it merges components that it should not.
 
     The fit that follows is at b = 1, with its usual objective and guarantees, and its `n_iter` does
-    not count these passes. The model must be a `LatentClassModel`. Numbers are traced.
+    not count these passes. Numbers are traced. `fit` raises ValueError for a model that is
+    no `LatentClassModel`.
+
+    Args:
+        init: The start of these passes, in any form that `fit` takes.
+        beta: Where b begins, in (0, 1].
+        steps: Number of passes.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 3)
+        start = vx.Annealed("random", beta=0.3, steps=30)
+        fit = vx.fit(model, x, key=jax.random.key(0), init=start)
     """
 
     init: Any = None

@@ -137,7 +137,7 @@ def trajectory(
     """Every iterate of a fit, stacked on a leading axis of length `num_iters`.
 
     Entry i has the q that iteration i evaluated and its objective `elbo` in nats, whether or not a
-    fit would have stopped before. It is meant for plots and for teaching.
+    fit would have stopped before. It is meant for plots and for teaching. Raises as `fit` does.
 
     Args:
         model, data, key, init, method: As in `fit`, with the data in memory.
@@ -163,6 +163,7 @@ def elbo(
     """The objective of `method` at any q, in nats; for CAVI it is the exact bound.
 
     ELBO(q) = sum_n w_n log Z_n - KL(q || p), with the latent variables at their optimum given q.
+    Raises TypeError or ValueError that name the argument.
 
     Args:
         model: As in `fit`.
@@ -187,7 +188,8 @@ def elbo_terms(model: Model, q: Q, data: Data) -> dict[str, Array]:
     """The named terms of the exact bound at any q, in nats; they add up to `elbo`.
 
     For a mixture they are "rows", "labels" and "entropy", with responsibilities at their optimum,
-    and "kl_weights" and "kl_components", the negative KL divergences from the prior.
+    and "kl_weights" and "kl_components", the negative KL divergences from the prior. Raises
+    TypeError for a model without exact updates.
 
     Args:
         model, q, data: As in `elbo`.

@@ -43,6 +43,8 @@ def bound_and_gradient(
         num_draws, objective, estimator: As in `StochasticVI`.
 
     Example:
+        model = vx.LogDensity(jax.scipy.stats.norm.logpdf, like=0.0)
+        q, key = vx.fit(model).q, jax.random.key(0)
         for estimator in ("reparameterised", "score", "score_without_baseline"):
             one = lambda key: vx.bound_and_gradient(model, q, key=key, estimator=estimator)[1]
             gradients = jax.vmap(one)(jax.random.split(key, 1000))

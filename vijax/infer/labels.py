@@ -36,6 +36,12 @@ def prune(result: _R, min_weight: float = 0.01) -> _R:
     Args:
         result: A Result of a mixture, or its q.
         min_weight: Smallest expected weight to keep; background components stay in any case.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0))
+        few = vx.prune(fit)
     """
     q = _q_of("result", result, "jax.tree.map(lambda leaf: leaf[i], result)")
     _check_concrete("result", q)
@@ -61,6 +67,12 @@ def relabel(result: _R, by: str | Callable[[Any], Any] | Any = "weight") -> _R:
         result: A Result of a mixture, or its q.
         by: "weight", the heaviest first; or numbers (k,), in ascending order, with ties as they
             were; or a function of q that gives them, such as `lambda q: q.components.mean[:, 0]`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0))
+        from_left = vx.relabel(fit, by=lambda q: q.components.mean[:, 0])
     """
     q = _q_of("result", result, "jax.vmap(relabel)(results)")
     k, free = q.weights.mean.shape[0], _num_free(q)
@@ -96,6 +108,13 @@ def align(result: _R, reference: Any) -> _R:
     Args:
         result: A Result of a mixture, or its q.
         reference: Another one.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0))
+        again = vx.fit(model, x, key=jax.random.key(1))
+        again = vx.align(again, fit)  # component 0 of both is the same
     """
     hint = "jax.tree.map(lambda leaf: leaf[i], result)"
     q, other = _q_of("result", result, hint), _q_of("reference", reference, hint)

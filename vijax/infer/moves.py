@@ -36,7 +36,19 @@ class Moves:
     births merge a pair first (Ueda et al. 2000). A proposal runs for at most `sweeps` iterations
     and replaces the fit if its objective, the bound of the full model, is higher by
     `min_improvement` nats. The search ends after `patience` failed proposals in a row, or
-    `max_trials` in all; the best fit then runs to convergence.
+    `max_trials` in all; the best fit then runs to convergence. `fit` raises ValueError for a model
+    whose components cannot be split and merged.
+
+    Args:
+        max_trials: Most proposals in all.
+        patience: Number of failed proposals in a row that ends the search.
+        sweeps: Most iterations of a proposal.
+        min_improvement: Nats by which a proposal must be better.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 6)
+        fit = vx.fit(model, x, key=jax.random.key(0), moves=vx.Moves(patience=10))
     """
 
     max_trials: int | Int[Array, ""] = 300
@@ -57,8 +69,9 @@ def search(
 ) -> Result:
     """Run one fit from `q`, search over structures, and run the best to its end.
 
-    It has no checks, jit or vmap of its own. `n_iter` of the Result counts the iterations of all
-    proposals; `elbo_trace` has those of the first fit, then the best objective after each proposal.
+    It has no checks, jit or vmap of its own, and the statuses of `iterate`. `n_iter` of the Result
+    counts the iterations of all proposals; `elbo_trace` has those of the first fit, then the best
+    objective after each proposal.
 
     Args:
         method, model, batch, q: As in `iterate`; the model must be a SplitMergeModel.
@@ -66,6 +79,13 @@ def search(
         moves: How long to search.
         k_steps: A typed key, for the proposals and for methods that draw.
         reporter: As in `iterate`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model, batch = vx.GaussianMixture.from_data(x, 6), vx.Batch.of(x)
+        first, steps = jax.random.split(jax.random.key(0))
+        settings = vx.Stop(), vx.Moves(patience=10), steps
+        result = jax.jit(vx.search)(vx.CAVI(), model, batch, model.init(first, batch), *settings)
     """
     dtype = batch.weight.dtype
     k_iterate, k_moves = jax.random.split(k_steps)

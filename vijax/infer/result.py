@@ -98,6 +98,9 @@ class Stop:
     more than `slack` times eps * (|objective| + rows); less is rounding. Larger terms that cancel,
     as in an `Energy`, count too, unless their rounding spoils q. `trace`, the length of
     `elbo_trace`, is part of the program; iterations beyond it are not recorded.
+
+    Example:
+        stop = vx.Stop(tol=0.1, max_iter=200)  # as in vx.fit(model, x, stop=stop)
     """
 
     tol: float | Float[Array, ""] = 1e-3
@@ -349,6 +352,11 @@ def best(results: _R) -> _R:
 
     Args:
         results: Runs on the last batch axis of `results.status`; all are kept in `runs`.
+
+    Example:
+        model = vx.NormalGammaExact.with_prior(mean=0.0, kappa=1.0, shape=1.0, rate=1.0)
+        runs = jax.vmap(lambda i: vx.fit(model, jnp.ones(9)))(jnp.arange(3))
+        result = vx.best(runs)
     """
     axis = results.status.ndim - 1
     winner = jnp.argmax(rank(results.status, results.elbo), -1)

@@ -35,6 +35,13 @@ class Streaming:
     A stream is an immutable pytree: jit, vmap and scan `update`. Batches of equal shapes share one
     program, for any `forget`; other sizes can be padded with rows of weight 0.
 
+    Args:
+        model: A model with a prior, that of the first batch.
+        forget: What an older batch counts, as above.
+        last: The fit of the last batch; None before the first.
+        total: Sum of the bounds of all batches so far, in nats.
+        num_batches: Number of batches so far.
+
     Example:
         x, _ = vx.datasets.three_clusters()
         stream = vx.Streaming(vx.GaussianMixture.from_data(x, 3))

@@ -94,7 +94,7 @@ class HMM(
                 `from_data` of the mixture of this family.
 
         Example:
-            x, states = vx.datasets.switching()
+            x, states = vx.datasets.switching(2, 100)
             model = vx.HMM.from_data(x, 2)
             fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4).check()
             print(fit.summary(), model.path(fit, x))
@@ -120,6 +120,8 @@ class HMM(
     ) -> HMM:
         """Build a hidden Markov model from its states and the pseudo-counts of their transitions.
 
+        Raises ValueError that names the argument.
+
         Args:
             num_states: Number of states, k.
             components: A component family with k members, such as `NormalWishart`.
@@ -127,6 +129,10 @@ class HMM(
             transitions: Pseudo-counts, >= 0: a scalar, (k,) or (k, k); 0 is impossible.
             stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
             initial: Pseudo-counts of the first state, >= 0: a scalar or (k,); 0 is impossible.
+
+        Example:
+            states = vx.PoissonMixture.with_prior(2, shape=1.0, rate=0.2, conc=1.0).components
+            model = vx.HMM.with_prior(2, components=states, transitions=[[9, 1], [0, 9]])
         """
         own = (num_states, transitions, stay, initial, None, skips, "transitions")
         prior = chains.named(chain, *own)
@@ -144,11 +150,18 @@ class HMM(
     ) -> HMM:
         """Build a hidden Markov model without a prior, for maximum likelihood with `EM`.
 
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
+
         Args:
             num_states: Number of states, k.
             num_features: Number of columns, d.
             emission: As in `from_data`, for one family.
             k_max, options: As in `from_data`.
+
+        Example:
+            x, _ = vx.datasets.switching(2, 100)
+            model = vx.HMM.flat(2, 2, covariance="diag")
+            fit = vx.fit(model, x, method=vx.EM(), key=jax.random.key(0))
         """
         components: Any = emissions.flat(num_states, num_features, emission, k_max=k_max, **options)
         size = check_size(num_states, k_max)

@@ -77,6 +77,12 @@ class HMMMixture(SequencePrediction, SequenceModel, MergeModel):
             initial: Pseudo-counts of sequences of a cluster that begin in each state, > 0: a scalar
                 or (k,); by default 1 / k. Added up they are those of the cluster.
             k_max: Number of clusters to make room for.
+
+        Example:
+            x, _ = vx.datasets.switching(4, 50)
+            model = vx.HMMMixture.from_data(x, num_clusters=2, num_states=2, covariance="diag")
+            fit = vx.fit(model, x, key=jax.random.key(0))
+            print(model.predict(fit, x))  # (4,), the cluster of each sequence
         """
         m, k = check_count("num_clusters", num_clusters), check_count("num_states", num_states)
         size = check_size(m, k_max)

@@ -111,11 +111,10 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
 
         Example:
             rng = np.random.default_rng(0)
-            topics, share = rng.dirichlet(np.full(30, 0.1), 3), rng.dirichlet(np.full(3, 0.3), 200)
+            topics, share = rng.dirichlet(np.full(30, 0.1), 3), rng.dirichlet(np.full(3, 0.3), 40)
             counts = np.stack([rng.multinomial(50, own @ topics) for own in share])
             model = vx.LDA.from_data(counts, 3)
-            fit = vx.fit(model, counts, key=jax.random.key(0), num_restarts=4)
-            print(fit.summary(), model.memberships(fit, counts))
+            shares = model.memberships(vx.fit(model, counts, key=jax.random.key(0)), counts)
         """
         batch = counts if isinstance(counts, Batch) else Batch.documents(counts)
         check_entries(batch)
@@ -150,9 +149,11 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
         tol: ArrayLike = 1e-3,
         start: str = "both",
     ) -> LDA:
-        """Build a topic model from pseudo-counts of words, (v,) or (k, v), and of topics.
+        """Build a topic model from `word_conc` > 0, pseudo-counts (v,) or (k, v) of topics' words.
 
-        `vocabulary` are the v words, if they have names; the others are as in `from_data`.
+        `vocabulary` are the v words, if they have names; `num_topics`, `topic_conc`, `inner`,
+        `learn_topic_conc`, `tol`, `start` are as in `from_data`; ValueError names the argument.
+        Example: `model = vx.LDA.with_prior(3, word_conc=np.full(30, 0.1), topic_conc=0.3)`
         """
         value = as_floats("word_conc", word_conc)
         if value.ndim not in (1, 2):

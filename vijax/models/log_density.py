@@ -63,6 +63,9 @@ class LogDensity(DensityModel[TransformedNormal]):
         def log_lik(params, rows):
             return jax.scipy.stats.norm.logpdf(rows["y"], rows["x"] @ params["slope"])
 
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(30, 2))
+        y = x @ np.array([1.0, -2.0]) + rng.normal(size=30)
         model = vx.LogDensity(log_prior, log_lik, like={"slope": np.zeros(2)})
         result = vx.fit(model, {"x": x, "y": y}).check()
         print(result.summary())

@@ -50,6 +50,12 @@ class Mixture(
     prior of maximum likelihood, which has no density and so no evidence: it is for EM only.
     `names` are the names of the columns, if the model was made from a data frame; rows with names
     are then matched by name.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        components = vx.GaussianMixture.from_data(x, 6).components
+        model = vx.Mixture(vx.StickBreaking.dirichlet_process(1.0, 6), components)
+        fit = vx.fit(model, x, key=jax.random.key(0))
     """
 
     weights: W_co

@@ -85,6 +85,7 @@ class SequenceMixture(
             k_max: Number of clusters to make room for, as in `HMM.from_data`.
 
         Example:
+            sequences, _ = vx.datasets.switching(6, 40)
             model = vx.SequenceMixture.from_data(sequences, 3)
             fit = vx.fit(model, sequences, key=jax.random.key(0), num_restarts=4).check()
             print(fit.summary(), model.predict(fit, sequences))
@@ -106,7 +107,19 @@ class SequenceMixture(
         conc: ArrayLike | None = None,
         weights: Weights | None = None,
     ) -> SequenceMixture:
-        """Build a mixture of sequences from its components, and `conc` or another prior."""
+        """Build a mixture of sequences from its components, and `conc` or another prior.
+
+        Raises ValueError that names the argument.
+
+        Args:
+            num_components: Number of clusters, k.
+            components: A component family with k members, such as `NormalWishart`.
+            conc, weights: As in `from_data`.
+
+        Example:
+            kinds = vx.PoissonMixture.with_prior(3, shape=1.0, rate=0.2, conc=1.0).components
+            model = vx.SequenceMixture.with_prior(3, components=kinds, conc=1.0)
+        """
         return cls._of(components, num_components, conc, weights, None)
 
     @classmethod
@@ -121,7 +134,14 @@ class SequenceMixture(
     ) -> SequenceMixture:
         """Build a mixture of sequences without a prior, for maximum likelihood with `EM`.
 
-        Arguments are as in `HMM.flat`.
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
+
+        Args:
+            num_components: Number of clusters, k.
+            num_features, emission, k_max, options: As in `HMM.flat`.
+
+        Example:
+            model = vx.SequenceMixture.flat(3, 2, covariance="diag")
         """
         components: Any = emissions.flat(
             num_components, num_features, emission, k_max=k_max, **options

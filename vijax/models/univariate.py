@@ -36,7 +36,12 @@ class Univariate(ConditionalModel[Q_co]):
     ) -> _U:
         """mu | tau ~ N(mean, 1 / (kappa tau)), tau ~ Gamma(shape, rate), in data units.
 
-        Raises ValueError unless kappa, shape and rate are positive scalars.
+        `kappa` is the weight of the prior mean in rows, `shape` half of that of the variance, and
+        E[tau] = shape / rate. Raises ValueError unless kappa, shape and rate are positive scalars.
+
+        Example:
+            model = vx.NormalGammaExact.with_prior(mean=0.0, kappa=0.1, shape=1.0, rate=1.0)
+            print(model.log_evidence(np.array([0.5, 1.5, 2.5])))  # nats
         """
         given = {"mean": mean, "kappa": kappa, "shape": shape, "rate": rate}
         values = {name: as_floats(name, value) for name, value in given.items()}

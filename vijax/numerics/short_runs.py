@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 def best_start(
     step: Callable[[Any], tuple[Any, Float[Array, ""]]], starts: Any, num_steps: int
 ) -> Int[Array, ""]:
-    """The start that is best after `num_steps`: `step(start)` gives the next, and how good this one is.
+    """The start that is best after `num_steps`; `step(q)` gives the next q, and how good q is.
 
     `starts` have a leading axis. One that ends as NaN is never best.
     """

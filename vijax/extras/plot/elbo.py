@@ -16,6 +16,20 @@ def plot_elbo(result: Result, *, ax: Any = None, backend: str = "matplotlib") ->
     The vertical range begins at the worst run in its fourth iteration, so that the first jump does
     not flatten the others. Runs that did not converge are dashed. Iterations beyond the length of
     `elbo_trace` (`Stop.trace`) were not recorded and are not drawn.
+    Raises ValueError for many fits.
+
+    Args:
+        result: A Result of one data set.
+        ax: Axes or figure to draw into.
+        backend: "matplotlib" or "plotly".
+
+    Example:
+        from vijax.extras import plot
+
+        x, _ = vx.datasets.three_clusters(100)
+        model = vx.GaussianMixture.from_data(x, 3)
+        fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+        axes = plot.plot_elbo(fit)
     """
     plotly = style.check_backend(backend)
     style.check_one("result", result.status, 0)

@@ -56,6 +56,15 @@ def plot_mixture(
         sigmas: Standard deviations at which contours are drawn.
         ax: Axes or figure to draw into.
         backend: "matplotlib" or "plotly".
+
+    Example:
+        from vijax.extras import plot
+
+        x, _ = vx.datasets.three_clusters(100)
+        model = vx.GaussianMixture.from_data(x, 3)
+        fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+        colours = model.responsibilities(fit, x)
+        axes = plot.plot_mixture(fit, x, responsibilities=colours)
     """
     plotly = style.check_backend(backend)
     scene = read(q, x, names, min_weight)

@@ -25,6 +25,17 @@ def plot_num_components(selection: Selection, *, ax: Any = None) -> Axes:
 
     The score is that of the criterion: the ELBO with relabellings counted, -BIC / 2, or the
     held-out log density. Fits that failed are crosses at the lower edge.
+
+    Args:
+        selection: What `select_num_components` returned.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        x, _ = vx.datasets.three_clusters(100)
+        selection = vx.select_num_components(x, range(1, 4), key=jax.random.key(0))
+        axes = plot.plot_num_components(selection)
     """
     ax = style.axes_of(ax)
     order = np.argsort(selection.num_components)

@@ -27,9 +27,21 @@ def plot_pairs(
 ) -> np.ndarray:
     """Draw `plot_mixture` for every pair of `columns`, and the densities on the diagonal.
 
-    Other arguments are those of `plot_mixture`, but `ax` is an array of axes, one row and column
-    for each column of the data, and so is the result; axes above the diagonal are switched off.
-    Raises ValueError for more than eight columns.
+    The result is an array of axes, those above the diagonal switched off. Raises ValueError for
+    more than eight columns.
+
+    Args:
+        q, x, names, responsibilities, min_weight, sigmas: As in `plot_mixture`.
+        columns: The columns to draw, by default all.
+        ax: An array of axes to draw into, one row and column for each column.
+
+    Example:
+        from vijax.extras import plot
+
+        x, _ = vx.datasets.three_clusters(100)
+        model = vx.GaussianMixture.from_data(x, 3)
+        fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+        axes = plot.plot_pairs(fit, x)
     """
     scene = read(q, x, names, min_weight)
     chosen = list(range(scene.x.shape[1]) if columns is None else columns)

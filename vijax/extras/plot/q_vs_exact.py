@@ -38,6 +38,15 @@ def plot_q_vs_exact(
         width: The axes reach so many times the scale of the exact marginals to each side, of the
             Student t of the mean and the sd of the precision; what lies beyond is cut off.
         ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        prior = {"mean": 0.0, "kappa": 0.1, "shape": 1.0, "rate": 1.0}
+        x = vx.datasets.normal_draws(20)
+        exact = vx.NormalGammaExact.with_prior(**prior).posterior(x)
+        fit = vx.fit(vx.FactorisedGaussian.with_prior(**prior), x)
+        axes = plot.plot_q_vs_exact(fit.q, exact)
     """
     ax = style.axes_of(ax)
     scale = jnp.sqrt(exact.rate / (exact.shape * exact.kappa))

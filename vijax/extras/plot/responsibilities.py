@@ -20,6 +20,17 @@ def plot_responsibilities(resp: Any, *, min_weight: float = 0.01, ax: Any = None
     Rows are sorted by their most probable component, the most certain ones first. Components with
     less than `min_weight` of all rows are grey together. A component with enough rows has its
     number above them.
+
+    Args:
+        resp: Responsibilities (n, k), as of `model.responsibilities`.
+        min_weight: Smallest share of the rows that has a colour.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        resp = np.random.default_rng(0).dirichlet([0.3, 0.3, 0.3], 50)
+        axes = plot.plot_responsibilities(resp)
     """
     ax = style.axes_of(ax, 8.0, 2.5)
     resp = np.asarray(resp, float)

@@ -27,6 +27,18 @@ def plot_restarts(result: Result, *, ax: Any = None) -> Axes:
     """Plot the final objective of every restart against its iterations, marked by its status.
 
     The returned one has a ring. Those without a finite objective are at the lower edge.
+
+    Args:
+        result: A Result of one data set.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        x, _ = vx.datasets.three_clusters(100)
+        model = vx.GaussianMixture.from_data(x, 3)
+        fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4)
+        axes = plot.plot_restarts(fit)
     """
     style.check_one("result", result.status, 0)
     ax = style.axes_of(ax)

@@ -22,9 +22,18 @@ _PALE = 0.55  # share of white in the colours of states, so that values before t
 def plot_states(resp: Any, x: Any = None, *, time: Any = None, ax: Any = None) -> Axes:
     """Colour every step of one sequence by its states, behind the values x (t,) or (t, d).
 
-    Colours are mixed by the responsibilities (t, k), of the smoothed states or of the filtered
-    ones; steps of NaN or zeros alone are grey. `time` (t,) are numbers or dates, by default those
-    of the steps. Values are not drawn where they are NaN.
+    Args:
+        resp: Responsibilities (t, k), by which colours are mixed, of the smoothed states or of the
+            filtered ones; steps of NaN or zeros alone are grey.
+        x: Values to draw, where they are not NaN.
+        time: Numbers or dates (t,), by default those of the steps.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        resp = np.eye(2)[[0, 0, 0, 1, 1, 0]]
+        axes = plot.plot_states(resp, np.array([0.1, -0.2, 0.0, 3.1, 2.9, 0.2]))
     """
     ax = style.axes_of(ax, 9.0, 2.5)
     resp = np.asarray(resp, float)
@@ -59,6 +68,18 @@ def plot_transitions(
     Rows are the states that are left, columns those that follow; the commonest state comes first.
     Each cell holds its probability, and is the darker the larger it is. Raises TypeError for what
     has no transitions.
+
+    Args:
+        q: The q of a hidden Markov model, or its Result.
+        min_weight: Smallest share of a state to draw.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        states = vx.PoissonMixture.with_prior(2, shape=1.0, rate=0.5, conc=1.0).components
+        model = vx.HMM.with_prior(2, components=states, transitions=[[9, 1], [2, 8]])
+        axes = plot.plot_transitions(model.prior)
     """
     ax = style.axes_of(ax, 4.0, 4.0)
     labels = known_of(q).labels

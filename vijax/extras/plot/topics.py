@@ -26,8 +26,20 @@ def plot_topic(
 ) -> Axes:
     """Plot the most probable words of a topic as bars with their posterior standard deviations.
 
-    `names` are those of all words, by default those of the data that a Result is of, or numbers.
     Raises TypeError for what has no topics.
+
+    Args:
+        q: The q of an LDA, or its Result.
+        topic: The number of the topic.
+        num_words: How many words to draw.
+        names: Those of all words, by default those of the data that a Result is of, or numbers.
+        ax: Axes to draw into.
+
+    Example:
+        from vijax.extras import plot
+
+        model = vx.LDA.with_prior(2, word_conc=[[5, 3, 1, 1], [1, 1, 2, 6]], topic_conc=0.5)
+        axes = plot.plot_topic(model.prior, 0, names=["sea", "ship", "pan", "bread"])
     """
     check_integer("topic", topic)
     check_integer("num_words", num_words)

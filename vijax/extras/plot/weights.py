@@ -21,7 +21,20 @@ def plot_weights(
 ) -> Any:
     """Plot the weight of every component, with its standard deviation unless `q` is a point.
 
-    Components below `min_weight` are grey; the others look as in `plot_mixture`.
+    Components below `min_weight` are grey; the others look as in `plot_mixture`. Raises
+    ValueError for many fits.
+
+    Args:
+        q: A Result, the posterior of a mixture, or a point.
+        min_weight: Smallest expected weight of a component in colour.
+        ax: Axes or figure to draw into.
+        backend: "matplotlib" or "plotly".
+
+    Example:
+        from vijax.extras import plot
+
+        model = vx.PoissonMixture.with_prior(3, shape=1.0, rate=0.5, conc=[5.0, 2.0, 1.0])
+        axes = plot.plot_weights(model.prior)
     """
     plotly = style.check_backend(backend)
     weights = q_of(q).weights

@@ -62,6 +62,14 @@ class Accelerated(FullPassMethod):
     TypeError is raised unless the method is a monotone `FullPassMethod` and q an
     `ExponentialFamily`. A fit with several optima may end in another one than without momentum, and
     it may stay within `Stop.tol` of a saddle that plain steps, which are slower, would leave.
+
+    Args:
+        method: `CAVI()` or `EM()`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0), method=vx.Accelerated(vx.CAVI()))
     """
 
     method: FullPassMethod = CAVI()  # noqa: RUF009

@@ -23,6 +23,16 @@ class CAVI(FullPassMethod):
 
     A step is the E-step at the last update, whose bound is exact, and the next update. The bound is
     ELBO(q) = sum_n w_n log Z_n - KL(q || p), where log Z_n comes from the E-step, and never falls.
+    `fit` raises TypeError for a model without exact updates.
+
+    Args:
+        chunk: Number of rows that are read at once, which changes memory but no result; by default
+            as many as suit the device.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0), method=vx.CAVI())
     """
 
     chunk: int | None = static(default=None)

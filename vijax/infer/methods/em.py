@@ -28,6 +28,15 @@ class EM(FullPassMethod):
 
     A model built by `flat` has no prior: the objective is the log-likelihood (Dempster et al.
     1977). COLLAPSED is set if a component reaches a singularity of it.
+
+    Args:
+        chunk: As in `CAVI`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.flat(3, 2)
+        fit = vx.fit(model, x, key=jax.random.key(0), method=vx.EM())
+        print(fit.elbo, fit.q.point().components.mean)  # log-likelihood in nats, (3, 2)
     """
 
     chunk: int | None = static(default=None)

@@ -161,6 +161,13 @@ class GaussianVI(FixedDraws):
             in a step.
         elbo_draws: The most draws for the bound that is returned, even; 128 at a time are taken
             until its standard error is below 0.01 nats.
+
+    Example:
+        def log_prior(p):
+            return -jnp.sum((p - 1.0) ** 2)  # a density without rows
+
+        model = vx.LogDensity(log_prior, like=np.zeros(2))
+        fit = vx.fit(model, method=vx.GaussianVI())
     """
 
     num_draws: int | None = static(default=None)

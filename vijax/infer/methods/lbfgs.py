@@ -102,6 +102,13 @@ class LBFGS(FixedDraws):
         seed: Fixes the draws; all restarts have the same.
         elbo_draws: The most draws for the bound that is returned, even; 128 at a time are taken
             until its standard error is below 0.01 nats.
+
+    Example:
+        def log_prior(p):
+            return -jnp.sum((p - 1.0) ** 2)  # a density without rows
+
+        model = vx.LogDensity(log_prior, like=np.zeros(50), covariance="diag")
+        fit = vx.fit(model, method=vx.LBFGS())
     """
 
     num_draws: int | None = static(default=None)

@@ -49,7 +49,17 @@ class Memoized(Method[ConditionalModel]):
 
     The objective is the exact bound in nats of q together with the responsibilities of the last
     visits, and never falls: ELBO = E_q[log p(x, z | theta)] + sum of offsets - KL(q || p). As these
-    responsibilities are older than q, it is at most `vx.elbo`, and equal at the end.
+    responsibilities are older than q, it is at most `vx.elbo`, and equal at the end. `fit` raises
+    ValueError for a model that needs all rows at once.
+
+    Args:
+        num_blocks: Number of blocks, m.
+        chunk: As in `CAVI`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        fit = vx.fit(model, x, key=jax.random.key(0), method=vx.Memoized(num_blocks=5))
     """
 
     num_blocks: int = static(default=10)

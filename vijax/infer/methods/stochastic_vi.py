@@ -79,8 +79,14 @@ class StochasticVI(BlackBox):
         elbo_draws: The most draws for it, even; 128 at a time until its error is below 0.01.
 
     Example:
-        method = vx.StochasticVI(optax.adam(0.01), batch_size=100)
-        result = vx.fit(model, rows, key=jax.random.key(0), method=method)
+        def log_lik(p, rows):
+            return jax.scipy.stats.norm.logpdf(rows, p)
+
+        prior = jax.scipy.stats.norm.logpdf
+        model = vx.LogDensity(prior, log_lik, like=0.0, independent_rows=True)
+        x = np.random.default_rng(0).normal(3.0, 1.0, 40)
+        method = vx.StochasticVI(0.05, batch_size=10)  # Adam with this step, or optax.adam(...)
+        result = vx.fit(model, x, key=jax.random.key(0), method=method)
     """
 
     optimiser: Any = static()

@@ -27,6 +27,9 @@ class RobbinsMonro:
     """The schedule rate = (t + delay)^-forgetting at update t = 0, 1, ... (Robbins & Monro 1951).
 
     It converges for 0.5 < forgetting <= 1. A larger `delay` > 0 makes the first steps smaller.
+
+    Example:
+        method = vx.SVI(batch_size=256, rate=vx.RobbinsMonro(delay=64.0, forgetting=0.7))
     """
 
     delay: float | Float[Array, ""] = 1.0
@@ -67,6 +70,17 @@ class SVI(Method[ConditionalModel]):
     no sampling noise but is behind q; it is exact if one minibatch has all rows. `Result.elbo` is
     exact, by one more pass at the end. CONVERGED says that q moves no more, also because rates
     fall; for a fixed number of passes give `Stop(max_iter=...)`, which ends as MAX_ITER.
+
+    Args:
+        batch_size: Number of rows of an update.
+        rate: The step size, as above.
+        chunk: As in `CAVI`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model, passes = vx.GaussianMixture.from_data(x, 4), vx.Stop(max_iter=20)
+        method = vx.SVI(batch_size=100, rate=0.1)
+        fit = vx.fit(model, x, key=jax.random.key(0), method=method, stop=passes)
     """
 
     batch_size: int = static(default=1024)

@@ -36,6 +36,11 @@ def shard_rows(
         mesh: The devices.
         axis: Name, or names, of the mesh axis to spread rows along; by default the first.
         parts: Arguments of `Batch.of`: weight, missing, mask, noise, label, exposure.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        rows = vx.shard_rows(x, jax.make_mesh((len(jax.devices()),), ("rows",)))
+        fit = vx.fit(vx.GaussianMixture.from_data(x, 4), rows, key=jax.random.key(0))
     """
     names = (mesh.axis_names[0],) if axis is None else (axis,) if isinstance(axis, str) else axis
     for name in names:
@@ -91,6 +96,12 @@ def over_devices(fn: Callable[..., Any], devices: Any = None) -> Callable[..., A
     Args:
         fn: A traceable function; every device has all that it closes over.
         devices: A sequence of devices, by default all of this process.
+
+    Example:
+        def fit_one(x):
+            return vx.NormalGammaExact.with_prior(mean=0, kappa=1, shape=1, rate=1).log_evidence(x)
+
+        evidence = jax.jit(vx.over_devices(jax.vmap(fit_one)))(jnp.ones((6, 10)))
     """
 
     def run(*args: Any) -> Any:

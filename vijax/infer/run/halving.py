@@ -22,6 +22,15 @@ class Halving:
     The last one runs until it stops by itself; if it fails, the next best does, so that a finished
     fit is returned. Restarts that end early have status DROPPED. (Karnin, Koren & Somekh 2013;
     Jamieson & Talwalkar 2016.)
+
+    Args:
+        sweeps: Number of iterations before the first halving.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.from_data(x, 4)
+        settings = {"num_restarts": 8, "halving": vx.Halving()}
+        fit = vx.fit(model, x, key=jax.random.key(0), **settings)
     """
 
     sweeps: int | Int[Array, ""] = 10

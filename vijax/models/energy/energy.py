@@ -101,7 +101,9 @@ class Energy(EnergyTerms):
             log_tau = tau["log"] - jnp.log(2 * jnp.pi)
             return 0.5 * jnp.sum(seen) * log_tau - 0.5 * tau["x"] * square
 
-        u, v = vx.factor.normal(60, 3), vx.factor.normal(40, 3)
+        rng = np.random.default_rng(0)
+        R, seen = rng.normal(size=(6, 4)), rng.integers(2, size=(6, 4))
+        u, v = vx.factor.normal(6, 3), vx.factor.normal(4, 3)
         tau = vx.factor.gamma(shape=1.0, rate=1.0)
         model = vx.Energy({"u": u, "v": v, "tau": tau}, energy)
         result = vx.fit(model, {"R": R, "seen": seen}, key=jax.random.key(0))

@@ -32,11 +32,7 @@ _K = TypeVar("_K", bound="CategoryMixture[Any]")
 
 
 class ColumnMixture(Mixture[Weights, C_co]):
-    """A mixture whose components are one `family` of independent columns.
-
-    The arguments `num_components`, `conc`, `weights` and `k_max` of its constructors are those of
-    `GaussianMixture`. ValueError names the argument.
-    """
+    """A mixture of one `family` of independent columns; ValueError names the argument."""
 
     family: ClassVar[type[Independent]]
 
@@ -44,7 +40,16 @@ class ColumnMixture(Mixture[Weights, C_co]):
     def flat(
         cls: type[_C], num_components: int, num_features: int, *, k_max: int | None = None
     ) -> _C:
-        """Build a mixture of `num_features` columns without a prior: for `EM` only."""
+        """Build a mixture without a prior, for `EM`; ValueError names the argument.
+
+        Args:
+            num_components, num_features, k_max: As in `GaussianMixture.flat`.
+
+        Example:
+            model = vx.PoissonMixture.flat(2, 1)
+            x = np.array([[0.0], [1.0], [2.0], [9.0], [11.0]])
+            fit = vx.fit(model, x, method=vx.EM(), key=jax.random.key(0))
+        """
         components = prior.flat(cls.family, num_components, num_features, k_max=k_max)
         return assemble.flat(cls, components, num_components, k_max)
 
@@ -64,7 +69,7 @@ class RateMixture(ColumnMixture[C_co]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _R:
-        """Build a mixture with a weak default prior at the scale of the data.
+        """Build a mixture with a weak prior at the data's scale; ValueError names the argument.
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced; missing entries are left out.
@@ -74,6 +79,13 @@ class RateMixture(ColumnMixture[C_co]):
                 `shape` rows that short had been seen: clusters of short waits keep their rates.
                 A column of zeros takes the mean of the others, or 1. With an exposure, the default
                 for counts is mean exposure / column mean, and waiting times count times theirs.
+            num_components, conc, weights, k_max: As in `GaussianMixture.from_data`.
+
+        Example:
+            visits = np.random.default_rng(0).poisson([[2.0], [9.0]], (2, 50)).reshape(100, 1)
+            model = vx.PoissonMixture.from_data(visits, 4)
+            fit = vx.fit(model, visits, key=jax.random.key(0))
+            print(fit.summary())  # rates, in counts per row
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
         components = prior.rates_from_data(cls.family, x, num_components, **given)
@@ -90,11 +102,15 @@ class RateMixture(ColumnMixture[C_co]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _R:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             shape: Shape > 0, in counts, for waiting times in rows: a scalar, (d,) or (k, d).
             rate: Rate > 0, in rows, for waiting times in data units: a scalar, (d,) or (k, d).
+            num_components, conc, weights, k_max: As in `GaussianMixture.with_prior`.
+
+        Example:
+            model = vx.PoissonMixture.with_prior(4, shape=1.0, rate=0.2, conc=1.0)  # E[rate_k] = 5
         """
         given = {"shape": shape, "rate": rate, "k_max": k_max}
         components = prior.with_prior(cls.family, num_components, **given)
@@ -138,7 +154,7 @@ class ProbabilityMixture(ColumnMixture[C_co]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with weak default priors; those of flags are uniform.
+        """Build a mixture with weak priors, uniform for flags; ValueError names the argument.
 
         Args:
             x: Array-like (n, d) or a Batch, may be traced.
@@ -146,6 +162,12 @@ class ProbabilityMixture(ColumnMixture[C_co]):
             b: Pseudo-counts of failures, such as flags of 0; as in `with_prior`. By default 1 for
                 flags; for counts their geometric mean, so that components with small counts keep
                 their p. A column of zeros takes the mean of the others, or 1.
+            num_components, conc, weights, k_max: As in `GaussianMixture.from_data`.
+
+        Example:
+            flags = np.eye(2)[np.arange(40) % 2]  # (40, 2), two kinds of rows
+            model = vx.BernoulliMixture.from_data(flags, 3)
+            fit = vx.fit(model, flags, key=jax.random.key(0))
         """
         given = {"a": a, "b": b, "k_max": k_max}
         components = prior.probabilities_from_data(cls.family, x, num_components, **given)
@@ -162,11 +184,15 @@ class ProbabilityMixture(ColumnMixture[C_co]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _P:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             a: Pseudo-counts of successes, such as flags of 1, > 0: a scalar, (d,) or (k, d).
             b: Pseudo-counts of failures, such as flags of 0, > 0: a scalar, (d,) or (k, d).
+            num_components, conc, weights, k_max: As in `GaussianMixture.with_prior`.
+
+        Example:
+            model = vx.BernoulliMixture.with_prior(3, a=1.0, b=[9.0, 1.0], conc=1.0)
         """
         components = prior.with_prior(cls.family, num_components, k_max=k_max, a=a, b=b)
         return assemble.with_prior(cls, components, num_components, conc, weights, k_max)
@@ -206,11 +232,15 @@ class CategoryMixture(ColumnMixture[C_co]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> _K:
-        """Build a mixture with an explicit prior.
+        """Build a mixture with an explicit prior; ValueError names the argument.
 
         Args:
             category_conc: Pseudo-counts. For counts (c,) or (k, c), all > 0. For codes (d, c) or
                 (k, d, c): > 0 for the first categories of a column, 0 beyond its own number.
+            num_components, conc, weights, k_max: As in `GaussianMixture.with_prior`.
+
+        Example:
+            model = vx.MultinomialMixture.with_prior(3, category_conc=[1, 1, 2], conc=1.0)
         """
         components = prior.with_category_conc(cls.family, num_components, category_conc, k_max)
         return assemble.with_prior(cls, components, num_components, conc, weights, k_max)
@@ -238,13 +268,19 @@ class CategoricalMixture(CategoryMixture[DirichletCategorical]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture with Jeffreys priors, unless `category_conc` is given.
+        """Build a mixture with Jeffreys priors by default; ValueError names the argument.
 
         Args:
-            x: Codes 0, 1, ..., array-like (n, d) or a Batch.
+            x: Codes 0, 1, ..., array-like (n, d), a frame with text, or a Batch.
             num_categories: One integer, or one per column; None takes each column's largest code
                 plus one, which needs data that are not traced.
             category_conc: Pseudo-counts of each category, > 0, or an array as in `with_prior`.
+            num_components, conc, weights, k_max: As in `GaussianMixture.from_data`.
+
+        Example:
+            answers = np.array([[0, 0], [1, 2], [0, 0], [1, 1]])  # or a frame with text columns
+            model = vx.CategoricalMixture.from_data(answers, 2)
+            fit = vx.fit(model, answers, key=jax.random.key(0))
         """
         given = {"num_categories": num_categories, "category_conc": category_conc, "k_max": k_max}
         components = prior.codes_from_data(x, num_components, **given)
@@ -259,11 +295,14 @@ class CategoricalMixture(CategoryMixture[DirichletCategorical]):
         *,
         k_max: int | None = None,
     ) -> CategoricalMixture:
-        """Build a mixture without a prior: for `EM` only.
+        """Build a mixture without a prior, for `EM`; ValueError names the argument.
 
         Args:
-            num_features: Number of columns, d.
+            num_components, num_features, k_max: As in `GaussianMixture.flat`.
             num_categories: One integer, or one per column.
+
+        Example:
+            model = vx.CategoricalMixture.flat(2, 3, [2, 2, 4])  # three columns
         """
         components = prior.flat_codes(num_components, num_features, num_categories, k_max)
         return assemble.flat(cls, components, num_components, k_max)
@@ -291,11 +330,17 @@ class MultinomialMixture(CategoryMixture[DirichletMultinomial]):
         weights: Weights | None = None,
         k_max: int | None = None,
     ) -> MultinomialMixture:
-        """Build a mixture with uniform priors, unless `category_conc` is given.
+        """Build a mixture with uniform priors by default; ValueError names the argument.
 
         Args:
             x: Counts, array-like (n, c) or a Batch, may be traced.
             category_conc: Pseudo-counts of each category, > 0, or an array as in `with_prior`.
+            num_components, conc, weights, k_max: As in `GaussianMixture.from_data`.
+
+        Example:
+            counts = np.array([[9, 1, 0], [8, 2, 0], [0, 1, 9], [1, 0, 9]])
+            model = vx.MultinomialMixture.from_data(counts, 2)
+            fit = vx.fit(model, counts, key=jax.random.key(0))
         """
         given = {"category_conc": category_conc, "k_max": k_max}
         components = prior.counts_from_data(x, num_components, **given)
@@ -325,8 +370,7 @@ class MixedMixture(Mixture[Weights, Columns]):
     ) -> MixedMixture:
         """Build a mixture with the default prior of every column's own mixture.
 
-        The arguments `num_components`, `conc`, `weights` and `k_max` are those of
-        `GaussianMixture`. Raises ValueError for unknown kinds, and for columns without one.
+        Raises ValueError for unknown kinds, and for columns without one.
 
         Args:
             x: A dict of columns (n,) or (n, d), a data frame, or a Batch of either.
@@ -336,6 +380,13 @@ class MixedMixture(Mixture[Weights, Columns]):
                 columns of an (n, d) array are correlated.
             options: Further arguments of a column's `from_data`, such as
                 {"size": {"covariance": "diag"}}.
+            num_components, conc, weights, k_max: As in `GaussianMixture.from_data`.
+
+        Example:
+            table = {"width": [1.0, 1.2, 7.9, 8.1], "visits": [0, 1, 8, 9]}
+            kinds = {"width": "gaussian", "visits": "poisson"}
+            model = vx.MixedMixture.from_data(table, 2, kinds)
+            fit = vx.fit(model, table, key=jax.random.key(0))
         """
         size = check_size(num_components, k_max)
         batch = Batch.of(x).by_name()

@@ -66,11 +66,12 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
 
         The prior of a component does not depend on their number, so bounds are comparable across
         it, and it follows the units and the offset of the data. Arguments and shapes that are not
-        described here are those of `with_prior`.
+        described here are those of `with_prior`. Raises ValueError that names the argument.
 
         Args:
             x: Rows, array-like (n, d), a Batch or Chunks. Missing entries are left out of the
                 statistics below; those of Chunks are of `Chunks.sample()`.
+            num_components, covariance, weights, k_max: As in `with_prior`.
             conc: By default 1 / num_components each: one pseudo-row in all, so that components
                 without rows keep next to no weight.
             kappa: By default 0.01, so that the standard deviation of mu_k is 10 times that of a
@@ -86,6 +87,10 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
                 for mean and scatter, entries far from the shortest interval with 80 % of their
                 column are left out.
             noise: Add one last component, uniform over the smallest box that holds the data.
+
+        Example:
+            x, _ = vx.datasets.three_clusters()
+            model = vx.GaussianMixture.from_data(x, 10, covariance="diag")
         """
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter, "noise": noise}
         components = prior.from_data(
@@ -120,12 +125,16 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
                 (k, d, d) and for "tied" (d, d), positive definite; for "diag" (d,) or (k, d) and
                 for "spherical" a scalar or (k,), positive. A scalar is that multiple of the
                 identity for all four.
-            conc: Concentration alpha of the weights in pseudo-rows, > 0: a scalar or (k,).
+            conc: Concentration alpha of the weights in pseudo-rows, > 0: a scalar or (k,). Either
+                it or `weights` must be given.
             weights: A prior of the weights, such as `StickBreaking`, in place of `conc`.
             covariance: "full", "tied", "diag" or "spherical".
             noise_box: A pair (low, high) of (d,) in data units; adds a last, uniform component.
             k_max: Number of components to make room for. The first `num_components` are switched
                 on, so that models of different size share one program.
+
+        Example:
+            model = vx.GaussianMixture.with_prior(5, mean=[0, 0], kappa=1, df=6, scatter=2, conc=1)
         """
         given = {"mean": mean, "kappa": kappa, "df": df, "scatter": scatter, "noise_box": noise_box}
         components = prior.with_prior(
@@ -145,12 +154,18 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
         """Build a mixture without a prior, for maximum likelihood with `EM`.
 
         The objective is the log-likelihood in nats, and the estimate is `q.point()`. `CAVI` refuses
-        it, as there is no evidence to bound.
+        it, as there is no evidence to bound. Raises ValueError that names the argument.
 
         Args:
             num_components: Number of components, k.
             num_features: Number of columns, d.
             covariance: As in `with_prior`, and so is `k_max`.
+
+        Example:
+            x, _ = vx.datasets.three_clusters()
+            model = vx.GaussianMixture.flat(3, 2)
+            fit = vx.fit(model, x, method=vx.EM(), key=jax.random.key(0))
+            print(fit.q.point().components.mean)  # (3, 2)
         """
         components = prior.flat(num_components, num_features, covariance=covariance, k_max=k_max)
         return assemble.flat(cls, components, num_components, k_max)
@@ -234,7 +249,18 @@ class StudentTMixture(Mixture[Weights, StudentT]):
         k_max: int | None = None,
         **prior: Any,
     ) -> StudentTMixture:
-        """Build a mixture with the default prior of `GaussianMixture.from_data`."""
+        """Build a mixture with the default prior of `GaussianMixture.from_data`, in data units.
+
+        Raises ValueError that names the argument.
+
+        Args:
+            x, num_components, covariance, k_max, prior: As in `GaussianMixture.from_data`.
+            dof: Degrees of freedom > 0, a scalar or (k,); None learns them, from 0.1 to 200.
+
+        Example:
+            x, _ = vx.datasets.three_clusters()
+            model = vx.StudentTMixture.from_data(x, 5, dof=4.0)
+        """
         gaussian = GaussianMixture.from_data(
             x, num_components, covariance=covariance, k_max=k_max, **prior
         )
@@ -249,7 +275,18 @@ class StudentTMixture(Mixture[Weights, StudentT]):
         k_max: int | None = None,
         **prior: Any,
     ) -> StudentTMixture:
-        """Build a mixture with an explicit prior, that of `GaussianMixture.with_prior`."""
+        """Build a mixture with an explicit prior, that of `GaussianMixture.with_prior`.
+
+        It is in data units. Raises ValueError that names the argument.
+
+        Args:
+            num_components, k_max, prior: As in `GaussianMixture.with_prior`.
+            dof: As in `from_data`.
+
+        Example:
+            prior = {"mean": [0, 0], "kappa": 0.01, "df": 6, "scatter": 2, "conc": 0.2}
+            model = vx.StudentTMixture.with_prior(5, dof=4.0, **prior)
+        """
         gaussian = GaussianMixture.with_prior(num_components, k_max=k_max, **prior)
         return cls._over(gaussian, num_components, k_max, dof)
 
@@ -263,7 +300,17 @@ class StudentTMixture(Mixture[Weights, StudentT]):
         covariance: str = "full",
         k_max: int | None = None,
     ) -> StudentTMixture:
-        """Build a mixture without a prior, for maximum likelihood with `EM`."""
+        """Build a mixture without a prior, for maximum likelihood with `EM`.
+
+        The objective is the log-likelihood in nats. Raises ValueError that names the argument.
+
+        Args:
+            num_components, num_features, covariance, k_max: As in `GaussianMixture.flat`.
+            dof: As in `from_data`.
+
+        Example:
+            model = vx.StudentTMixture.flat(3, 2)
+        """
         gaussian = GaussianMixture.flat(
             num_components, num_features, covariance=covariance, k_max=k_max
         )

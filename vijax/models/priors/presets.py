@@ -25,13 +25,23 @@ def sklearn(x: Data, num_components: int, covariance: str = "full") -> dict[str,
     """Return the default prior of scikit-learn's `BayesianGaussianMixture`, Dirichlet on weights.
 
     conc = 1 / k, kappa = 1, the mean of the data, df = d, and for `scatter` the sample covariance
-    ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical").
+    ("full", "tied"), its diagonal ("diag") or the mean of that ("spherical"), in data units.
+    ValueError names the argument.
 
     With "full" it is the same model, and the fixed points agree. With the others, the updates of
     scikit-learn 1.9 are not those of its own prior. "tied" divides the statistics by k: given the
     responsibilities, its estimates are those of k times `df` and `scatter`. "spherical" counts a
     row once and not once for each of its d columns, as if for d times `df` and `scatter`. The
     responsibilities of all three use another E[log|Lambda|]. Its `reg_covar` is part of no prior.
+
+    Args:
+        x: Rows, array-like (n, d) or a Batch, without missing entries.
+        num_components: Number of components, k.
+        covariance: "full", "tied", "diag" or "spherical".
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.with_prior(5, **vx.presets.sklearn(x, 5))
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance)
     d = centre.shape[0]
@@ -45,6 +55,13 @@ def bishop(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     conc = 1e-3, kappa = 1, the mean of the data, df = d, and for `scatter` the variances of the
     columns as a diagonal matrix, so that W is the identity for standardised data. As `conc` is so
     small, components that the data do not need lose their weight.
+
+    Args:
+        x, num_components, covariance: As in `sklearn`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.with_prior(5, **vx.presets.bishop(x, 5))
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance, divisor=0)
     xp, d = namespace(scatter), centre.shape[0]
@@ -66,6 +83,14 @@ def mclust(x: Data, num_components: int, covariance: str = "full") -> dict[str, 
     |Sigma|. They are added to `df`: nu + d + 2 ("full", "spherical"), nu + k + d + 1 ("tied"),
     nu + 3 ("diag"). So the objective of EM is the log-posterior of mclust up to a constant, and for
     `CAVI` the prior is tighter than nu says.
+
+    Args:
+        x, num_components, covariance: As in `sklearn`.
+
+    Example:
+        x, _ = vx.datasets.three_clusters()
+        model = vx.GaussianMixture.with_prior(3, **vx.presets.mclust(x, 3, "diag"))
+        fit = vx.fit(model, x, method=vx.EM(), key=jax.random.key(0))
     """
     centre, scatter = _location_and_scatter(x, num_components, covariance)
     k, d = num_components, centre.shape[0]
