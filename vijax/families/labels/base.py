@@ -56,6 +56,10 @@ class Labels(ExponentialFamily):
         """The prior with this posterior in its place, and with its own settings."""
         return q
 
+    def point_at(self, value: Any) -> Any:
+        """The moments at parameters of `value`, one draw of `sample`; TypeError, by default."""
+        raise TypeError(f"theta: the labels of rows have no sum under {type(self).__name__}")
+
     @property
     @abc.abstractmethod
     def size(self) -> int:
