@@ -152,3 +152,17 @@ def test_a_q_is_not_a_fit(exported, key):
     x, model, fit, _ = exported
     with pytest.raises(TypeError, match="fit: expected a Result"):
         to_datatree(fit.q, model, x, key=key)
+
+
+def test_a_learned_concentration(exported, key):
+    """The mean of log p(x, theta) / q(theta) is at least the bound, and next to it."""
+    x = exported[0]
+    weights = vx.DirichletProcess.with_prior(1.0, 1.0, 3, truncated=False)
+    model = vx.GaussianMixture.from_data(x, 3, weights=weights, covariance="diag")
+    fit = vx.fit(model, x, init=(x[:, 0] > 3).astype(int))
+    tree = to_datatree(fit, model, x, key=key, num_draws=400, log_likelihood=False)
+    log_ratio = (tree["sample_stats"]["lp"] - tree["sample_stats"]["lq"]).values.ravel()
+    error = log_ratio.std() / np.sqrt(400)
+    assert float(fit.elbo) - 5 * error < log_ratio.mean() < float(fit.elbo) + 2.0
+    assert tree["posterior"]["concentration"].shape == (1, 400)
+    assert "log_likelihood" not in tree.children

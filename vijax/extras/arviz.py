@@ -20,6 +20,7 @@ from ..families.compound.noise import WithNoise
 from ..families.compound.student_t import StudentT
 from ..families.gaussian.tied_normal_wishart import TiedNormalWishart
 from ..families.normal_gamma import MeanPrecision
+from ..families.weights.base import Weights
 from ..guides.transformed_normal import TransformedNormal
 from ..infer.result import Result, Status
 from ..model import Model, Q, unnamed
@@ -145,11 +146,17 @@ def _densities(
 ) -> tuple[Float[Array, "s"], Float[Array, "s"]]:
     """log q and log p of draws of theta.
 
-    Weights of components without rows may be drawn as 0, whose log would be -inf in both. They are
-    taken for the smallest number.
+    Weights of components without rows may be drawn as 0, and what they leave to others may be
+    rounded to 0, whose log would be infinite in both. They are taken for small numbers.
     """
     draws = jax.tree.map(_positive, q.sample(key, like.shape[:-1]))
-    return q.log_prob(draws), model.prior.log_prob(draws)
+    name = "weights" if "weights" in draws else "labels"
+    if isinstance(model.labels, Weights) and model.labels.rest is not None:
+        draws[name] = jax.tree.map(lambda a: a * (1.0 - 4.0 * jnp.finfo(a.dtype).eps), draws[name])
+    labels = model.labels.log_prior_at(q.labels, draws[name])
+    components = model.components.log_prob(draws["components"])
+    log_prior = [jnp.sum(a.reshape(like.shape[0], -1), -1) for a in (labels, components)]
+    return q.log_prob(draws), log_prior[0] + log_prior[1]
 
 
 def _positive(a: Array) -> Array:
