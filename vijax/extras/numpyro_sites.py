@@ -36,6 +36,7 @@ from ..families.weights.stick_breaking import StickBreaking
 from ..infer.result import Result
 from ..models.mixture import Mixture
 from ..models.mixtures.gaussian import GaussianMixture
+from ..numerics import linalg
 
 Put = Callable[[str, Any], Any]  # a site of this name and distribution; returns its value
 
@@ -117,7 +118,7 @@ def _student(dist: Any, found: Any) -> Any:
     if found.dof is not None and found.dof.ndim == 2:  # independent columns
         sd = jnp.sqrt(jnp.diagonal(found.scale, axis1=-2, axis2=-1))
         return dist.StudentT(found.dof, found.location, sd).to_event(1)
-    low = jnp.linalg.cholesky(found.scale)
+    low = linalg.chol(found.scale)
     if found.dof is None:
         return dist.MultivariateNormal(found.location, scale_tril=low)
     return dist.MultivariateStudentT(found.dof, found.location, low)
@@ -155,7 +156,7 @@ def _rows(dist: Any, family: Any, at_point: bool) -> Any:
 # -- sites ----------------------------------------------------------------------------------------
 
 
-def _sites(name: str, q: Any, put: Put) -> Any:
+def _sites(name: str, q: Q, put: Put) -> Any:
     """The sites of a q, by its type."""
     dist = _distributions()
     if isinstance(q, Dirichlet):
@@ -216,7 +217,7 @@ def _sticks(name: str, q: StickBreaking, put: Put) -> jax.Array:
     return jnp.concatenate([v, one], -1) * left if q.truncated else v * left[..., :last]
 
 
-def _gaussian(name: str, q: Any, put: Put) -> MeanPrecision:
+def _gaussian(name: str, q: Q, put: Put) -> MeanPrecision:
     """Precisions, and means given them."""
     dist = _distributions()
     at = _under(name, "precision")
