@@ -16,6 +16,7 @@ from .._pytree import pytree, replace, shown_as, static
 from .._text import Described, Overview
 from ..data.absent import with_nan
 from ..data.host import fetched, is_concrete, readable, to_device
+from .frames import frame_of_components
 
 _R = TypeVar("_R", bound="Result")
 
@@ -265,6 +266,14 @@ class Result:
             options = {"names": list(self.names), **options}
         table = self.q.summary(point=self.point, **options)
         return "\n".join([*self._lines(), *([table] if table else [])])
+
+    def to_frame(self) -> Any:
+        """One row for each component: number, weight and parameters; of many fits `data_set` too.
+
+        It is a data frame of pandas or of polars, whichever is installed, else a dict of arrays.
+        Raises TypeError for a q without components.
+        """
+        return frame_of_components(self.q, self.names, self.point, jnp.ndim(self.elbo) > 0)
 
     def _lines(self) -> list[str]:
         """How the fit ended, and what its restarts found."""
