@@ -66,11 +66,6 @@ class TableMixture(MixtureEstimator):
         self.missing = missing
         self.k_max = k_max
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        return tags
-
     @property
     def _max_iter(self) -> int:
         return self.max_iter
