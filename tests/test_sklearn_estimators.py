@@ -72,6 +72,7 @@ DATA = {
 }
 
 
+@pytest.mark.float32(hasty=True)
 @pytest.mark.parametrize("name", DATA)
 def test_labels_are_those_of_scikit_learn(name):
     """From the same k-means labels, to the same maximum."""
