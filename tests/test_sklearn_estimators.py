@@ -65,6 +65,24 @@ def iris():
     return load_iris().data
 
 
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_iterations_are_those_of_scikit_learn(covariance, iris):
+    """From the same parameters, three of them."""
+    precisions = Peer(3, covariance_type=covariance, random_state=0).fit(iris[::2]).precisions_
+    for given in (
+        {"means_init": iris[[0, 60, 120]]},
+        {"precisions_init": precisions},
+        {"weights_init": [0.2, 0.3, 0.5]},
+    ):
+        options = {"covariance_type": covariance, "random_state": 1, "tol": 0.0, "max_iter": 3}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            peer = Peer(3, reg_covar=0.0, **options, **given).fit(iris)
+            ours = GaussianMixture(3, **options, **given).fit(iris)
+        np.testing.assert_allclose(ours.means_, peer.means_, rtol=1e-9)
+        np.testing.assert_allclose(ours.covariances_, peer.covariances_, rtol=1e-7, atol=1e-9)
+
+
 DATA = {
     "iris": (lambda: load_iris().data, "full"),
     "wine": (lambda: load_wine().data, "diag"),
@@ -139,6 +157,7 @@ def test_tools_of_scikit_learn(iris):
     assert not hasattr(clone(fitted), "result_")
     warm = fitted.set_params(warm_start=True).fit(scaled)
     assert warm.n_iter_ <= 5
+    assert warm.set_params(n_components=2).fit(scaled).weights_.shape == (2,)  # begins anew
 
 
 def test_weights_and_missing_entries(iris):
@@ -167,11 +186,12 @@ def test_weights_and_missing_entries(iris):
         (GaussianMixture(init_params="ones"), "init_params: expected one of kmeans"),
         (GaussianMixture(9, k_max=8), "k_max: 8"),
         (GaussianMixture(200), "n_components: 200, but there are n_samples=150"),
+        (GaussianMixture(2, means_init=[0.0, 1.0]), "means_init: expected shape"),
+        (GaussianMixture(2, means_init=np.eye(2, 4), init_params="k-means++"), "means_init: goes"),
         (BayesianGaussianMixture(weight_concentration_prior=0.0), "weight_concentration_prior"),
         (TableMixture(kinds={"7": "poisson"}), "kinds: no column '7'"),
         (GaussianHMM(algorithm="best"), "algorithm: expected one of viterbi"),
     ],
-    ids=str,
 )
 def test_arguments(iris, estimator, message):
     with pytest.raises((ValueError, TypeError), match=message):

@@ -25,7 +25,7 @@ from ...data.host import check_bound, check_integer, fetched
 from ...data.padding import compiled, pad_to, padded_size
 from ...infer.fit import fit
 from ...infer.method import Method
-from ...infer.result import FitError, Result, Status, Stop
+from ...infer.result import REMEDIES, FitError, Result, Status, Stop
 from ...model import Model, Q
 
 _LEAST_ROWS = 256  # folds of a small table, and all of it, run one program
@@ -146,6 +146,17 @@ class Estimator(DensityMixin, BaseEstimator):
                 raise ValueError(str(error)) from error
         return result
 
+    @property
+    def _present_form(self) -> tuple[Any, ...]:
+        """What fits must have in common so that one can go on from the other."""
+        own = self.get_params(deep=False)
+        return self._room, self.n_components, self.n_features_in_, own.get("covariance_type")
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `fit` begins with the last result."""
+        return self.warm_start and getattr(self, "_form", None) == self._present_form
+
     def _rank(self, result: Result) -> float:
         """The objective in nats of a fit, -inf of one that found nothing."""
         elbo, status = float(fetched(result.elbo)), int(fetched(result.status))
@@ -158,14 +169,14 @@ class Estimator(DensityMixin, BaseEstimator):
         Warns as scikit-learn does unless the fit converged.
         """
         status, n_iter = Status(int(fetched(result.status))), int(fetched(result.n_iter))
-        self.model_, self.result_ = model, result
+        self.model_, self.result_, self._form = model, result, self._present_form
         self.converged_ = status == Status.CONVERGED
         self.n_iter_ = n_iter
         self.lower_bound_ = float(fetched(result.elbo)) / total
         trace = np.asarray(fetched(result._elbo_trace), float)[:n_iter]
         self.lower_bounds_ = (trace / total).tolist()
         if not self.converged_:
-            message = f"{status.name} after {n_iter} iterations; raise max_iter or tol"
+            message = f"{status.name} after {n_iter} iterations: {REMEDIES[status]}"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
 
@@ -286,6 +297,12 @@ def parameters(q: Q, num_components: int, covariance: str) -> dict[str, np.ndarr
 
 def _parameters(q: Q) -> dict[str, Any]:
     components, point = q.components, q.components.point()
-    own = {"kappa": jnp.asarray(components.kappa), "df": jnp.asarray(components.df)}
+    k = point.mean.shape[0]
+    # of columns that are independent each has its own, which differ where entries are missing
+    kappa, df = (jnp.asarray(a) for a in (components.kappa, components.df))
+    own = {
+        "kappa": kappa.reshape(k, -1).mean(-1),
+        "df": df.reshape(k, -1).mean(-1) if df.ndim else df,
+    }
     means = {"means": point.mean, "covariances": point.covariance}
     return {"weights": q.weights.mean, **means, **own}

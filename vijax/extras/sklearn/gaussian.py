@@ -26,6 +26,7 @@ from .base import (
     parameters,
     size_of,
 )
+from .given_start import responsibilities_at
 
 _STARTS = ("kmeans", "k-means++", "random")
 _WEIGHTS = ("dirichlet_process", "dirichlet_distribution")
@@ -90,7 +91,7 @@ class GaussianEstimator(MixtureEstimator):
 
     def _starts(self, X: Any, weight: Any, random: np.random.RandomState) -> list[Any]:
         """What fits start from; for "kmeans" and "random" the same as in scikit-learn."""
-        if self.warm_start and hasattr(self, "result_"):
+        if self._goes_on:
             return [self.result_]
         if self.init_params == "k-means++":
             return [None]
@@ -120,6 +121,8 @@ class GaussianMixture(GaussianEstimator):
             of the log-likelihood of all rows (`vijax.Stop`).
         max_iter: Number of iterations at which it ends anyway, with a ConvergenceWarning.
         n_init: Number of starts.
+        weights_init, means_init, precisions_init: Parameters to start from, in scikit-learn's
+            shapes; those that are None are estimated from the labels of `init_params`.
         init_params: "kmeans" and "random" are the starts of scikit-learn, the same ones for the
             same `random_state`; "k-means++" are the starts of `vijax.fit`.
         random_state: As in scikit-learn.
@@ -143,6 +146,9 @@ class GaussianMixture(GaussianEstimator):
         max_iter: int = 1000,
         n_init: int = 1,
         init_params: str = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
         missing: bool = False,
@@ -154,6 +160,9 @@ class GaussianMixture(GaussianEstimator):
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
         self.random_state = random_state
         self.warm_start = warm_start
         self.missing = missing
@@ -167,6 +176,25 @@ class GaussianMixture(GaussianEstimator):
 
     def _own_attributes(self, q: Q, found: dict[str, np.ndarray], total: float) -> float:
         return total
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if self._given and self.init_params == "k-means++":
+            name = next(name for name, value in self._given.items() if value is not None)
+            raise ValueError(f'{name}: goes with init_params="kmeans" or "random"')
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """Parameters to start from, all of them if one is given."""
+        names = ("weights_init", "means_init", "precisions_init")
+        given = {name: getattr(self, name) for name in names}
+        return given if any(value is not None for value in given.values()) else {}
+
+    def _responsibilities(self, X: Any, weight: Any, random: np.random.RandomState) -> np.ndarray:
+        resp = super()._responsibilities(X, weight, random)
+        if not self._given:
+            return resp
+        return responsibilities_at(X, resp, weight, self.covariance_type, self._given)
 
     def bic(self, X: Any) -> float:
         """Schwarz's criterion on the rows in nats times two; the lower the better."""

@@ -155,7 +155,7 @@ class GaussianHMM(Estimator):
         return self
 
     def _starts(self, X: Any, lengths: Any, random: np.random.RandomState) -> list[Any]:
-        if self.warm_start and hasattr(self, "result_"):
+        if self._goes_on:
             return [self.result_]
         if self.init_params == "k-means++":
             return [None]

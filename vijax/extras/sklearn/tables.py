@@ -128,7 +128,7 @@ class TableMixture(MixtureEstimator):
         return self
 
     def _starts(self, n: int, random: np.random.RandomState) -> list[Any]:
-        if self.warm_start and hasattr(self, "result_"):
+        if self._goes_on:
             return [self.result_]
         if self.init_params == "k-means++":
             return [None]
