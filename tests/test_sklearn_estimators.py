@@ -121,9 +121,7 @@ def test_a_grid_search_compiles_once(iris):
 
 
 def test_attributes_of_the_posterior(iris):
-    model = BayesianGaussianMixture(
-        6, weight_concentration_prior_type="dirichlet_distribution", random_state=0
-    ).fit(iris)
+    model = BayesianGaussianMixture(6, random_state=0).fit(iris)
     q = model.result_.q
     assert (model.weights_ > 0.01).sum() < 6
     assert model.means_.shape == (6, 4)
@@ -137,6 +135,11 @@ def test_attributes_of_the_posterior(iris):
     np.testing.assert_allclose(model.lower_bound_, float(model.result_.elbo))
     assert len(model.lower_bounds_) == model.n_iter_
     np.testing.assert_allclose(model.predict_proba(iris).sum(1), 1.0, rtol=1e-12)
+    process = {"weight_concentration_prior_type": "dirichlet_process"}
+    sticks = model.set_params(**process, covariance_type="diag").fit(iris)
+    np.testing.assert_allclose(sticks.weights_.sum(), 1.0, rtol=1e-6)
+    assert (np.diff(sticks.weights_) < 1e-3).all()  # in order of size
+    assert [a.shape for a in sticks.weight_concentration_] == [(6,), (6,)]
     x, label = model.sample(5)
     assert x.shape == (5, 4)
     assert set(label) <= set(range(6))

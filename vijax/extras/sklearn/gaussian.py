@@ -29,7 +29,7 @@ from .base import (
 from .given_start import responsibilities_at
 
 _STARTS = ("kmeans", "k-means++", "random")
-_WEIGHTS = ("dirichlet_process", "dirichlet_distribution")
+_WEIGHTS = ("dirichlet_distribution", "dirichlet_process")
 
 
 class GaussianEstimator(MixtureEstimator):
@@ -218,8 +218,8 @@ class BayesianGaussianMixture(GaussianEstimator):
     the data, in the units of the data. Densities are those of the posterior predictive.
 
     Args:
-        weight_concentration_prior_type: "dirichlet_process" (stick-breaking, components in order
-            of size) or "dirichlet_distribution".
+        weight_concentration_prior_type: "dirichlet_distribution", the default of vijax, or
+            "dirichlet_process", that of scikit-learn: stick-breaking, components in order of size.
         weight_concentration_prior: Pseudo-rows of each weight, or the concentration of the
             process; None is 1 / n_components.
         mean_precision_prior: Pseudo-rows of the prior of the means, kappa.
@@ -240,7 +240,7 @@ class BayesianGaussianMixture(GaussianEstimator):
         max_iter: int = 1000,
         n_init: int = 1,
         init_params: str = "kmeans",
-        weight_concentration_prior_type: str = "dirichlet_process",
+        weight_concentration_prior_type: str = "dirichlet_distribution",
         weight_concentration_prior: float | None = None,
         mean_precision_prior: float | None = None,
         mean_prior: Any = None,
