@@ -110,8 +110,10 @@ class Estimator(DensityMixin, BaseEstimator):
 
     def _batch(self, X: Any, weight: Any) -> Batch:
         """The rows with others of weight 0 at their end, so that their number is one of few."""
-        rows = Batch.of(X, weight, missing=self.missing)
-        return on_host(pad_to(rows, size_of(rows.weight.shape[0])))
+        if weight is None and not self.missing:  # without a way to the device and back
+            return pad_to(Batch.for_jit(X), size_of(num_rows(X)))
+        rows = on_host(Batch.of(X, weight, missing=self.missing))
+        return pad_to(rows, size_of(num_rows(X)))
 
     # -- fits -------------------------------------------------------------------------------------
 
