@@ -32,7 +32,7 @@ MAY_NOT = {
 }
 # the same inside of `infer`
 ROOMS = [
-    ["result", "method"],
+    ["frames", "method", "result"],
     ["run"],
     ["methods"],
     ["annealed", "grow", "labels", "merge_classes", "moves", "split_merge"],
@@ -197,9 +197,14 @@ def public_definitions(path):
 
 @functools.cache
 def class_definitions():
-    """Every class of the package: name to the names of its bases and of its described members."""
+    """Every class of the package: name to the names of its bases and of its described members.
+
+    Estimators have the names of the library that they stand in for; they describe all methods.
+    """
     found = {}
     for path in FILES:
+        if path.is_relative_to(ROOT / "extras/sklearn") and path.name != "base.py":
+            continue
         described = {name for name, node in public_definitions(path) if ast.get_docstring(node)}
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef):
@@ -214,7 +219,7 @@ def class_definitions():
 def inherits_docstring(name):
     """Whether a base class of the package, however far up, describes this method or property."""
     owner, _, member = name.partition(".")
-    bases = list(class_definitions()[owner][0]) if member else []
+    bases = list(class_definitions().get(owner, ([],))[0]) if member else []
     while bases:
         parents, described = class_definitions().get(bases.pop(), ([], set()))
         if member in described:

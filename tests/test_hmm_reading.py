@@ -205,7 +205,7 @@ def test_far_and_impossible_steps_say_what_they_can(rng):
     far[2], far[5] = -1e300, 1e300  # where the wider state is the likelier one
     point = fit.q.point()
     wide = int(np.argmax(point.components.covariance))
-    log_lik = np.array(model.log_lik(point, vx.Batch.sequences([far])))[0]
+    log_lik = np.array(model.step_log_lik(point, vx.Batch.sequences([far])))[0]
     log_lik[[2, 5]] = np.where(np.arange(K) == wide, 0.0, -np.inf)
     for name in ("responsibilities", "filtered"):
         found = np.asarray(getattr(model, name)(fit, far))

@@ -56,6 +56,16 @@ def test_numpyro(capsys):
     assert scope["predicted"]["own"].shape == (1000, 8)
 
 
+def test_ours_in_numpyro():
+    scope = section("Ours in numpyro")
+    x, numpyro = scope["x"], scope["numpyro"]
+    log_p = scope["clusters"].log_predictive(scope["found"], x)
+    np.testing.assert_allclose(scope["density"].log_prob(x), log_p, rtol=1e-4)
+    model = numpyro.handlers.seed(scope["mixture"], 0)
+    sites = numpyro.handlers.trace(model).get_trace(x)
+    assert {"theta.weights", "theta.components.precision", "theta.components.mean"} <= set(sites)
+
+
 def test_samplers(capsys):
     pytest.importorskip("blackjax")
     scope = section("Is it right")

@@ -95,7 +95,6 @@ if TYPE_CHECKING:
     from .infer.result import RestartWarning as RestartWarning
     from .infer.result import Result as Result
     from .infer.result import State as State
-    from .infer.result import Status as Status
     from .infer.result import Stop as Stop
     from .infer.result import best as best
     from .infer.run.devices import over_devices as over_devices
@@ -105,6 +104,7 @@ if TYPE_CHECKING:
     from .infer.run.loop import iterate as iterate
     from .infer.run.progress import Report as Report
     from .infer.run.progress import Reporter as Reporter
+    from .infer.status import Status as Status
     from .infer.streaming import Streaming as Streaming
     from .kernel import Kernel as Kernel
     from .latent_class import LatentClassModel as LatentClassModel

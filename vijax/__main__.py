@@ -31,7 +31,7 @@ from . import (
 from ._pytree import replace
 from .data import datasets
 from .extras.csv_table import CsvFormat, CsvTable, read_csv
-from .infer.result import REMEDIES
+from .infer.status import REMEDIES
 from .models.priors.gaussian import COVARIANCES
 from .models.priors.table import KINDS
 

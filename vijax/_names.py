@@ -104,7 +104,7 @@ HOMES = {  # all other public names: name to the module that defines it
     "RestartWarning": "infer.result",
     "Result": "infer.result",
     "State": "infer.result",
-    "Status": "infer.result",
+    "Status": "infer.status",
     "align": "infer.labels",
     "best": "infer.result",
     "prune": "infer.labels",

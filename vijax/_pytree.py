@@ -1,11 +1,14 @@
 """The one place where vijax touches JAX's pytree registry."""
 
+import contextlib
 import dataclasses
+import json
 import operator
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import jax.export
 import numpy as np
 
 from ._names import import_all
@@ -76,7 +79,46 @@ def pytree(cls: type[_T]) -> type[_T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     REGISTRY[full_name(cls)] = cls
+    # of a class that is defined anew, as in a notebook, the first one can be exported
+    with contextlib.suppress(ValueError):
+        jax.export.register_pytree_node_serialization(
+            cls,
+            serialized_name=full_name(cls),
+            serialize_auxdata=_as_bytes,
+            deserialize_auxdata=_from_bytes,
+        )
     return cls
+
+
+def _as_bytes(values: tuple[Any, ...]) -> bytes:
+    """Static values for a file of `jax.export`; ValueError for what such a file cannot hold."""
+
+    def plain(value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, tuple):
+            return {"tuple": [plain(v) for v in value]}
+        name = full_name(type(value))
+        if REGISTRY.get(name) is type(value):
+            own = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {"class": name, "fields": own}
+        raise ValueError(f"export: no file holds a {type(value).__name__} that is static")
+
+    return json.dumps(plain(values)).encode()
+
+
+def _from_bytes(data: bytes | bytearray) -> tuple[Any, ...]:
+    def value_of(found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        if "tuple" in found:
+            return tuple(map(value_of, found["tuple"]))
+        cls = registered(found["class"])
+        if cls is None:
+            raise ValueError(f"export: the file needs the class {found['class']}; import it first")
+        return cls(**{name: value_of(value) for name, value in found["fields"].items()})
+
+    return value_of(json.loads(data.decode()))
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

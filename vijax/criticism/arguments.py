@@ -13,7 +13,8 @@ from ..data.host import described, strong, to_device
 from ..data.types import Data
 from ..guides.transformed_normal import TransformedNormal
 from ..infer.arguments import check_order, rows_of
-from ..infer.result import Result, Status
+from ..infer.result import Result
+from ..infer.status import Status
 from ..model import DensityModel, Model, unnamed
 
 

@@ -21,7 +21,8 @@ from ..guides.transformed_normal import TransformedNormal
 from ..infer.method import Method
 from ..infer.methods.black_box import FixedDraws, draws_at_once
 from ..infer.methods.default import method_for
-from ..infer.result import Result, Status
+from ..infer.result import Result
+from ..infer.status import Status
 from ..model import DensityModel, Model
 from ..numerics.broadcasting import broadcasts
 from .arguments import prepare_density

@@ -22,7 +22,8 @@ from ..infer.arguments import check_key
 from ..infer.method import Method
 from ..infer.methods.black_box import FixedDraws, draws_at_once
 from ..infer.methods.default import method_for
-from ..infer.result import Result, Status
+from ..infer.result import Result
+from ..infer.status import Status
 from ..model import DensityModel, Model
 from ..numerics.broadcasting import broadcasts
 from ..numerics.matched_draws import map_draws

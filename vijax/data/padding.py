@@ -82,6 +82,11 @@ def pad(batch: Batch, by_row: Any = None) -> tuple[Batch, Any]:
     return _padded(batch, size, t), by_row
 
 
+def pad_to(batch: Batch, size: int) -> Batch:
+    """Concrete rows with others of weight 0 at their end, up to `size` rows."""
+    return _padded(batch, size, _steps(batch))
+
+
 def _sizes(batch: Batch) -> tuple[int, int]:
     """The numbers of rows and of steps, 0 of rows, that the batch is padded to."""
     n = batch.weight.shape[0]

@@ -58,6 +58,14 @@ class _FrameOfArrays(Protocol):
 
 
 @runtime_checkable
+class _LabelledArray(Protocol):
+    """An array whose axes have names and labels, as xarray has it."""
+
+    dims: tuple[Any, ...]
+    coords: Any
+
+
+@runtime_checkable
 class _UniformFrame(Protocol):
     """A data frame that knows the dtype of every column."""
 
@@ -83,6 +91,9 @@ def column_names(value: Any) -> tuple[str, ...] | None:
         return None
     if isinstance(value, _FrameOfArrays):
         return tuple(map(str, value.column_names))
+    if isinstance(value, _LabelledArray):
+        last = value.dims[-1] if len(value.dims) == 2 else None
+        return tuple(map(str, np.asarray(value.coords[last]))) if last in value.coords else None
     columns = getattr(value, "columns", None)
     return None if columns is None else tuple(str(name) for name in columns)
 

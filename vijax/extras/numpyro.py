@@ -1,4 +1,7 @@
-"""numpyro models as log densities: `from_numpyro`."""
+"""numpyro models as log densities, and what vijax has as numpyro distributions.
+
+`from_numpyro` takes a model; `sample_sites` and `predictive` give sites and a distribution.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,9 @@ from ..constraints import (
 )
 from ..data.host import described, fetched, is_concrete
 from ..models.log_density import LogDensity
+from .numpyro_sites import predictive, sample_sites
+
+__all__ = ["NumpyroConstraint", "from_numpyro", "predictive", "sample_sites"]
 
 _LARGEST = np.iinfo(np.int32).max  # fits keep integers in 32 bits
 

@@ -22,6 +22,11 @@ class CategoricalMoments:
 
     log_p: Float[Array, "*b k"]
 
+    @classmethod
+    def at(cls, p: Float[Array, "*b k"]) -> CategoricalMoments:
+        """The moments at these probabilities."""
+        return cls(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1.0)), -jnp.inf))
+
     @property
     def mean(self) -> Float[Array, "*b k"]:
         """exp of `log_p`: p_k at a point, its geometric mean under q."""

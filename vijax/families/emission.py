@@ -70,11 +70,13 @@ class Emission(ExponentialFamily):
     A new family writes the abstract methods of `ExponentialFamily` and those below; all others have
     a default. `separable` says that components have no parameters in common. `num_background` is
     the number of components at the end that are not exchangeable with the others, such as noise.
+    `parameter` is what a draw is called.
     `takes_exposure` says that `rows.exposure` counts; rows that have one are refused otherwise.
     """
 
     separable: ClassVar[bool] = True
     num_background: ClassVar[int] = 0
+    parameter: ClassVar[str] = "components"
     takes_exposure: ClassVar[bool] = False
 
     @property
@@ -237,6 +239,13 @@ class Emission(ExponentialFamily):
     def collapsed(self, count: Float[Array, "k"]) -> Bool[Array, "k"]:
         """Which components are at a singularity of the likelihood; asked under a flat prior."""
         return jnp.zeros(count.shape, bool)
+
+    def point_at(self, value: Any) -> Any:
+        """The moments at parameters of `value`, one draw of `sample`: `point`, at another point.
+
+        Raises TypeError, by default.
+        """
+        raise TypeError(f"theta: {type(self).__name__} does not say what rows are at a draw of it")
 
     def merge_gain(self, prior: Any) -> Float[Array, "k k"]:
         """Gain of the components' part of the elbo in nats from merging j and k; called on q.

@@ -21,7 +21,8 @@ from ..data.shards import on_auto_mesh
 from ..data.types import Data
 from .methods.optimiser import climb, first_state, optimiser_of
 from .methods.svi import Epoch
-from .result import FitError, Status
+from .result import FitError
+from .status import Status
 
 
 @pytree

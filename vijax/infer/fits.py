@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -15,16 +13,16 @@ from jax import lax
 
 from .._pytree import pytree
 from ..data.batch import Batch
-from ..data.host import fetched, is_concrete, sent, to_device, unguarded
+from ..data.host import fetched, is_concrete, sent, to_device
 from ..data.padding import by_step
 from ..data.shards import platform_of
 from ..data.types import Data
 from ..exponential_family import Q_co
-from ..latent_class import ComponentParams, Predictor
+from ..latent_class import Predictor
 from ..model import Model, Q
 from .result import Result
 from .run.devices import deal
-from .run.stacks import Header, Names, Stack, in_order, pick, stack_by_size
+from .run.stacks import Header, Stack, in_order, pick, stack_by_size
 
 _F = TypeVar("_F", bound="Fits[Any]")
 
@@ -85,26 +83,6 @@ class Fits(Result[Q_co]):
         """How the fits ended, as text; with `index` the summary of one fit."""
         one = self if index is None else self[index]
         return Result.summary(one, **options)
-
-    def to_frame(self) -> Any:
-        """A long table of all components of all fits: data set, component, weight and parameters.
-
-        It is a data frame of pandas or of polars, whichever is installed, else a dict of arrays.
-        """
-        if not isinstance(self.q, ComponentParams):
-            raise TypeError(f"to_frame: a {type(self.q).__name__} has no components")
-        names = None if self.names is None else list(self.names)
-        with unguarded():
-            table = _tables(names and tuple(names), self.point, sent(self.q))
-        heads = sorted(table, key=lambda label: not label.startswith("weight"))
-        columns = {label: fetched(table[label]) for label in heads}
-        m, k = next(iter(columns.values())).shape
-        long = {"data_set": np.repeat(np.arange(m), k), "component": np.tile(np.arange(k), m)}
-        long |= {label: values.reshape(-1) for label, values in columns.items()}
-        for library in ("pandas", "polars"):
-            if importlib.util.find_spec(library) is not None:
-                return importlib.import_module(library).DataFrame(long)
-        return long
 
     def _read(self, read: Callable[..., Any], datasets: Any) -> Any:
         if not isinstance(self.models, Predictor):
@@ -193,12 +171,6 @@ def _read_stack(
         if lanes >= m
         else lax.map(of_member, members, batch_size=lanes)
     )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _tables(names: Names, point: bool, q: ComponentParams) -> dict[str, Any]:
-    listed = None if names is None else list(names)
-    return jax.vmap(lambda q: q.table(listed, point=point))(q)
 
 
 def _responsibilities(model: Predictor, q: Q, x: Data) -> Any:

@@ -28,7 +28,7 @@ from .fits import Fits, with_models
 from .initialise import Init, Job, Start, of_steps, parse_name, parse_rows, with_classes
 from .method import Method
 from .methods.default import method_for
-from .result import Result, Status, Stop, best
+from .result import Result, Stop, best
 from .run.devices import deal, mesh_of, on_mesh
 from .run.halving import Halving
 from .run.interrupt import iterations_between_looks
@@ -47,6 +47,7 @@ from .run.stacks import (
     stack_by_size,
 )
 from .stacked_models import names_of, stacked_models
+from .status import Status
 
 _Q = TypeVar("_Q")
 

@@ -17,9 +17,10 @@ from ..latent_class import SplitMergeModel
 from ..model import Q
 from ..numerics import seeding, special
 from .method import Method
-from .result import Result, Status, Stop
+from .result import Result, Stop
 from .run.loop import iterate
 from .run.progress import Reporter, report
+from .status import Status
 
 _KINDS = (0.35, 0.30, 0.15, 0.20)  # shares of split, merge, delete, birth among the proposals
 _LLOYD_STEPS = 3  # of k-means for the two halves of a split

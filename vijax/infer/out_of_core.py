@@ -24,13 +24,14 @@ from .arguments import check_kinds, check_start, prepare
 from .initialise import Init, Job, parse_init
 from .method import FullPassMethod, Method
 from .methods.cavi import need_conditional
-from .result import Result, Status, Stop, best
+from .result import Result, Stop, best
 from .run import checkpoint as checkpoints
 from .run import passes
 from .run.checkpoint import Checkpoint
 from .run.interrupt import CtrlC
 from .run.loop import Run, accept, begin, finish, interrupted
 from .run.progress import Listener, report_from_host
+from .status import Status
 
 _NO_WEIGHT = "source: no row of positive weight has an observed entry"
 

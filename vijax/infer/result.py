@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import warnings
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,8 @@ from .._text import Described, Overview
 from ..data.absent import with_nan
 from ..data.host import fetched, is_concrete, readable, to_device
 from ..exponential_family import Q_co
+from .frames import frame_of_components
+from .status import REMEDIES, Status
 
 _R = TypeVar("_R", bound="Result[Any]")
 
@@ -25,47 +26,6 @@ _ROUNDING = 32.0  # times eps and the objective: nats that summing it may cost
 _SHOWN = 10  # of many fits, in a notebook
 _SEVERAL = 3  # restarts, of which more than one should find the optimum
 _ADVICE = "a better one may be left: raise num_restarts, or let moves=Moves() search on"
-
-
-class Status(enum.IntEnum):
-    """How a fit ended, an integer; each fit has its own, also inside of jit and vmap."""
-
-    RUNNING = 0
-    CONVERGED = 1
-    MAX_ITER = 2
-    ELBO_DECREASED = 3
-    NON_FINITE = 4
-    COLLAPSED = 5
-    DROPPED = 6
-    INTERRUPTED = 7
-    STALLED = 8
-
-
-REMEDIES = {
-    Status.RUNNING: "the loop was left early; this is a defect in the method",
-    Status.MAX_ITER: "the iteration limit came first: raise Stop.max_iter or Stop.tol",
-    Status.ELBO_DECREASED: (
-        "the objective fell by more than rounding, so the local step and the update disagree; "
-        "the state before the fall is returned; in float32, try float64"
-    ),
-    Status.NON_FINITE: (
-        "the objective became NaN or infinite; the last finite state, if any, is returned; look "
-        "for NaN in this data set, columns of very different size, or a prior that is nearly "
-        "improper; the start of a log density must be finite: give another init, or constraints"
-    ),
-    Status.COLLAPSED: (
-        "a component shrank onto a single point or lost all its rows, where the likelihood has "
-        "no maximum: use more restarts, fewer components, or a proper prior"
-    ),
-    Status.INTERRUPTED: (
-        "Ctrl-C or the callback ended it early: take the best so far, or continue with init=result"
-    ),
-    Status.STALLED: (
-        "no step raises the objective although the best is not reached: the log density is rough "
-        "or breaks off, so try another start, other constraints, or float64"
-    ),
-    Status.DROPPED: "a restart that Halving left early; the fit that is returned never is one",
-}
 
 
 class FitError(RuntimeError):
@@ -270,6 +230,14 @@ class Result(Generic[Q_co]):
         q: Any = self.q
         table = q.summary(point=self.point, **options)
         return "\n".join([*self._lines(), *([table] if table else [])])
+
+    def to_frame(self) -> Any:
+        """One row for each component: number, weight and parameters; of many fits `data_set` too.
+
+        It is a data frame of pandas or of polars, whichever is installed, else a dict of arrays.
+        Raises TypeError for a q without components.
+        """
+        return frame_of_components(self.q, self.names, self.point, jnp.ndim(self.elbo) > 0)
 
     def _lines(self) -> list[str]:
         """How the fit ended, and what its restarts found."""

@@ -122,7 +122,7 @@ class DocumentPrediction(MembershipPrediction):
 def _responsibilities(model: Structured, q: Known, batch: Batch) -> Float[Array, "n m k"]:
     moments = moments_of(model, q)
     gamma = model.local(moments, batch).rows
-    log_p = model.log_lik(moments, batch)
+    log_p = model.step_log_lik(moments, batch)
     joint = Dirichlet(gamma).moments().log_p[:, None] + log_p
     return special.normalize(joint.reshape(-1, joint.shape[-1]))[0].reshape(joint.shape)
 

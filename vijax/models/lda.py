@@ -266,7 +266,8 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
 
     def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
         if batch.steps is not None:
-            found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch, rows)
+            log_lik = self.step_log_lik(moments, batch)
+            found = self.labels.infer(moments.labels, log_lik, batch, rows)
             stats = self._observe(moments, batch, found.resp)
             return EStep(self.params(found.stats, stats), found.log_z, found.rows)
         tokens = self._tokens(moments, batch)
@@ -280,14 +281,13 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
         on = moments.labels.conc > 0
         return Tokens.of_table(word_counts(batch), moments.components.each.log_p, on)
 
-    def log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
+    def step_log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
         """E[log p(word | topic)] in nats of the words of lists, (n, l, k), or of all, (v, k)."""
         log_p = moments.components.each.log_p.T
         return log_p if batch.steps is None else log_p[batch.x]
 
     def step_odds(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
-        """`log_lik`, whose words are all possible."""
-        return self.log_lik(moments, batch)
+        return self.step_log_lik(moments, batch)
 
     def _observe(self, moments: Any, batch: Batch, resp: Float[Array, "..."]) -> Any:
         """Topics that gave the words of each list with these probabilities, or whole documents."""

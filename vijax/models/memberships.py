@@ -24,6 +24,10 @@ class MembershipPrediction(StepPrediction):
         """Raise TypeError: memberships have no closed integral."""
         raise TypeError(_no_closed_form("log_likelihood", self))
 
+    def log_lik(self, theta: dict[str, Any], x: Data) -> Any:
+        """Raise TypeError: memberships have no closed integral."""
+        raise TypeError(_no_closed_form("log_lik", self))
+
     def log_predictive(self, q: Known | Fitted, x: Data) -> Any:
         """Raise TypeError: memberships have no closed integral."""
         raise TypeError(_no_closed_form("log_predictive", self))

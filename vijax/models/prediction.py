@@ -14,8 +14,10 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, fetched, is_concrete, namespace, to_device
 from ..data.padding import compiled, first_rows, longer, padded_size, read_rows
+from ..families.dirichlet import CategoricalMoments
 from ..model import unnamed
 from ..numerics import special
+from .draws import by_draw, shape_of_draws
 from .mixture_params import Fitted, MixtureMoments, MixtureParams, q_of
 
 Known = MixtureParams | MixtureMoments  # a posterior of theta, or a point
@@ -54,6 +56,21 @@ class Prediction:
     def log_likelihood(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log p(x_n | theta) in nats at the posterior means of weights, means and precisions."""
         return self._by_row(_log_likelihood, q, x)
+
+    def log_lik(self: Any, theta: dict[str, Any], x: Any) -> Float[Array, "*s n"]:
+        """log p(x_n | theta) in nats of each row, at every draw of `sample_parameters`.
+
+        Labels are summed over. In the infinite model, so are the components that were not drawn,
+        under their prior. Draws are read in chunks.
+        """
+        shape = shape_of_draws(theta, "weights", 1)
+        batch = self._to_read(x, theta["weights"].dtype)
+        return by_draw(_log_lik_at, batch, unnamed(self), theta, shape, self.weights.size)
+
+    def moments_at(self, theta: dict[str, Any]) -> MixtureMoments:
+        """The moments at one draw of `sample_parameters`."""
+        components = self.components.point_at(theta["components"])
+        return MixtureMoments(CategoricalMoments.at(theta["weights"]), components)
 
     def log_predictive(self, q: Known | Fitted, x: Any) -> Float[Array, "n"]:
         """log E_q[p(x_n | theta)] in nats: a proper density of the observed entries of each row.
@@ -144,16 +161,17 @@ class Prediction:
         Model and rows have no column names, so that other names compile nothing.
         """
         known = q_of(q)
+        batch = self._to_read(x, jax.tree.leaves(known)[0].dtype)
+        return read_rows(program, batch, unnamed(self), known)
+
+    def _to_read(self: Any, x: Any, dtype: Any) -> Batch:
         batch = self.as_batch(x if isinstance(x, Batch) else Batch.for_jit(x))
         self.components.check_rows(batch)
         check_labels(batch, lambda: self.active)
         batch = batch.unfilled
-        dtype = jax.tree.leaves(known)[0].dtype
         held = {name: getattr(batch, name) for name in ("x", "weight", "noise", "exposure")}
         held = jax.tree.map(lambda a: a.astype(dtype), held)
-        batch = replace(batch, **held, names=None, levels=None)
-        model = unnamed(self)
-        return read_rows(program, batch, model, known)
+        return replace(batch, **held, names=None, levels=None)
 
 
 # each is compiled as one program, and not operation by operation
@@ -171,6 +189,21 @@ def _log_likelihood(model: Prediction, q: Known, batch: Batch) -> Float[Array, "
     moments = q.point() if isinstance(q, MixtureParams) else q
     log_lik = moments.components.log_density(batch)
     return jax.nn.logsumexp(moments.weights.log_p[None] + log_lik, -1)
+
+
+def _log_lik_at(model: Prediction, theta: dict[str, Any], batch: Batch) -> Float[Array, "n s"]:
+    def at_one(theta: dict[str, Any]) -> Float[Array, "n"]:
+        moments, weight = model.moments_at(theta), theta["weights"]
+        joint = moments.weights.log_p[None] + moments.components.log_density(batch)
+        # a component that is off has no parameters
+        joint = jnp.where(weight[None] > 0, joint, -jnp.inf)
+        if model.weights.rest is not None:
+            rest = CategoricalMoments.at(jnp.maximum(1.0 - jnp.sum(weight, keepdims=True), 0.0))
+            unseen = model._unseen(model.components).log_predictive(batch)
+            joint = jnp.concatenate([joint, rest.log_p[None] + unseen], -1)
+        return jax.nn.logsumexp(joint, -1)
+
+    return jax.vmap(at_one, out_axes=1)(theta)
 
 
 def _log_predictive(model: Prediction, q: Known, batch: Batch) -> Float[Array, "n"]:

@@ -13,10 +13,13 @@ from .._pytree import pytree, replace
 from ..data.batch import Batch
 from ..data.host import check_bound, check_integer, to_device
 from ..data.types import Data
+from ..model import unnamed
+from .draws import by_draw, shape_of_draws
 from .mixture_params import Fitted
 from .prediction import imputed
 from .steps import Known, StepPrediction, moments_of, point_of
 from .structured import Structured
+from .structured_params import StructuredMoments
 
 
 @pytree
@@ -39,6 +42,17 @@ class WholeRows(StepPrediction):
     def log_likelihood(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
         """log p(x_n | theta) of each sequence in nats at the posterior means, by a forward pass."""
         return self._by_row(_log_likelihood, q, x)[0]
+
+    def log_lik(self: Any, theta: dict[str, Any], x: Data) -> Float[Array, "*s n"]:
+        """log p(x_n | theta) in nats of each sequence, at every draw of `sample_parameters`.
+
+        Labels are summed over. Draws are read in chunks.
+        """
+        first = "initial" if "initial" in theta else "weights"
+        shape = shape_of_draws(theta, first, 1)
+        batch = self._to_read(x, theta[first].dtype)
+        floats = batch.exists.shape[1] * self.labels.size
+        return by_draw(_log_lik_at, batch, unnamed(self), theta, shape, floats)
 
     def log_held_out(self, q: Known | Fitted, x: Data) -> Float[Array, "n"]:
         """The score in nats of sequences that were held out: `log_likelihood`."""
@@ -87,7 +101,22 @@ def _path(model: Structured, q: Known, batch: Batch) -> Int[Array, "n t"]:
 
 def _log_likelihood(model: Structured, q: Known, batch: Batch) -> Float[Array, "n"]:
     moments, batch = point_of(q), replace(batch, label=None)
-    return model.labels.infer(moments.labels, model.log_lik(moments, batch), batch).log_z
+    return model.labels.infer(moments.labels, model.step_log_lik(moments, batch), batch).log_z
+
+
+def _log_lik_at(model: Structured, theta: dict[str, Any], batch: Batch) -> Float[Array, "n s"]:
+    batch = replace(batch, label=None)
+
+    def at_one(theta: dict[str, Any]) -> Float[Array, "n"]:
+        labels = {name: value for name, value in theta.items() if name != "components"}
+        moments = StructuredMoments(
+            model.labels.point_at(labels), model.components.point_at(theta["components"])
+        )
+        log_lik = model.step_log_lik(moments, batch)
+        log_lik = jnp.where(model.active, log_lik, -jnp.inf)  # states that are off have no density
+        return model.labels.infer(moments.labels, log_lik, batch).log_z
+
+    return jax.vmap(at_one, out_axes=1)(theta)
 
 
 def _forecast(model: Structured, q: Known, like: Float[Array, "h"], batch: Batch) -> Forecast:

@@ -42,7 +42,7 @@ class StepPrediction:
     as_batch: Any
     check_steps: Any
     read: Any
-    log_lik: Any
+    step_log_lik: Any
     local: Any
 
     @property
@@ -139,17 +139,20 @@ class StepPrediction:
     ) -> tuple[Any, Batch]:
         """What the program gives for every row, whatever its weight, and the rows."""
         known = known_of(q)
+        batch = self._to_read(x, jax.tree.leaves(known)[0].dtype)
+        return read_rows(program, batch, unnamed(self), known, *more), batch
+
+    def _to_read(self, x: Data, dtype: Any) -> Batch:
+        """The rows without names and weights, which programs that read them do not look at."""
         batch = self.as_batch(x)
         self.check_steps(batch)
         batch = batch.unfilled
-        dtype = jax.tree.leaves(known)[0].dtype
         fields = ("x", "weight", "steps", "noise", "exposure")
         held = {name: getattr(batch, name) for name in fields}
         # what is read of a row does not depend on its weight
         held["weight"] = to_device(ones(batch.weight.shape, batch.weight.dtype))
         held = jax.tree.map(lambda a: a if is_whole(a) else a.astype(dtype), held)
-        batch = replace(batch, **held, names=None, levels=None)
-        return read_rows(program, batch, unnamed(self), known, *more), batch
+        return replace(batch, **held, names=None, levels=None)
 
 
 def known_of(fitted: Any) -> Known:

@@ -94,11 +94,11 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
         return self.local_from(moments, batch, None)
 
     def local_from(self, moments: Any, batch: Batch, rows: Any) -> EStep:
-        found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch, rows)
+        found = self.labels.infer(moments.labels, self.step_log_lik(moments, batch), batch, rows)
         stats = self._observe(moments, batch, found.resp)
         return EStep(self.params(found.stats, stats), found.log_z, found.rows)
 
-    def log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
+    def step_log_lik(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
         """E[log p(step | theta_k)] in nats, (n, k) or (n, t, k), a chunk of steps at a time.
 
         It is -inf for components other than a known label.
@@ -111,7 +111,7 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
         return self._of_steps(of_chunk, batch, moments.components)
 
     def step_odds(self, moments: Any, batch: Batch) -> Float[Array, "..."]:
-        """`log_lik` up to a number per step, for reading: the largest of a step is 0.
+        """`step_log_lik` up to a number per step, for reading: the largest of a step is 0.
 
         A step that is impossible under every component says nothing.
         """
@@ -142,7 +142,7 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
 
         def of_chunk(rows: Any, components: Any, prior: Any) -> tuple[Any, Array]:
             part, own = rows
-            # cheaper than to keep it from `log_lik`; what is not read of it is not computed
+            # cheaper than to keep it from `step_log_lik`; what is not read of it is not computed
             row_posterior = components.likelihood(part)[1]
             counts = weighted(part, own)
             stats = prior.observe(part, counts, components, row_posterior)
@@ -191,7 +191,7 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
         return self.params(self.labels.assign(resp, batch), stats)
 
     def tempered(self, moments: Any, batch: Batch, power: Float[Array, ""]) -> Any:
-        log_lik = self.log_lik(moments, batch)
+        log_lik = self.step_log_lik(moments, batch)
         found = self.labels.tempered(moments.labels, log_lik, batch, power)
         return self.params(found.stats, self._observe(moments, batch, found.resp))
 
@@ -206,7 +206,7 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
 
     def give_to(self, moments: Any, batch: Batch, heir: Int[Array, "k"]) -> Any:
         """Expected statistics if each class gives its steps to its heir, which may be itself."""
-        found = self.labels.infer(moments.labels, self.log_lik(moments, batch), batch)
+        found = self.labels.infer(moments.labels, self.step_log_lik(moments, batch), batch)
         resp = jnp.zeros_like(found.resp).at[..., heir].add(found.resp)
         stats = self._observe(moments, batch, resp)
         return self.params(self.labels.give_to(found.stats, heir), stats)
@@ -261,7 +261,7 @@ class Structured(Conjugate[Q_co], LatentClassModel[Q_co]):
     def at_point(self, q: Q, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The log-likelihood at the point of q, and the entropy of all labels there, in nats."""
         point = q.point()
-        log_lik = self.log_lik(point, batch)
+        log_lik = self.step_log_lik(point, batch)
         found = self.labels.infer(point.labels, log_lik, batch)
         total = weighted_sum(batch, found.log_z)
         count = present(step_weight(batch), found.resp)

@@ -17,7 +17,8 @@ from ..data.types import Data
 from ..infer.arguments import check_key, check_kinds
 from ..infer.method import Method
 from ..infer.methods.cavi import CAVI
-from ..infer.result import Result, Status, Stop
+from ..infer.result import Result, Stop
+from ..infer.status import Status
 from ..latent_class import Predictor
 from ..model import Model
 from ..models.structured import Structured

@@ -19,7 +19,8 @@ from ..infer.arguments import check_key
 from ..infer.fit import fit
 from ..infer.method import Method
 from ..infer.methods.cavi import CAVI
-from ..infer.result import Result, Status, Stop
+from ..infer.result import Result, Stop
+from ..infer.status import Status
 from ..models.structured import Structured
 from . import criteria
 from . import folds as rows_of

@@ -15,7 +15,8 @@ from .._pytree import replace
 from ..data.batch import Batch
 from ..infer.fit import fit, trajectory
 from ..infer.method import FullPassMethod
-from ..infer.result import Result, Status, Stop
+from ..infer.result import Result, Stop
+from ..infer.status import Status
 from ..model import ConditionalModel
 from .compare import Law, close, holds, leaves_close
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...infer.result import Result, Status
+from ...infer.result import Result
+from ...infer.status import Status
 from . import style
 
 if TYPE_CHECKING:

@@ -97,6 +97,10 @@ class Columns(Compound, Emission):
     def point(self) -> ColumnsMoments:
         return ColumnsMoments({name: part.point() for name, part in self.parts.items()})
 
+    def point_at(self, value: dict[str, Any]) -> ColumnsMoments:
+        parts = self.parts.items()
+        return ColumnsMoments({name: part.point_at(value[name]) for name, part in parts})
+
     def mode(self) -> dict[str, Any]:
         return {name: part.mode() for name, part in self.parts.items()}
 

@@ -87,6 +87,9 @@ class WithNoise(Lifted, Emission):
     def point(self) -> NoiseMoments:
         return NoiseMoments(self.others.point(), self.low, self.high)
 
+    def point_at(self, value: Any) -> NoiseMoments:
+        return NoiseMoments(self.others.point_at(value), self.low, self.high)
+
     def about(self, like: Any) -> WithNoise:
         return replace(like, others=self.others.about(like.others))
 

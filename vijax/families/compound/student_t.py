@@ -140,6 +140,10 @@ class StudentT(Lifted, Emission):
     def point(self) -> StudentMoments:
         return StudentMoments(self.gaussian.point(), self.dof)
 
+    def point_at(self, value: Any) -> StudentMoments:
+        """At the degrees of freedom of self."""
+        return StudentMoments(self.gaussian.point_at(value), self.dof)
+
     def kernel_gap(self, moments: StudentMoments) -> Float[Array, "..."]:
         """As of the Gaussian, plus the gain from the best degrees of freedom, in nats."""
         gap = self._dof_terms(self.dof) - self._dof_terms(moments.dof)

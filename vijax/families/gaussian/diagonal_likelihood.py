@@ -23,6 +23,12 @@ class DiagonalMoments(GaussianLikelihood, EmissionMoments):
 
     columns: NormalGammaMoments
 
+    @classmethod
+    def at(cls, mean: Float[Array, "k d"], precision: Float[Array, "k d"]) -> DiagonalMoments:
+        """The moments at a point."""
+        zero = jnp.zeros_like(mean)
+        return cls(NormalGammaMoments(mean, zero, precision, jnp.log(precision), zero))
+
     @property
     def mean(self) -> Float[Array, "*b d"]:
         """E[mu], rounded to the data's own resolution."""

@@ -16,7 +16,7 @@ from ...numerics.kl_terms import KLTerms
 from ..column_scale import refuse_noise, seed_rows
 from ..emission import Spread
 from ..gamma import Gamma
-from ..normal_gamma import NormalGamma
+from ..normal_gamma import MeanPrecision, NormalGamma
 from .diagonal_likelihood import DiagonalMoments
 from .independent_columns import IndependentColumns
 from .sums import GaussianSums
@@ -142,6 +142,9 @@ class DiagonalNormalGamma(Lifted, IndependentColumns):
     def point(self) -> DiagonalMoments:
         """mu = m, tau = df / scatter."""
         return DiagonalMoments(self._safe.point())
+
+    def point_at(self, value: MeanPrecision) -> DiagonalMoments:
+        return DiagonalMoments.at(value.mean, value.precision)
 
     def kernel_gap(self, moments: DiagonalMoments) -> Float[Array, "*b"]:
         """Sum over the columns in nats; 0 for a column with neither rows nor a prior."""

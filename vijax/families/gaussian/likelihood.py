@@ -61,6 +61,12 @@ class GaussianMoments(GaussianLikelihood, EmissionMoments):
     e_logdet: Float[Array, "*b"]
     spread: Float[Array, "*b"]
 
+    @classmethod
+    def at(cls, mean: Float[Array, "k d"], covariance: Float[Array, "k d d"]) -> GaussianMoments:
+        """The moments at a point."""
+        chol, one = linalg.chol(covariance), jnp.ones_like(mean[..., 0])
+        return cls(mean, jnp.zeros_like(mean), chol, one, -linalg.logdet(chol), 0.0 * one)
+
     @property
     def mean(self) -> Float[Array, "*b d"]:
         """E[mu], rounded to the data's own resolution."""

@@ -198,6 +198,10 @@ class NormalWishart(Gaussian):
             self.origin, self._offset, chol, scale, log_det, jnp.zeros_like(scale)
         )
 
+    def point_at(self, value: MeanPrecision) -> GaussianMoments:
+        covariance = linalg.precision_from_chol(linalg.chol(value.precision))
+        return GaussianMoments.at(value.mean, covariance)
+
     def mode(self) -> MeanPrecision:
         """mu = m, Lambda = (df - d) scatter^-1; NaN unless df >= d."""
         scale = jnp.where(self.df >= self.dim, self.df - self.dim, jnp.nan)

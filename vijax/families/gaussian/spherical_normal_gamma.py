@@ -180,6 +180,9 @@ class SphericalNormalGamma(IndependentColumns):
             )
         )
 
+    def point_at(self, value: MeanPrecision) -> DiagonalMoments:
+        return DiagonalMoments.at(value.mean, self._each(value.precision))
+
     def mode(self) -> MeanPrecision:
         """mu = m, tau = (df + d - 2) / scatter; NaN unless df >= 2 - d."""
         power = self.shape + 0.5 * self.dim - 1.0

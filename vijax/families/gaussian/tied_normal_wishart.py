@@ -262,6 +262,10 @@ class TiedNormalWishart(Gaussian):
         chol = self._each(wishart.chol)
         return GaussianMoments(self.origin, self._offset, chol, scale, log_det, spread)
 
+    def point_at(self, value: MeanPrecision) -> GaussianMoments:
+        covariance = linalg.precision_from_chol(linalg.chol(value.precision))
+        return GaussianMoments.at(value.mean, self._each(covariance))
+
     def mode(self) -> MeanPrecision:
         """mu_k = m_k, Lambda = (df + k - d - 1) scatter^-1; NaN unless df >= d + 1 - k."""
         power = self.df + self._size - self.dim - 1.0

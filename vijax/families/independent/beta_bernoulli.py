@@ -130,6 +130,9 @@ class BetaProbabilities(Categories):
         """p = a / (a + b)."""
         return self.moments_of(self._known.point())
 
+    def point_at(self, value: Float[Array, "k d"]) -> Any:
+        return self.moments_of(CategoricalMoments.at(jnp.stack([value, 1.0 - value], -1)))
+
 
 @pytree
 class BetaBernoulli(BetaProbabilities):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ class Categories(Independent):
     """Columns with c log-probabilities each, whose rows count categories: `each` is a Dirichlet."""
 
     each: Dirichlet
+    parameter: ClassVar[str] = "p"
 
     def indicators(self, rows: Batch) -> Float[Array, "n d c"]:
         """As of the moments."""
@@ -222,6 +223,9 @@ class DirichletCategorical(Categories):
 
     def point(self) -> CategoricalRowsMoments:
         return CategoricalRowsMoments(self._known.point(), self.levels)
+
+    def point_at(self, value: Float[Array, "k d c"]) -> CategoricalRowsMoments:
+        return CategoricalRowsMoments(CategoricalMoments.at(value), self.levels)
 
     def embed(self, rows: Batch) -> Float[Array, "n f"]:
         """Centred indicators, scaled so that the variances of every column sum to 1."""

@@ -59,6 +59,7 @@ class DirichletMultinomial(Independent):
 
     each: Dirichlet
     column_axes: ClassVar[int] = 0
+    parameter: ClassVar[str] = "p"
     takes = "counts 0, 1, 2, ..."
 
     @classmethod
@@ -130,6 +131,9 @@ class DirichletMultinomial(Independent):
     def point(self) -> MultinomialMoments:
         q = self._known
         return MultinomialMoments(q.point(), q.mean, jnp.zeros_like(q.mean))
+
+    def point_at(self, value: Float[Array, "k c"]) -> MultinomialMoments:
+        return MultinomialMoments(CategoricalMoments.at(value), value, jnp.zeros_like(value))
 
     def embed(self, rows: Batch) -> Float[Array, "n c"]:
         """Centred square roots of the proportions, scaled so that their variances sum to c."""

@@ -83,6 +83,9 @@ class GammaExponential(GammaRates):
     def point(self) -> ExponentialMoments:
         return ExponentialMoments(self._known.point())
 
+    def point_at(self, value: Float[Array, "k d"]) -> ExponentialMoments:
+        return ExponentialMoments(GammaMoments(value, jnp.log(value)))
+
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """log(x / mean) of each column, x times its exposure; 0 is the shortest positive wait."""
         rows, share = with_exposure_1(rows), share_seen(rows)

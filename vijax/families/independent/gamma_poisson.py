@@ -30,6 +30,7 @@ class GammaRates(Independent):
 
     each: Gamma
     takes_exposure: ClassVar[bool] = True
+    parameter: ClassVar[str] = "rate"
 
     def as_batch(self, rows: Batch) -> Batch:
         """The rows, with the exposures of a data frame as one array."""
@@ -147,6 +148,9 @@ class GammaPoisson(GammaRates):
         mean = jnp.where((self.each.shape > 0) | (self.each.rate <= 0), self._known.mean, 0.0)
         e_log = jnp.where(mean > 0, jnp.log(jnp.where(mean > 0, mean, 1.0)), -jnp.inf)
         return PoissonMoments(GammaMoments(mean, e_log), jnp.zeros_like(mean))
+
+    def point_at(self, value: Float[Array, "k d"]) -> PoissonMoments:
+        return PoissonMoments(GammaMoments(value, jnp.log(value)), jnp.zeros_like(value))
 
     def embed(self, rows: Batch) -> Float[Array, "n d"]:
         """Standardised square roots, whose variance does not depend on the rate.

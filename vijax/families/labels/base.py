@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..._pytree import pytree
 from ...data.batch import Batch
-from ...exponential_family import ExponentialFamily, divergences, natural_step
+from ...exponential_family import ExponentialFamily, Q, divergences, natural_step
 from ...numerics.kl_terms import KLTerms
 
 _L = TypeVar("_L", bound="Labels")
@@ -55,6 +55,17 @@ class Labels(ExponentialFamily):
     def followed_by(self: _L, q: _L) -> _L:
         """The prior with this posterior in its place, and with its own settings."""
         return q
+
+    def point_at(self, value: Any) -> Any:
+        """The moments at parameters of `value`, one draw of `sample`; TypeError, by default."""
+        raise TypeError(f"theta: the labels of rows have no sum under {type(self).__name__}")
+
+    def log_prior_at(self, q: Q, value: Any) -> Float[Array, "..."]:
+        """log p(value) in nats of draws of `q`, which has the numbers that are learned as a point.
+
+        It is called on the prior, whose `log_prob` it is by default.
+        """
+        return self.log_prob(value)
 
     @property
     @abc.abstractmethod

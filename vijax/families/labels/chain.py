@@ -60,6 +60,10 @@ class Chain(Product, Labels):
             )
         return cls(first, rows)
 
+    def point_at(self, value: dict[str, Any]) -> ChainMoments:
+        parts = (CategoricalMoments.at(value[name]) for name in ("initial", "transitions"))
+        return ChainMoments(*parts)
+
     @property
     def size(self) -> int:
         return self.initial.size

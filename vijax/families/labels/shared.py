@@ -14,6 +14,7 @@ from ...data.batch import Batch
 from ...exponential_family import Product, Q
 from ...numerics import seeding, special
 from ...numerics.kl_terms import KLTerms
+from ..dirichlet import CategoricalMoments
 from .base import Labelled, Labels, present
 
 _BLOCK = 64  # steps that are summed one after the other
@@ -36,6 +37,9 @@ class Shared(Product, Labels):
     Moments: ClassVar = SharedMoments
     word: ClassVar[str] = "cluster"
     weights: Any
+
+    def point_at(self, value: dict[str, Any]) -> SharedMoments:
+        return SharedMoments(CategoricalMoments.at(value["weights"]))
 
     @property
     def size(self) -> int:

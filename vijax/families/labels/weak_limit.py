@@ -60,6 +60,10 @@ class WeakLimit(Chain):
         """The chain of this posterior, whose concentrations are no longer shared."""
         return Chain(q.initial, q.transitions)
 
+    def log_prior_at(self, q: Q, value: Any) -> Float[Array, "..."]:
+        """log p(value | shared) in nats, at the `shared` of q."""
+        return self._given(q.shared).log_prob(value)
+
     def update(self, q: Q, stats: Chain, rate: ArrayLike = 1.0) -> Any:
         """q of the rows at the best `shared` for the counts of transitions that are in it."""
         now = self._given(q.shared)

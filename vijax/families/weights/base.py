@@ -6,9 +6,11 @@ import abc
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...data.batch import Batch
+from ...data.host import fetched, is_concrete, to_device
 from ...data.sequences import step_weight
 from ...numerics import special
 from ..labels.base import Labelled, Labels, present, weighed
@@ -113,4 +115,9 @@ class Weights(Labels):
 def pad_zeros(a: Float[Array, "*b k"], size: int) -> Float[Array, "*b m"]:
     """`a` with zeros appended to the last axis, up to `size` entries."""
     extra = size - a.shape[-1]
-    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)]) if extra else a
+    if not extra:
+        return a
+    more = [(0, 0)] * (a.ndim - 1) + [(0, extra)]
+    if is_concrete(a):  # on the host, where no size is compiled for
+        return to_device(np.pad(fetched(a), more))
+    return jnp.pad(a, more)

@@ -123,6 +123,13 @@ class DirichletProcess(Product, Weights):
     def _num_sticks(self) -> Float[Array, "*b"]:
         return jnp.sum(self.sticks.drawn, -1, dtype=self.concentration.rate.dtype)
 
+    def log_prior_at(self, q: Q, value: dict[str, Array]) -> Float[Array, "..."]:
+        """log p(v | alpha) p(alpha) in nats."""
+        alpha = value["concentration"]
+        a = jnp.broadcast_to(self.sticks.drawn.astype(alpha.dtype), value["sticks"].shape)
+        sticks = replace(self.sticks, a=a, b=a * alpha[..., None])
+        return sticks.log_prob(value["sticks"]) + self.concentration.log_prob(alpha)
+
     def update(self, q: Q, stats: StickBreaking, rate: ArrayLike = 1.0) -> DirichletProcess:
         """q(v) given q(alpha), then q(alpha) given q(v) (Blei & Jordan 2006, eq. 18-19).
 

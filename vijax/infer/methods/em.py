@@ -11,9 +11,10 @@ from ..._pytree import pytree, static
 from ...data.batch import Batch
 from ...model import ConditionalModel, Model, Q
 from ..method import FullPassMethod
-from ..result import State, Status
+from ..result import State
 from ..run.loop import unevaluated
 from ..run.passes import full_pass
+from ..status import Status
 from .cavi import need_conditional
 
 

@@ -22,8 +22,9 @@ from ...numerics.broadcasting import broadcasts
 from ...numerics.chunked import zeros_like_result
 from ...numerics.matched_draws import map_draws, matched
 from ...numerics.quasi_newton import lbfgs_direction, remembered
-from ..result import State, Status
+from ..result import State
 from ..run.loop import unevaluated
+from ..status import Status
 from .black_box import (
     FixedDraws,
     check_draws,

@@ -20,8 +20,9 @@ from ...guides.transformed_normal import TransformedNormal
 from ...model import DensityModel, Model
 from ...numerics.matched_draws import map_draws, matched_parts
 from ...numerics.quasi_newton import lbfgs_direction, remembered
-from ..result import State, Status
+from ..result import State
 from ..run.loop import unevaluated
+from ..status import Status
 from .black_box import (
     FixedDraws,
     check_draws,

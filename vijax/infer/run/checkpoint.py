@@ -14,7 +14,8 @@ from ...data import storage
 from ...data.host import fetched, to_device
 from ...model import ConditionalModel
 from ..method import FullPassMethod
-from ..result import Status, Stop
+from ..result import Stop
+from ..status import Status
 from .loop import Run
 
 

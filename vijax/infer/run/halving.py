@@ -11,7 +11,8 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from ..._pytree import pytree, replace
-from ..result import Status, rank
+from ..result import rank
+from ..status import Status
 from .loop import Run
 
 

@@ -15,7 +15,8 @@ from ...data.absent import absent, is_absent
 from ...data.batch import Batch
 from ...model import Model, Q
 from ..method import Method
-from ..result import Result, State, Status, Stop
+from ..result import Result, State, Stop
+from ..status import Status
 from .progress import Reporter, report
 
 _Q = TypeVar("_Q")

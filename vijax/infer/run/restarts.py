@@ -12,7 +12,8 @@ from jaxtyping import Array, Int
 
 from ..._pytree import replace
 from ...data.shards import on_cpu
-from ..result import Result, Status
+from ..result import Result
+from ..status import Status
 from .halving import halve
 from .lanes import Problem, Queue, Settings, drive, map_live
 from .loop import Run, begin, exact, finish

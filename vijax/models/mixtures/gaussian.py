@@ -13,11 +13,13 @@ from ...data.chunks import Chunks
 from ...data.host import unguarded
 from ...data.padding import compiled
 from ...data.types import ArrayLike, Data
-from ...families.compound.noise import WithNoise
+from ...families.compound.noise import NoiseMoments, WithNoise
 from ...families.compound.student_t import StudentT
+from ...families.dirichlet import CategoricalMoments
 from ...families.emission import Emission
 from ...families.gaussian.base import Gaussian
 from ...families.gaussian.diagonal_normal_gamma import DiagonalNormalGamma
+from ...families.gaussian.likelihood import GaussianMoments
 from ...families.gaussian.spherical_normal_gamma import SphericalNormalGamma
 from ...families.normal_gamma import MeanPrecision
 from ...families.weights.base import Weights
@@ -182,6 +184,14 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
         components = components.others if isinstance(components, WithNoise) else components
         covariances = compiled(_covariances)(components, value)
         return draws | {"means": value.mean, "covariances": covariances}
+
+    def moments_at(self, theta: dict[str, Any]) -> MixtureMoments:
+        components = GaussianMoments.at(theta["means"], theta["covariances"])
+        weights = CategoricalMoments.at(theta["weights"])
+        if not isinstance(self.components, WithNoise):
+            return MixtureMoments(weights, components)
+        box = self.components
+        return MixtureMoments(weights, NoiseMoments(components, box.low, box.high))
 
     def density(self, q: MixtureParams | MixtureMoments | Fitted) -> MixtureDensity:
         """Return the predictive density, which has marginals, conditionals, moments and samples.
