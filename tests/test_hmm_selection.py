@@ -39,11 +39,11 @@ def test_every_criterion_finds_two_states(sequences):
     fold = np.asarray(found.validation.fold)
     assert fold.shape == (10,)
     for i, k in enumerate((1, 2, 3)):
-        model = vx.HMM.from_data(sequences[fold != 0], k, emission="poisson", k_max=3)
+        model = vx.HMM.from_data(sequences[fold != 0], k, emission="poisson", conc=1.0, k_max=3)
         q = jax.tree.map(lambda a, i=i: a[i, 0], found.validation.results.q)
         own = model.log_likelihood(q, sequences[fold == 0])
         np.testing.assert_allclose(found.validation.log_density[i][fold == 0], own, rtol=1e-9)
-    model = vx.HMM.from_data(sequences, 2, emission="poisson", k_max=3)
+    model = vx.HMM.from_data(sequences, 2, emission="poisson", conc=1.0, k_max=3)
     best = found.result()
     np.testing.assert_allclose(vx.elbo(model, best, sequences), best.elbo, rtol=1e-9)
     ways = model.log_relabellings(best.q, vx.Batch.sequences(sequences))

@@ -320,3 +320,10 @@ def test_chunks_of_sequences(rng):
         assert batch.names == words.names
     with pytest.raises(ValueError, match="all blocks need to be of sequences"):
         vx.Chunks.of([blocks[0], xs[0][0]])
+
+
+def test_a_function_that_makes_models_is_given_batches_of_sequences(rng):
+    """The raw array of many data sets could be of rows or of sequences."""
+    xs = rng.normal(size=(3, 2, 6, 1))
+    with pytest.raises(ValueError, match="see Batch.sequences, and for `fit_many`"):
+        vx.fit_many(lambda x: vx.HMM.from_data(x, 2), xs, key=jax.random.key(0))

@@ -7,16 +7,17 @@ import warnings
 from pathlib import Path
 
 from ..page import measure
-from . import float32, speed, states
+from . import float32, speed, states, topics
 
 PAGE = Path(__file__).parent.with_suffix(".md")
-TITLE = "# Hidden Markov models"
+TITLE = "# Hidden Markov models, and topics"
 SECTIONS = {
     "speed": ("Speed", speed.section),
     "float32": ("float32", float32.section),
     "states": ("States that are found", states.section),
+    "topics": ("Topics", topics.section),
 }
-PACKAGES = ("jax", "numpy", "hmmlearn", "dynamax")
+PACKAGES = ("jax", "numpy", "hmmlearn", "dynamax", "scikit-learn")
 HEAD = """Written by `python -m benchmarks.sequences`: {cores} cores of {processor},
 {memory_gib} GiB, {system}; vijax {vijax}, {versions}."""
 

@@ -35,7 +35,7 @@ def prior_of(model: vx.HMM) -> dict[str, np.ndarray]:
 def ours(x: Any, labels: Any, k: int, method: Any = None) -> Run:
     """Our `fit` to sequences (n, t, d), or a list, from labels of all steps."""
     data = vx.Batch.sequences(x)
-    model = vx.HMM.from_data(data, k)
+    model = vx.HMM.from_data(data, k, conc=1.0)
 
     def run(count: int) -> Any:
         fit = vx.fit(model, data, init=labels, method=method, stop=fixed(count))
@@ -56,7 +56,7 @@ def ours_many(xs: Any, labels: Any, k: int) -> Run:
 
 def model_of_all(xs: np.ndarray, k: int) -> vx.HMM:
     """Our default model of the sequences of all data sets (m, n, t, d)."""
-    return vx.HMM.from_data(xs.reshape(-1, *xs.shape[2:]), k)
+    return vx.HMM.from_data(xs.reshape(-1, *xs.shape[2:]), k, conc=1.0)
 
 
 def first_counts(x: np.ndarray, labels: np.ndarray, k: int) -> tuple[Any, ...]:
@@ -84,7 +84,7 @@ def hmmlearn(
             pass
 
     logging.getLogger("hmmlearn").setLevel(logging.ERROR)
-    prior = prior_of(model or vx.HMM.from_data(x, k))
+    prior = prior_of(model or vx.HMM.from_data(x, k, conc=1.0))
     first, pairs, count, mean, scatter = first_counts(x, labels, k)
     kappa = prior["kappa"] + count
     move = mean - prior["mean"]

@@ -9,7 +9,6 @@ import jax
 from jaxtyping import Array, Bool
 
 from .._pytree import pytree, replace, static
-from ..data.batch import Batch
 from ..data.host import common_dtype, to_device
 from ..data.types import ArrayLike, Data
 from ..families.emission import Emission
@@ -17,9 +16,9 @@ from ..families.labels.chain import Chain
 from ..latent_class import MergeModel
 from .mixture_params import C_co
 from .priors import chains, emissions
-from .priors.arguments import check_size
+from .priors.arguments import check_count, check_size
 from .priors.weights import switched_on
-from .sequence_model import SequenceModel
+from .sequence_model import SequenceModel, sequences_of
 from .sequences import SequencePrediction
 from .structured_params import StructuredParams
 
@@ -63,7 +62,7 @@ class HMM(
         emission: str | Mapping[Any, str] = "gaussian",
         chain: str = "full",
         skips: int = 0,
-        conc: ArrayLike = 1.0,
+        conc: ArrayLike | None = None,
         stay: ArrayLike = 0.0,
         initial: ArrayLike = 1.0,
         k_max: int | None = None,
@@ -85,7 +84,7 @@ class HMM(
                 `conc` on, so that states to spare are hardly gone to (`WeakLimit`).
             skips: How many states a left-to-right chain may pass over in one step.
             conc: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k), whose row i is
-                of the steps that follow state i.
+                of the steps that follow state i; 1 / k by default.
             stay: Pseudo-counts that staying in a state has in addition, >= 0: a scalar or (k,).
             initial: Pseudo-counts of the first state of a sequence, > 0: a scalar or (k,).
             k_max: Number of states to make room for. The first `num_states` are switched on, so
@@ -99,10 +98,11 @@ class HMM(
             fit = vx.fit(model, x, key=jax.random.key(0), num_restarts=4).check()
             print(fit.summary(), model.path(fit, x))
         """
-        batch = x if isinstance(x, Batch) else Batch.sequences(x)
+        batch = sequences_of(x)
         steps = batch.flat()
         components = emissions.from_data(steps, num_states, emission, k_max=k_max, **options)
-        prior = chains.named(chain, num_states, conc, stay, initial, k_max, skips)
+        own = 1.0 / check_count("num_states", num_states) if conc is None else conc
+        prior = chains.named(chain, num_states, own, stay, initial, k_max, skips)
         model = cls._of(prior, components, num_states, k_max)
         return model if batch.names is None else replace(model, names=batch.names)
 

@@ -22,7 +22,7 @@ from .mixture_params import Fitted
 from .priors import chains, emissions
 from .priors.arguments import check_count, check_size
 from .priors.weights import switched_on
-from .sequence_model import SequenceModel
+from .sequence_model import SequenceModel, sequences_of
 from .sequences import SequencePrediction
 from .steps import Known, known_of, moments_of, point_of
 from .structured_params import StructuredParams
@@ -58,7 +58,7 @@ class HMMMixture(SequencePrediction, SequenceModel, MergeModel):
         num_states: int,
         *,
         emission: str | Mapping[Any, str] = "gaussian",
-        conc: ArrayLike = 1.0,
+        conc: ArrayLike | None = None,
         stay: ArrayLike = 0.0,
         initial: ArrayLike | None = None,
         k_max: int | None = None,
@@ -86,9 +86,10 @@ class HMMMixture(SequencePrediction, SequenceModel, MergeModel):
         """
         m, k = check_count("num_clusters", num_clusters), check_count("num_states", num_states)
         size = check_size(m, k_max)
-        batch = x if isinstance(x, Batch) else Batch.sequences(x)
+        batch = sequences_of(x)
         components = emissions.from_data(batch.flat(), m * k, emission, k_max=size * k, **options)
         initial = 1.0 / k if initial is None else initial
+        conc = 1.0 / k if conc is None else conc
         chain = chains.mixture(m, k, conc, stay, initial, size)
         dtype = common_dtype(*jax.tree.leaves(components))
         chain, components = jax.tree.map(lambda a: to_device(a, dtype), (chain, components))

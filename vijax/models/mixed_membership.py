@@ -9,14 +9,13 @@ import jax
 from jaxtyping import Array, Bool
 
 from .._pytree import pytree, replace, static
-from ..data.batch import Batch
 from ..data.host import common_dtype, to_device
 from ..data.types import ArrayLike, Data
 from ..families.labels.admixture import Admixture
 from .memberships import MembershipPrediction
 from .mixture_params import C_co
 from .priors import admixtures, emissions
-from .sequence_model import SequenceModel
+from .sequence_model import SequenceModel, sequences_of
 from .structured_params import StructuredParams
 
 
@@ -85,7 +84,7 @@ class MixedMembership(
             fit = vx.fit(model, x, key=jax.random.key(0)).check()
             print(model.memberships(fit, x))
         """
-        batch = x if isinstance(x, Batch) else Batch.sequences(x)
+        batch = sequences_of(x)
         steps = batch.flat()
         components = emissions.from_data(steps, num_components, emission, k_max=k_max, **options)
         settings = {"inner": inner, "tol": tol, "start": start, "learn": learn_conc}

@@ -21,7 +21,7 @@ from .mixture_params import C_co, Fitted
 from .priors import emissions
 from .priors import weights as weights_prior
 from .priors.arguments import check_size
-from .sequence_model import SequenceModel
+from .sequence_model import SequenceModel, sequences_of
 from .sequences import WholeRows
 from .steps import Known, moments_of
 from .structured import Structured
@@ -90,7 +90,7 @@ class SequenceMixture(
             fit = vx.fit(model, sequences, key=jax.random.key(0), num_restarts=4).check()
             print(fit.summary(), model.predict(fit, sequences))
         """
-        batch = x if isinstance(x, Batch) else Batch.sequences(x)
+        batch = sequences_of(x)
         components = emissions.from_data(
             batch.flat(), num_components, emission, k_max=k_max, **options
         )

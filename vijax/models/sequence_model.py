@@ -81,3 +81,14 @@ class SequenceModel(Structured[Q_co]):
 
     def _repr_html_(self) -> str:
         return Overview([repr(self)]).html()
+
+
+def sequences_of(x: Data) -> Batch:
+    """Data in any form that `Batch.sequences` takes; ValueError for a Batch of rows."""
+    batch = x if isinstance(x, Batch) else Batch.sequences(x)
+    if batch.steps is None:
+        raise ValueError(
+            "x: a Batch of rows, but this is a model of sequences; see Batch.sequences, and for "
+            "`fit_many` with a function that makes models give a list of them, one a data set"
+        )
+    return batch
