@@ -183,7 +183,7 @@ def test_unknown_mean_and_precision(kind):
     center = ROWS.sum() / kappa
     b = B0 + 0.5 * (np.sum((ROWS - ROWS.mean()) ** 2) + 0.1 * n / kappa * ROWS.mean() ** 2)
     exact = {"mean": np.sqrt(b / kappa / (a - 1)), "precision": np.sqrt(special.polygamma(1, a))}
-    method = vx.GaussianVI(num_draws=256)
+    method = vx.GaussianVI()
     result = vx.fit(model, ROWS, method=method).check()
     response = vx.linear_response(model, result, ROWS, method=method)
     np.testing.assert_allclose(response.mean["mean"], center, atol=0.01)
