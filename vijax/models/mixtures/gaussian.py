@@ -88,7 +88,8 @@ class GaussianMixture(Mixture[Weights, Gaussian]):
                 or 1 if no column varies. Up to a fifth of the entries of a column may be wrong:
                 for mean and scatter, entries far from the shortest interval with 80 % of their
                 column are left out.
-            noise: Add one last component, uniform over the smallest box that holds the data.
+            noise: Add one last component, uniform over the smallest box that holds the data. The
+                components are then a `WithNoise`, and the Gaussians its `others`.
 
         Example:
             x, _ = vx.datasets.three_clusters()
