@@ -32,7 +32,7 @@ MAY_NOT = {
 }
 # the same inside of `infer`
 ROOMS = [
-    ["frames", "method", "result"],
+    ["frames", "method", "result", "status"],
     ["run"],
     ["methods"],
     ["annealed", "grow", "labels", "merge_classes", "moves", "split_merge"],
