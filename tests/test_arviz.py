@@ -1,5 +1,7 @@
 """vijax.extras.arviz: what ArviZ reads is what SciPy says, and comes back from a file."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -141,8 +143,10 @@ def normal_rows(params, rows):
 def test_what_it_refuses(exported, key):
     x, model, fit, _ = exported
     flat = vx.GaussianMixture.flat(2, 2)
-    with pytest.raises(ValueError, match="maximum likelihood"):
+    with pytest.raises(ValueError, match="by EM, an estimate"):
         to_datatree(fit, flat, x, key=key)
+    with pytest.raises(ValueError, match="by EM, an estimate"):
+        to_datatree(dataclasses.replace(fit, point=True), model, x, key=key)
     with pytest.raises(ValueError, match="num_draws"):
         to_datatree(fit, model, x, key=key, num_draws=0)
 

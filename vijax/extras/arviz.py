@@ -63,8 +63,8 @@ def to_datatree(
         log_likelihood: Whether to keep `log_likelihood`, which has num_draws times n numbers.
 
     Needs arviz-base. Raises TypeError for models without a density of rows given theta, such as
-    topic models; ValueError for many fits and after maximum likelihood, which has no posterior;
-    ImportError without arviz-base.
+    topic models; ValueError for many fits and after EM, which has no posterior; ImportError without
+    arviz-base.
 
     Example:
         tree = to_datatree(fit, model, x, key=jax.random.key(1))
@@ -81,8 +81,8 @@ def to_datatree(
         draws, lq, lp, rows = _of_density(model, fit.q, x, key, num_draws)
         posterior, dims, coords, observed = _flat(draws), {}, {}, _columns_of_density(model, x)
     elif isinstance(model, Structured):
-        if model.improper:
-            raise ValueError("fit: after maximum likelihood, which has no posterior to draw from")
+        if model.improper or fit.point:
+            raise ValueError("fit: by EM, an estimate, which has no posterior to draw from")
         if x is None:
             raise TypeError("x: needed, the rows of the fit")
         draws, lq, lp, rows = _of_labels(model, fit.q, x, key, num_draws)
