@@ -34,7 +34,8 @@ class GaussianHMM(Estimator):
         n_components: Number of states, k.
         covariance_type: "diag", "full", "tied" or "spherical".
         startprob_prior: Pseudo-counts of the first state, > 0: a scalar or (k,).
-        transmat_prior: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k).
+        transmat_prior: Pseudo-counts of every transition, > 0: a scalar, (k,) or (k, k); None is
+            1 / n_components.
         algorithm: What `predict` and `decode` return: "viterbi", the most probable path, or "map",
             the most probable state of each step by itself.
         n_iter: Number of iterations at which a fit ends, with a ConvergenceWarning.
@@ -55,7 +56,7 @@ class GaussianHMM(Estimator):
         covariance_type: str = "diag",
         *,
         startprob_prior: Any = 1.0,
-        transmat_prior: Any = 1.0,
+        transmat_prior: Any = None,
         algorithm: str = "viterbi",
         n_iter: int = 1000,
         tol: float = 1e-3,
