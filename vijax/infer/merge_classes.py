@@ -13,6 +13,7 @@ from ..data.batch import Batch
 from ..data.chunked import accumulate, automatic_chunk
 from ..latent_class import MergeModel
 from ..model import Q
+from ..numerics.lanes import anywhere
 from .methods.cavi import CAVI
 from .result import State
 
@@ -60,7 +61,7 @@ def merge_classes(model: MergeModel, batch: Batch, q: Q) -> Q:
         first = now.pair[0] == now.pair[1]
         margin = 4.0 * eps * jnp.abs(now.best.elbo)
         better = jnp.isfinite(now.now.elbo) & (now.now.elbo > now.best.elbo + margin)
-        better = better | first
+        better = (better | first) & ~now.done
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), now.now, now.best)
         i, j = now.pair[0], now.pair[1]
         tried = now.tried.at[i, j].set(True).at[j, i].set(True)
@@ -75,12 +76,12 @@ def merge_classes(model: MergeModel, batch: Batch, q: Q) -> Q:
         pairs = pairs & (gain > -jnp.inf)  # nor is NaN
         index = jnp.argmax(jnp.where(pairs, gain, -jnp.inf))
         keep, gone = index // k, index % k
-        done = ~jnp.any(pairs) | (fails >= _PATIENCE)
+        done = now.done | ~jnp.any(pairs) | (fails >= _PATIENCE)
         heir = jnp.where(jnp.arange(k) == gone, keep, jnp.arange(k))
         stats, _ = accumulate(give, batch, chunk, model, best.q.moments(), heir)
         trial = method.init(model, model.update(best.q, stats), batch)
         pair = jnp.stack([keep, gone]).astype(now.pair.dtype)
-        return Search(best, trial, jnp.full_like(now.until, _TRIAL), pair, tried, fails, done)
+        return Search(best, trial, jnp.asarray(_TRIAL, jnp.int32), pair, tried, fails, done)
 
     def step(now: Search) -> Search:
         new = method.step(model, now.now, batch, None)
@@ -98,4 +99,5 @@ def merge_classes(model: MergeModel, batch: Batch, q: Q) -> Q:
         fails=zero,
         done=jnp.asarray(False),
     )
-    return lax.while_loop(lambda now: ~now.done, step, none).best.next_q
+    # under vmap all lanes try their pairs at the same passes, so that a pass is one E-step
+    return lax.while_loop(lambda now: anywhere(~now.done), step, none).best.next_q

@@ -188,6 +188,22 @@ def map_live(fn: Callable[[Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
     return _for_live(lambda i, _: fn(take(xs, i)), zeros, live)
 
 
+def map_lanes(fn: Callable[[Any], Any], xs: Any, live: Int[Array, ""], num_lanes: int) -> Any:
+    """As `map_live`, so many members side by side."""
+    zeros = zeros_like_result(lambda: lax.map(fn, xs))
+    count = jax.tree.leaves(xs)[0].shape[0]
+    size = min(num_lanes, count)
+
+    def some(i: Array | int, found: Any) -> Any:
+        first = jnp.minimum(i * size, count - size)
+        part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), xs)
+        return jax.tree.map(
+            lambda a, b: lax.dynamic_update_slice_in_dim(a, b, first, 0), found, jax.vmap(fn)(part)
+        )
+
+    return lax.fori_loop(0, (live + size - 1) // size, some, zeros)
+
+
 def _for_live(fn: Callable[[Array, Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
     """xs with `fn(i, x)` in place of the first `live` members."""
     return lax.fori_loop(0, live, lambda i, xs: _put(xs, fn(i, take(xs, i)), i), xs)

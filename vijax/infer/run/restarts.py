@@ -15,7 +15,7 @@ from ...data.shards import on_cpu
 from ..result import Result
 from ..status import Status
 from .halving import halve
-from .lanes import Problem, Queue, Settings, drive, map_live
+from .lanes import Problem, Queue, Settings, drive, map_lanes, map_live
 from .loop import Run, begin, exact, finish
 from .passes import constant_of
 
@@ -106,11 +106,12 @@ def run_restarts(settings: Settings, problems: Problems, layout: str | int) -> R
 
     if layout == "vmap":
         runs = jax.vmap(first_run)(numbers)
+    elif isinstance(layout, int) and layout > _CPU_LANES:
+        runs = map_lanes(first_run, numbers, live, layout)
     elif on_cpu(problems.platform):
         runs = map_live(first_run, numbers, live)
     else:
-        lanes = layout if isinstance(layout, int) else None
-        runs = lax.map(first_run, numbers, batch_size=lanes)
+        runs = lax.map(first_run, numbers)
     # padding runs start as finished
     runs = replace(runs, status=jnp.where(numbers < live, runs.status, int(Status.MAX_ITER)))
     if halving is None or r == 1:
