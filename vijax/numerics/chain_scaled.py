@@ -1,7 +1,6 @@
 """Forward-backward with probabilities, one scale per step, in blocks of time side by side.
 
-Arrays of a step are (k, lanes), lanes last: a lane is one block of one sequence, and a step of all
-lanes is one product with the transitions. XLA runs that several times faster than with k last.
+Lanes are those of `chain_blocks.py`.
 
 With A the transitions and b_t = exp(log_lik_t) up to a scale, the recursions are
 
@@ -13,9 +12,6 @@ joint_t future_t / g_t and p(z_t, z_{t+1} | all) = joint_t A ahead_{t+1} / g_t, 
 
 A block begins where the one before it ends, which is first guessed from a few steps, for chains
 forget; if the ends do not meet the guess, it is computed from products of all transitions.
-
-Of several sequences blocks are only as long as the longest sequence needs, so that chunks of short
-sequences cost less than those of long ones.
 """
 
 from __future__ import annotations
@@ -25,36 +21,23 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float
 
+from .chain_blocks import Blocks, apply, few_steps, joined, lanes_of, per, times
 from .compensated import rounding_error
-from .lanes import anywhere, largest
+from .lanes import anywhere
 from .linalg import matmul
 
 _ROUNDING = 64.0  # times eps: how closely the end of a block must agree with the start of the next
 _LOST = 16.0  # times the least normal number: what rounding to 0 takes from a joint probability
-_GUESS = 24  # steps of a guess per byte of a number, and one for each state, as products cost more
-
-
-class Blocks(NamedTuple):
-    """The steps of all lanes, time leading, and what moves from one to the next."""
-
-    lik: Float[Array, "s k lanes"]  # b_t; the largest of a step is 1
-    shift: Float[Array, "s lanes"]  # log of the scale of b_t
-    left: Int[Array, "lanes"]  # steps of the sequence from the first of the block on
-    weight: Float[Array, "lanes"]
-    first: Bool[Array, "lanes"]  # the block is the first of its sequence
-    forth: Float[Array, "kplus k"]  # A^T, and a row of ones, whose product is the sum
-    back: Float[Array, "kplus k"]  # A, and a row of ones
-    start: Float[Array, "k one"]  # exp(log_initial)
-    length: Int[Array, ""] | int  # steps of a block, <= s; those beyond are of the next block
 
 
 class Swept(NamedTuple):
     """What one sweep forward and one back yields."""
 
     resp: Float[Array, "lanes s k"]
-    pairs: Float[Array, "k k"]  # not yet times A
+    pairs: Float[Array, "k k *lanes"]  # not yet times A
     log_z: Float[Array, "two lanes"]  # and the errors of its additions
     highest: Float[Array, "lanes"]  # a bound of p(z_t | all) / joint_t
     met: Bool[Array, ""]  # every block began where the one before it ended
@@ -81,10 +64,59 @@ def scaled(
     weight: Float[Array, "n"],
     block: int,
 ) -> tuple[Float[Array, "n t k"], Float[Array, "k k"], Float[Array, "n"], Bool[Array, ""]]:
-    """resp, pairs and log_z of `Smoothed`, and whether no digit of them was lost to underflow."""
+    """resp, pairs and log_z of `Smoothed`, and whether no digit of them was lost to underflow.
+
+    Under vmap the sequences of all chains are lanes of one sweep, each with its own transitions.
+    """
+
+    @custom_vmap
+    def one(first: Array, later: Array, lik: Array, on: Array, by: Array) -> Any:
+        return _scaled(first, later, lik, on, by, block)
+
+    @one.def_vmap
+    def _(size: int, batched: Any, *arrays: Array) -> Any:
+        return many(*_each(size, batched, arrays)), (True,) * 4
+
+    @custom_vmap
+    def many(first: Array, later: Array, lik: Array, on: Array, by: Array) -> Any:
+        m, n = by.shape
+        first, later = (jnp.repeat(jnp.moveaxis(a, 0, -1), n, -1) for a in (first, later))
+        lik, on, by = (a.reshape(m * n, *a.shape[2:]) for a in (lik, on, by))
+        resp, pairs, log_z, kept = _scaled(first, later, lik, on, by, block)
+        pairs = jnp.moveaxis(jnp.sum(pairs.reshape(*pairs.shape[:2], m, n), -1), -1, 0)
+        resp, log_z = (a.reshape(m, n, *a.shape[1:]) for a in (resp, log_z))
+        return resp, pairs, log_z, jnp.broadcast_to(kept, m)
+
+    @many.def_vmap
+    def _(size: int, batched: Any, *arrays: Array) -> Any:
+        each = _each(size, batched, arrays)
+        found = many(*(a.reshape(-1, *a.shape[2:]) for a in each))
+        return tuple(a.reshape(size, -1, *a.shape[1:]) for a in found), (True,) * 4
+
+    return one(log_initial, log_transition, log_lik, exists, weight)
+
+
+def _each(size: int, batched: Any, arrays: tuple[Array, ...]) -> list[Array]:
+    """The arrays of a vmap, all with its axis in front."""
+    return [
+        a if own else jnp.broadcast_to(a, (size, *a.shape))
+        for a, own in zip(arrays, batched, strict=True)
+    ]
+
+
+def _scaled(
+    log_initial: Float[Array, "k *n"],
+    log_transition: Float[Array, "k k *n"],
+    log_lik: Float[Array, "n t k"],
+    exists: Bool[Array, "n t"],
+    weight: Float[Array, "n"],
+    block: int,
+) -> tuple[Float[Array, "n t k"], Float[Array, "k k *n"], Float[Array, "n"], Bool[Array, ""]]:
+    """As `scaled`; with transitions for each of the sequences the pairs are of each."""
     n, t, k = log_lik.shape
-    lanes = _lanes(log_initial, log_transition, log_lik, exists, weight, block)
+    lanes = lanes_of(log_initial, log_transition, log_lik, exists, weight, block)
     size, dtype = lanes.weight.shape[0], log_lik.dtype
+    own = lanes.back.shape[2:]
     zero = jnp.zeros((k, size), dtype)
     resp = jnp.zeros((size, block, k), dtype)
     if size == n:
@@ -99,15 +131,18 @@ def scaled(
             again = anywhere(~out.met).astype(jnp.int32)
             return lax.fori_loop(i, i + again, attempt, out)
 
-        pairs, log_z = jnp.zeros((k, k), dtype), jnp.zeros((2, size), dtype)
+        pairs, log_z = jnp.zeros((k, k, *own), dtype), jnp.zeros((2, size), dtype)
         none = Swept(resp, pairs, log_z, zero[0], jnp.asarray(False))
         out = lax.fori_loop(0, 2, attempts, none)
-    resp = _joined(out.resp.reshape(n, -1, block, k), lanes.length)[:, :t]
+    resp = joined(out.resp.reshape(n, -1, block, k), lanes.length)[:, :t]
     log_z = _sum_blocks(out.log_z.reshape(2, n, -1))
     # what was rounded to 0 must be no digit of anything that it takes part in
     info = jnp.finfo(log_lik.dtype)
     kept = jnp.all(out.highest <= float(info.eps) / (_LOST * float(info.tiny)))
-    return resp, lanes.back[:k] * out.pairs, log_z, kept
+    pairs = lanes.back[:k] * out.pairs
+    if own:
+        pairs = jnp.sum(pairs.reshape(k, k, n, -1), -1)
+    return resp, pairs, log_z, kept
 
 
 def _sum_blocks(parts: Float[Array, "two n m"]) -> Float[Array, "n"]:
@@ -122,103 +157,6 @@ def _sum_blocks(parts: Float[Array, "two n m"]) -> Float[Array, "n"]:
         return first[0] + first[1]
     total, lost = lax.scan(add, (first[0], first[1]), (rest[:, 0], rest[:, 1]))[0]
     return total + lost
-
-
-def _lanes(
-    log_initial: Float[Array, "k"],
-    log_transition: Float[Array, "k k"],
-    log_lik: Float[Array, "n t k"],
-    exists: Bool[Array, "n t"],
-    weight: Float[Array, "n"],
-    block: int,
-) -> Blocks:
-    """Each sequence is cut into blocks, filled up with steps that do not exist."""
-    n, t, k = log_lik.shape
-    # a state is scaled by the likeliest way into it, so that one that is off never sets a scale
-    entry = jnp.maximum(log_initial, jnp.max(log_transition, 0))
-    safe = jnp.where(entry > -jnp.inf, entry, 0.0)
-    transition, ones = jnp.exp(log_transition - safe), jnp.ones((1, k), log_lik.dtype)
-    blocks = -(-t // block)
-    log_lik = jnp.pad(log_lik, ((0, 0), (0, blocks * block - t), (0, 0)))
-    lengths = jnp.sum(exists, 1, dtype=jnp.int32)
-    length = block if n == 1 else _length(lengths, blocks, block, log_lik.dtype.itemsize, k)
-    log_lik = jnp.moveaxis(_cut(log_lik, blocks, block, length), 0, -1)
-    left = (lengths[:, None] - length * _times(blocks)).ravel()
-
-    def likelihood(both: Any, i: Array | int) -> tuple[Array, Array]:
-        """Of one step, in place of its log."""
-        lik, shifts = both
-        log_lik = jnp.where(i < left, lax.dynamic_index_in_dim(lik, i, 0, False), 0.0)
-        shift = jnp.max(log_lik + entry[:, None], 0)
-        shift = jnp.where(shift > -jnp.inf, shift, 0.0)
-        now = jnp.exp((log_lik - shift) + entry[:, None])
-        return tuple(
-            lax.dynamic_update_index_in_dim(a, v, i, 0) for a, v in ((lik, now), (shifts, shift))
-        )
-
-    # step by step, for XLA vectorises few things together with the transposition
-    shifts = jnp.zeros((block, left.shape[0]), log_lik.dtype)
-    lik, shift = lax.fori_loop(0, length, lambda i, both: likelihood(both, i), (log_lik, shifts))
-    return Blocks(
-        lik,
-        shift,
-        left,
-        jnp.repeat(weight, blocks),
-        _times(n * blocks) % blocks == 0,
-        jnp.concatenate([transition.T, ones]),
-        jnp.concatenate([transition, ones]),
-        jnp.exp(log_initial - safe)[:, None],
-        length,
-    )
-
-
-def _few(block: int, itemsize: int, k: int) -> int:
-    """Steps that a guess looks at."""
-    return min(block, (_GUESS + k) * itemsize)
-
-
-def _length(lengths: Int[Array, "n"], blocks: int, block: int, itemsize: int, k: int) -> Array:
-    """The steps of a block that the longest sequence needs, but as many as a guess looks at."""
-    need = -(-largest(jnp.max(lengths)) // blocks)
-    return jnp.maximum(need, 1 if blocks == 1 else _few(block, itemsize, k))
-
-
-def _cut(
-    a: Float[Array, "n t k"], blocks: int, block: int, length: Int[Array, ""] | int
-) -> Float[Array, "lanes block k"]:
-    """The blocks of all sequences, one every `length` steps; they may run over their ends."""
-    n, _, k = a.shape
-    if blocks == 1 or isinstance(length, int):
-        return a.reshape(n * blocks, block, k)
-
-    def one(i: Array | int) -> Array:
-        return lax.dynamic_slice_in_dim(a, i * length, block, 1)
-
-    return jnp.moveaxis(lax.map(one, _times(blocks)), 0, 1).reshape(n * blocks, block, k)
-
-
-def _joined(
-    a: Float[Array, "n blocks block k"], length: Int[Array, ""] | int
-) -> Float[Array, "n t k"]:
-    """The sequences of such blocks; what runs over the end of one is overwritten by the next."""
-    n, blocks, block, k = a.shape
-    flat = a.reshape(n, -1, k)
-    if blocks == 1 or isinstance(length, int):
-        return flat
-
-    def put(i: Array | int, out: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(out, a[:, i], i * length, 1)
-
-    return lax.fori_loop(0, blocks, put, jnp.zeros_like(flat))
-
-
-def _times(length: int) -> Int[Array, "length"]:
-    return jnp.arange(length, dtype=jnp.int32)
-
-
-def _per(total: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """1 / total, finite for 0."""
-    return 1.0 / jnp.maximum(total, float(jnp.finfo(total.dtype).tiny))
 
 
 def _sweep(
@@ -237,8 +175,8 @@ def _sweep(
     def forward(i: Array | int, carry: Any) -> Any:
         predicted, total, lost, joints = carry
         lik, shift = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (lanes.lik, lanes.shift))
-        joint = predicted[:k] * (lik * _per(predicted[k]))
-        predicted = matmul(lanes.forth, joint)
+        joint = predicted[:k] * (lik * per(predicted[k]))
+        predicted = apply(lanes.forth, joint)
         for term in (jnp.log(predicted[k]), shift):
             term = jnp.where(i < lanes.left, term, 0.0)
             lost = lost + rounding_error(total, term)
@@ -253,25 +191,26 @@ def _sweep(
         jnp.zeros_like(lanes.lik),
     )
     predicted, *log_z, joints = lax.fori_loop(0, lanes.length, forward, begin)
-    predicted = predicted[:k] * _per(predicted[k])
+    predicted = predicted[:k] * per(predicted[k])
 
     def backward(j: Array | int, carry: Any) -> Any:
         ahead, pairs, lost, highest, resp = carry
         i = lanes.length - 1 - j
         joint, lik = (lax.dynamic_index_in_dim(a, i, 0, False) for a in (joints, lanes.lik))
         last = i >= lanes.left - 1
-        future = matmul(lanes.back, ahead) + last.astype(zero.dtype)
+        future = apply(lanes.back, ahead) + last.astype(zero.dtype)
         total = jnp.sum(joint * future[:k], 0)
         inverse = jnp.where(i < lanes.left, 1.0 / total, 0.0)
         ratio = future[:k] * inverse
         resp = lax.dynamic_update_index_in_dim(resp, (joint * ratio).T, i, 1)
-        term = matmul(joint * (inverse * lanes.weight), ahead.T)
+        joint = joint * (inverse * lanes.weight)
+        term = matmul(joint, ahead.T) if lanes.back.ndim == 2 else joint[:, None] * ahead
         lost = lost + rounding_error(pairs, term)
         # no transition is above 1, so that no future is above the sum of those ahead
         highest = jnp.maximum(highest, jnp.where(i < lanes.left, future[k] * inverse, 0.0))
         return lik * ratio, pairs + term, lost, highest, resp
 
-    none = jnp.zeros((k, k), zero.dtype)
+    none = jnp.zeros((k, k, *lanes.back.shape[2:]), zero.dtype)
     end = jnp.where(lanes.left <= lanes.length, 0.0, ahead)
     begin = end, none, none, zero, resp
     ahead, pairs, lost, highest, resp = lax.fori_loop(0, lanes.length, backward, begin)
@@ -300,23 +239,23 @@ def _met(
 def _guess(lanes: Blocks) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
     """What is predicted of the first step, and is ahead after the last, from steps next to it."""
     k = lanes.lik.shape[1]
-    few = _few(lanes.lik.shape[0], lanes.lik.dtype.itemsize, k)
+    few = few_steps(lanes.lik.shape[0], lanes.lik.dtype.itemsize, k)
 
     def step(j: Array | int, carry: Any) -> Any:
         predicted, ahead = carry
         i = few - 1 - j
         end = lax.dynamic_index_in_dim(lanes.lik, lanes.length - few + j, 0, False)
         begin = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
-        joint = predicted[:k] * (end * _per(predicted[k]))
+        joint = predicted[:k] * (end * per(predicted[k]))
         last = i >= lanes.left - 1
-        future = matmul(lanes.back, ahead) + last.astype(ahead.dtype)
-        ahead = jnp.where(i < lanes.left, future[:k] * (begin * _per(future[k])), 0.0)
-        return matmul(lanes.forth, joint), ahead
+        future = apply(lanes.back, ahead) + last.astype(ahead.dtype)
+        ahead = jnp.where(i < lanes.left, future[:k] * (begin * per(future[k])), 0.0)
+        return apply(lanes.forth, joint), ahead
 
     flat = jnp.ones((k + 1, lanes.weight.shape[0]), lanes.lik.dtype)
     ahead = jnp.where(lanes.left <= few, 0.0, flat[:k])
     predicted, ahead = lax.fori_loop(0, few, step, (flat, ahead))
-    return jnp.roll(predicted[:k] * _per(predicted[k]), 1, -1), jnp.roll(ahead, -1, -1)
+    return jnp.roll(predicted[:k] * per(predicted[k]), 1, -1), jnp.roll(ahead, -1, -1)
 
 
 def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
@@ -327,17 +266,20 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
         moved, log_scale = carry
         lik = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         exists = i < lanes.left
-        joint = moved[:k] * (lik[:, None] * _per(moved[k]))
-        new = matmul(lanes.forth, joint.reshape(k, -1)).reshape(moved.shape)
+        joint = moved[:k] * (lik[:, None] * per(moved[k]))
+        if lanes.forth.ndim == 2:
+            new = matmul(lanes.forth, joint.reshape(k, -1)).reshape(moved.shape)
+        else:
+            new = jnp.sum(lanes.forth[:, :, None] * joint, 1)
         # logs of scales are relative to the largest, so that they stay small and exact
-        ratio = new[k] * _per(jnp.max(new[k], 0))
+        ratio = new[k] * per(jnp.max(new[k], 0))
         log_scale = jnp.where(exists, log_scale + jnp.log(ratio), log_scale)
         return jnp.where(exists, new, moved), log_scale
 
     unit = jnp.concatenate([jnp.eye(k), jnp.ones((1, k))]).astype(lanes.lik.dtype)
     begin = jnp.repeat(unit[..., None], size, -1), jnp.zeros((k, size), unit.dtype)
     moved, log_scale = lax.fori_loop(0, lanes.length, step, begin)
-    moved = moved[:k] * _per(moved[k])
+    moved = moved[:k] * per(moved[k])
     ends = lanes.left <= lanes.length
     moved, log_scale, ends = (
         jnp.moveaxis(a.reshape(*a.shape[:-1], n, -1), -1, 0) for a in (moved, log_scale, ends)
@@ -353,7 +295,8 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
         back = jnp.where(ends[j], 1.0, jnp.sum(moved[j] * ahead[:, None], 0))
         return (predicted_next, share_of(log_scale[j] + jnp.log(back))), (predicted, ahead)
 
-    begin = jnp.broadcast_to(lanes.start, (k, n)), jnp.ones((k, n), unit.dtype)
-    predicted, ahead = lax.scan(both, begin, _times(moved.shape[0]))[1]
+    start = lanes.start if lanes.start.shape[1] == 1 else lanes.start[:, :: size // n]
+    begin = jnp.broadcast_to(start, (k, n)), jnp.ones((k, n), unit.dtype)
+    predicted, ahead = lax.scan(both, begin, times(moved.shape[0]))[1]
     predicted, ahead = (jnp.moveaxis(a, 0, -1).reshape(k, size) for a in (predicted, ahead[::-1]))
     return predicted, ahead
