@@ -54,6 +54,26 @@ def ours_many(xs: Any, labels: Any, k: int) -> Run:
     return run
 
 
+def whole_ours(xs: Any, model: vx.HMM) -> Callable[[], Any]:
+    """Our `fit_many` to data sets (m, n, t, d) with its own start and stop."""
+    return lambda: np.asarray(vx.fit_many(model, xs, key=jax.random.key(0)).elbo)
+
+
+def whole_hmmlearn(xs: Any, k: int, implementation: str) -> Callable[[], Any]:
+    """A loop of its fits to data sets (m, 1, t, d), with its own prior, start and stop."""
+    from hmmlearn.vhmm import VariationalGaussianHMM
+
+    logging.getLogger("hmmlearn").setLevel(logging.ERROR)
+
+    def run() -> Any:
+        options = {"covariance_type": "full", "implementation": implementation}
+        return [
+            VariationalGaussianHMM(k, random_state=i, **options).fit(x[0]) for i, x in enumerate(xs)
+        ]
+
+    return run
+
+
 def model_of_all(xs: np.ndarray, k: int) -> vx.HMM:
     """Our default model of the sequences of all data sets (m, n, t, d)."""
     return vx.HMM.from_data(xs.reshape(-1, *xs.shape[2:]), k, conc=1.0)
