@@ -42,7 +42,7 @@ from .sequence_model import SequenceModel
 from .topic_params import TopicParams
 from .topic_starts import first_topics, some_rows
 
-_SOME, _PASSES, _INNER = 500, 3, 20  # documents, passes, and updates in one, to compare starts
+_SOME, _PASSES, _INNER = 500, 3, 50  # documents, passes, and updates in one, to compare starts
 
 
 @pytree
