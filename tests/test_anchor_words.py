@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 import vijax as vx
 from vijax.models import topic_starts
 from vijax.numerics.anchor_words import anchor_words, cooccurrence, shares_of_corners, topics_of
+from vijax.numerics.kmeans import kmeans
+from vijax.numerics.lanes import take
+from vijax.numerics.short_runs import best_start
 
 K, V = 4, 30
 
@@ -90,7 +94,6 @@ def test_a_start_ends_near_the_best(planted):
         init=type(q)(q.labels, vx.DirichletMultinomial(vx.Dirichlet(jnp.asarray(conc)))),
         stop=stop,
     )
-    # of five random starts three end 20 to 250 nats lower
     assert fit.elbo > truth.elbo - 10.0
 
 
@@ -120,3 +123,47 @@ def test_documents_without_pairs_still_start(count):
     found = np.asarray(topic_starts.first_topics(key, batch, (4, 3), on))
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[:, 3], 0.0)
+
+
+@pytest.mark.parametrize("corpus", ["planted", "digits"])
+def test_the_start_of_the_better_bound_is_taken(corpus, planted):
+    """Anchors where words are many and documents short, k-means where words are in all topics."""
+    count = planted[1] if corpus == "planted" else load_digits().data[:400]
+    model = vx.LDA.from_data(count, 5 if corpus == "planted" else 10)
+    batch, key = model.as_batch(count), jax.random.key(0)
+    k, v = model.components.each.conc.shape
+    first = topic_starts.first_topics(jax.random.split(key)[0], batch, (k, v), model.active)
+    stop = vx.Stop(tol=0.0, patience=2**30, max_iter=20)
+    ends = []
+    for number in first:
+        topics = vx.DirichletMultinomial(vx.Dirichlet(model.components.each.conc + number))
+        init = type(model.template)(model.labels.template, topics)
+        ends.append(float(vx.fit(model, count, init=init, stop=stop).elbo))
+    taken = int(np.argmax(ends))
+    assert taken == (corpus == "digits")
+    conc = model.init(key, batch).components.each.conc
+    np.testing.assert_allclose(conc, model.components.each.conc + first[taken], rtol=1e-3)
+
+
+def test_kmeans_finds_planted_clusters():
+    """Rows of weight 0 move no centre, and centres that are off have no rows."""
+    rng = np.random.default_rng(0)
+    z = np.repeat(np.arange(3), 20)
+    x = np.concatenate([10.0 * np.eye(3)[z] + rng.normal(size=(60, 3)), 1e3 * np.ones((1, 3))])
+    on, weight = jnp.asarray([True, False, True, True]), jnp.asarray([1.0] * 60 + [0.0])
+    own = np.asarray(kmeans(jax.random.key(0), jnp.asarray(x), weight, on))
+    np.testing.assert_array_equal(own.sum(0), 1.0)
+    np.testing.assert_array_equal(own[1], 0.0)
+    members = {tuple(np.flatnonzero(row[:60])) for row in own if row.any()}
+    assert members == {tuple(np.flatnonzero(z == k)) for k in range(3)}
+
+
+def test_the_best_start_is_judged_after_its_steps():
+    """The last step counts, not the first, and NaN is never best."""
+    starts = {"value": jnp.asarray([5.0, 1.0, 2.0]), "gain": jnp.asarray([0.0, 3.0, jnp.nan])}
+
+    def step(q):
+        return {"value": q["value"] + q["gain"], "gain": q["gain"]}, q["value"]
+
+    assert [int(best_start(step, starts, n)) for n in (0, 1, 2)] == [0, 0, 1]
+    np.testing.assert_array_equal(take(starts, jnp.asarray(1))["gain"], 3.0)

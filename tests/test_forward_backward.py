@@ -260,16 +260,18 @@ def test_lanes_are_as_if_alone(rng):
             np.testing.assert_allclose(a[i], b, rtol=1e-11, atol=1e-11)
 
 
-def test_lanes_of_lanes_with_data_of_their_own(rng):
+@pytest.mark.parametrize(("n", "block"), [(2, 4), (1, None)])
+def test_lanes_of_lanes_with_data_of_their_own(rng, n, block):
     """Two vmaps, over data sets of other lengths and over chains."""
     chains = [chain(rng) for _ in range(2)]
     log_initial, log_transition = (jnp.asarray(np.stack(a)) for a in zip(*chains, strict=True))
     log_lik = jnp.asarray(rng.normal(size=(3, 2, 12, K)))
     exists = jnp.asarray(np.stack([existing(n, 12) for n in ([12, 3], [0, 7], [12, 12])]))
     weight = jnp.asarray([[1.0, 2.0], [1.0, 1.0], [0.0, 0.5]])
+    log_lik, exists, weight = (a[:, :n] for a in (log_lik, exists, weight))
 
     def of_data(lik, on, by):
-        return jax.vmap(lambda *own: forward_backward(*own, lik, on, by, 4))(
+        return jax.vmap(lambda *own: forward_backward(*own, lik, on, by, block))(
             log_initial, log_transition
         )
 
@@ -277,7 +279,7 @@ def test_lanes_of_lanes_with_data_of_their_own(rng):
     for i in range(3):
         for j in range(2):
             own = log_initial[j], log_transition[j], log_lik[i], exists[i], weight[i]
-            alone = forward_backward(*own, 4)
+            alone = forward_backward(*own, block)
             for a, b in zip(together, alone, strict=True):
                 np.testing.assert_allclose(a[i, j], b, rtol=1e-10, atol=1e-10)
 

@@ -315,3 +315,16 @@ def test_errors_name_the_argument(planted, model, unchecked):
         vx.fit(model, xs, init=[np.zeros(9, int)] * N)
     with pytest.raises(ValueError, match="horizon"):
         model.forecast(model.prior, xs, 0)
+
+
+def test_starts_side_by_side_are_those_one_by_one(rng):
+    """Lanes that do not divide the number of fits: the last ones are made twice, and are one."""
+    xs = rng.normal(size=(20, 1, 12, 1)) + 4.0 * rng.integers(2, size=(20, 1, 12, 1))
+    model = vx.HMM.from_data(xs.reshape(20, 12, 1), 2)
+    key, stop = jax.random.key(0), vx.Stop(max_iter=3)
+    lanes, one = (
+        vx.fit_many(model, xs, key=key, stop=stop, layout=layout) for layout in (17, "map")
+    )
+    for a, b in zip(jax.tree.leaves(lanes.q), jax.tree.leaves(one.q), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(lanes.elbo, one.elbo, rtol=1e-10)

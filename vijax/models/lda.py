@@ -33,7 +33,8 @@ from ..kernel import Kernel
 from ..model import EStep, weighted_sum
 from ..numerics import linalg
 from ..numerics.admixture import Tokens, equal_shares
-from ..numerics.short_runs import best_start, member
+from ..numerics.lanes import take
+from ..numerics.short_runs import best_start
 from .documents import DocumentPrediction
 from .parts import check_parts
 from .priors import admixtures
@@ -327,7 +328,7 @@ class LDA(DocumentPrediction, SequenceModel[TopicParams]):
             found = model.local_from(q.moments(), some, None)
             return model.update(q, found.stats), weighted_sum(some, found.log_z) - model.kl(q)
 
-        return member(starts, best_start(step, starts, _PASSES))
+        return take(starts, best_start(step, starts, _PASSES))
 
     def _beginning(self, number: Float[Array, "k v"]) -> TopicParams:
         """The q of topics with so many of each word."""

@@ -1,8 +1,8 @@
 """The steps of hidden Markov chains, in blocks of time side by side.
 
 Arrays of a step are (k, lanes), lanes last: a lane is one block of one sequence, and a step of all
-lanes is one product with the transitions. XLA runs that several times faster than with k last. Of
-several chains each lane has the transitions of its own.
+lanes is one product with the transitions. XLA runs that several times faster than with k last.
+Several chains of one block each may be lanes too, with the transitions of their own.
 
 Of several sequences blocks are only as long as the longest sequence needs, so that chunks of short
 sequences cost less than those of long ones.
@@ -47,17 +47,13 @@ def lanes_of(
     """Each sequence is cut into blocks, filled up with steps that do not exist."""
     n, t, k = log_lik.shape
     # a state is scaled by the likeliest way into it, so that one that is off never sets a scale
-    blocks = -(-t // block)
-    if log_initial.ndim > 1:
-        log_initial, log_transition = (
-            jnp.repeat(a, blocks, -1) for a in (log_initial, log_transition)
-        )
     entry = jnp.maximum(log_initial, jnp.max(log_transition, 0))
     safe = jnp.where(entry > -jnp.inf, entry, 0.0)
     transition = jnp.exp(log_transition - safe)
     ones = jnp.ones((1, *transition.shape[1:]), log_lik.dtype)
     start = jnp.exp(log_initial - safe)
     entry, start = (a.reshape(k, -1) for a in (entry, start))
+    blocks = -(-t // block)
     log_lik = jnp.pad(log_lik, ((0, 0), (0, blocks * block - t), (0, 0)))
     lengths = jnp.sum(exists, 1, dtype=jnp.int32)
     length = block if n == 1 else _length(lengths, blocks, block, log_lik.dtype.itemsize, k)

@@ -17,8 +17,10 @@ forget; if the ends do not meet the guess, it is computed from products of all t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
@@ -30,6 +32,7 @@ from .lanes import anywhere
 from .linalg import matmul
 
 _ROUNDING = 64.0  # times eps: how closely the end of a block must agree with the start of the next
+_FEW = 4096  # transition probabilities of all chains; more of them are faster chain by chain
 _LOST = 16.0  # times the least normal number: what rounding to 0 takes from a joint probability
 
 
@@ -47,13 +50,13 @@ def once_more(
     condition: Bool[Array, ""], again: Callable[..., Any], arguments: Any, result: Any
 ) -> Any:
     """The result, or again(*arguments) if the condition holds; `lax.cond` would copy the first."""
-    times = anywhere(condition).astype(jnp.int32)
+    count = anywhere(condition).astype(jnp.int32)
 
     def body(i: Array | int, _: Any) -> Any:
         # what does not depend on i, XLA would compute before the loop
         return again(*lax.optimization_barrier((i, arguments))[1])
 
-    return lax.fori_loop(0, times, body, result)
+    return lax.fori_loop(0, count, body, result)
 
 
 def scaled(
@@ -66,42 +69,37 @@ def scaled(
 ) -> tuple[Float[Array, "n t k"], Float[Array, "k k"], Float[Array, "n"], Bool[Array, ""]]:
     """resp, pairs and log_z of `Smoothed`, and whether no digit of them was lost to underflow.
 
-    Under vmap the sequences of all chains are lanes of one sweep, each with its own transitions.
+    Under vmap a few small chains of one sequence each are lanes of one sweep.
     """
 
     @custom_vmap
-    def one(first: Array, later: Array, lik: Array, on: Array, by: Array) -> Any:
+    def sums(first: Array, later: Array, lik: Array, on: Array, by: Array) -> Any:
         return _scaled(first, later, lik, on, by, block)
 
-    @one.def_vmap
+    @sums.def_vmap
     def _(size: int, batched: Any, *arrays: Array) -> Any:
-        return many(*_each(size, batched, arrays)), (True,) * 4
+        n, t, k = arrays[2].shape[-3:]
+        if n == 1 and t <= block and size * k**2 <= _FEW:
+            found = _side_by_side(size, batched, arrays)
+        else:
+            axes = tuple(0 if own else None for own in batched)
+            each: Any = partial(_scaled, block=block)
+            found = jax.vmap(each, axes)(*arrays)
+        return found, (True,) * 4
 
-    @custom_vmap
-    def many(first: Array, later: Array, lik: Array, on: Array, by: Array) -> Any:
-        m, n = by.shape
-        first, later = (jnp.repeat(jnp.moveaxis(a, 0, -1), n, -1) for a in (first, later))
-        lik, on, by = (a.reshape(m * n, *a.shape[2:]) for a in (lik, on, by))
-        resp, pairs, log_z, kept = _scaled(first, later, lik, on, by, block)
-        pairs = jnp.moveaxis(jnp.sum(pairs.reshape(*pairs.shape[:2], m, n), -1), -1, 0)
-        resp, log_z = (a.reshape(m, n, *a.shape[1:]) for a in (resp, log_z))
-        return resp, pairs, log_z, jnp.broadcast_to(kept, m)
-
-    @many.def_vmap
-    def _(size: int, batched: Any, *arrays: Array) -> Any:
-        each = _each(size, batched, arrays)
-        found = many(*(a.reshape(-1, *a.shape[2:]) for a in each))
-        return tuple(a.reshape(size, -1, *a.shape[1:]) for a in found), (True,) * 4
-
-    return one(log_initial, log_transition, log_lik, exists, weight)
+    return sums(log_initial, log_transition, log_lik, exists, weight)
 
 
-def _each(size: int, batched: Any, arrays: tuple[Array, ...]) -> list[Array]:
-    """The arrays of a vmap, all with its axis in front."""
-    return [
+def _side_by_side(size: int, batched: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The sums of chains that have one sequence each, and a leading axis where `batched`."""
+    first, later, lik, on, by = (
         a if own else jnp.broadcast_to(a, (size, *a.shape))
         for a, own in zip(arrays, batched, strict=True)
-    ]
+    )
+    first, later = (jnp.moveaxis(a, 0, -1) for a in (first, later))
+    found = _scaled(first, later, lik[:, 0], on[:, 0], by[:, 0], lik.shape[2])
+    resp, pairs, log_z, kept = found
+    return resp[:, None], jnp.moveaxis(pairs, -1, 0), log_z[:, None], jnp.broadcast_to(kept, size)
 
 
 def _scaled(
@@ -112,11 +110,10 @@ def _scaled(
     weight: Float[Array, "n"],
     block: int,
 ) -> tuple[Float[Array, "n t k"], Float[Array, "k k *n"], Float[Array, "n"], Bool[Array, ""]]:
-    """As `scaled`; with transitions for each of the sequences the pairs are of each."""
+    """As `scaled`; sequences with transitions of their own, which are one block, have own pairs."""
     n, t, k = log_lik.shape
     lanes = lanes_of(log_initial, log_transition, log_lik, exists, weight, block)
     size, dtype = lanes.weight.shape[0], log_lik.dtype
-    own = lanes.back.shape[2:]
     zero = jnp.zeros((k, size), dtype)
     resp = jnp.zeros((size, block, k), dtype)
     if size == n:
@@ -131,7 +128,7 @@ def _scaled(
             again = anywhere(~out.met).astype(jnp.int32)
             return lax.fori_loop(i, i + again, attempt, out)
 
-        pairs, log_z = jnp.zeros((k, k, *own), dtype), jnp.zeros((2, size), dtype)
+        pairs, log_z = jnp.zeros((k, k), dtype), jnp.zeros((2, size), dtype)
         none = Swept(resp, pairs, log_z, zero[0], jnp.asarray(False))
         out = lax.fori_loop(0, 2, attempts, none)
     resp = joined(out.resp.reshape(n, -1, block, k), lanes.length)[:, :t]
@@ -139,10 +136,7 @@ def _scaled(
     # what was rounded to 0 must be no digit of anything that it takes part in
     info = jnp.finfo(log_lik.dtype)
     kept = jnp.all(out.highest <= float(info.eps) / (_LOST * float(info.tiny)))
-    pairs = lanes.back[:k] * out.pairs
-    if own:
-        pairs = jnp.sum(pairs.reshape(k, k, n, -1), -1)
-    return resp, pairs, log_z, kept
+    return resp, lanes.back[:k] * out.pairs, log_z, kept
 
 
 def _sum_blocks(parts: Float[Array, "two n m"]) -> Float[Array, "n"]:
@@ -248,9 +242,9 @@ def _guess(lanes: Blocks) -> tuple[Float[Array, "k lanes"], Float[Array, "k lane
         begin = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         joint = predicted[:k] * (end * per(predicted[k]))
         last = i >= lanes.left - 1
-        future = apply(lanes.back, ahead) + last.astype(ahead.dtype)
+        future = matmul(lanes.back, ahead) + last.astype(ahead.dtype)
         ahead = jnp.where(i < lanes.left, future[:k] * (begin * per(future[k])), 0.0)
-        return apply(lanes.forth, joint), ahead
+        return matmul(lanes.forth, joint), ahead
 
     flat = jnp.ones((k + 1, lanes.weight.shape[0]), lanes.lik.dtype)
     ahead = jnp.where(lanes.left <= few, 0.0, flat[:k])
@@ -267,10 +261,7 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
         lik = lax.dynamic_index_in_dim(lanes.lik, i, 0, False)
         exists = i < lanes.left
         joint = moved[:k] * (lik[:, None] * per(moved[k]))
-        if lanes.forth.ndim == 2:
-            new = matmul(lanes.forth, joint.reshape(k, -1)).reshape(moved.shape)
-        else:
-            new = jnp.sum(lanes.forth[:, :, None] * joint, 1)
+        new = matmul(lanes.forth, joint.reshape(k, -1)).reshape(moved.shape)
         # logs of scales are relative to the largest, so that they stay small and exact
         ratio = new[k] * per(jnp.max(new[k], 0))
         log_scale = jnp.where(exists, log_scale + jnp.log(ratio), log_scale)
@@ -295,8 +286,7 @@ def _products(lanes: Blocks, n: int) -> tuple[Float[Array, "k lanes"], Float[Arr
         back = jnp.where(ends[j], 1.0, jnp.sum(moved[j] * ahead[:, None], 0))
         return (predicted_next, share_of(log_scale[j] + jnp.log(back))), (predicted, ahead)
 
-    start = lanes.start if lanes.start.shape[1] == 1 else lanes.start[:, :: size // n]
-    begin = jnp.broadcast_to(start, (k, n)), jnp.ones((k, n), unit.dtype)
+    begin = jnp.broadcast_to(lanes.start, (k, n)), jnp.ones((k, n), unit.dtype)
     predicted, ahead = lax.scan(both, begin, times(moved.shape[0]))[1]
     predicted, ahead = (jnp.moveaxis(a, 0, -1).reshape(k, size) for a in (predicted, ahead[::-1]))
     return predicted, ahead

@@ -1,10 +1,12 @@
-"""What all lanes of a vmap decide together, so that conditions and loops are those of one."""
+"""Lanes: one of a stack, and what all of a vmap decide together, as if they were one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Int
 
@@ -31,3 +33,8 @@ def largest(value: Int[Array, ""]) -> Int[Array, ""]:
 def _largest(size: int, batched: Any, value: Array) -> tuple[Array, bool]:
     del size, batched
     return largest(jnp.max(value)), False
+
+
+def take(tree: Any, i: Int[Array, ""]) -> Any:
+    """Member i of a pytree of arrays with a common leading axis."""
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -25,8 +24,3 @@ def best_start(
         return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
     return jnp.argmax(lax.map(run, starts)).astype(jnp.int32)
-
-
-def member(tree: Any, i: Int[Array, ""]) -> Any:
-    """Member i of a pytree of arrays with a leading axis."""
-    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import warnings
 from typing import Any, ClassVar
 
@@ -45,6 +44,7 @@ class Estimator(DensityMixin, BaseEstimator):
 
     n_components: int
     n_init: int
+    max_iter: int
     tol: float
     random_state: Any
     warm_start: bool
@@ -76,9 +76,9 @@ class Estimator(DensityMixin, BaseEstimator):
             raise ValueError(f"k_max: {self.k_max}, but n_components is {self.n_components}")
 
     @property
-    @abc.abstractmethod
     def _max_iter(self) -> int:
         """The number of iterations at which a fit ends."""
+        return self.max_iter
 
     @property
     def _room(self) -> int:

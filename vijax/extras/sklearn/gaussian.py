@@ -37,12 +37,7 @@ class GaussianEstimator(MixtureEstimator):
 
     covariance_type: str
     init_params: str
-    max_iter: int
     covariances_: np.ndarray
-
-    @property
-    def _max_iter(self) -> int:
-        return self.max_iter
 
     def _check_arguments(self) -> None:
         super()._check_arguments()

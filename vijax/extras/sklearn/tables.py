@@ -66,10 +66,6 @@ class TableMixture(MixtureEstimator):
         self.missing = missing
         self.k_max = k_max
 
-    @property
-    def _max_iter(self) -> int:
-        return self.max_iter
-
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_option("init_params", self.init_params, _STARTS)

@@ -15,6 +15,7 @@ from ...data.absent import absent
 from ...data.batch import Batch
 from ...model import Model, Q
 from ...numerics.chunked import zeros_like_result
+from ...numerics.lanes import take
 from ..method import Method
 from ..result import Stop
 from .halving import Halving
@@ -207,11 +208,6 @@ def map_lanes(fn: Callable[[Any], Any], xs: Any, live: Int[Array, ""], num_lanes
 def _for_live(fn: Callable[[Array, Any], Any], xs: Any, live: Int[Array, ""]) -> Any:
     """xs with `fn(i, x)` in place of the first `live` members."""
     return lax.fori_loop(0, live, lambda i, xs: _put(xs, fn(i, take(xs, i)), i), xs)
-
-
-def take(tree: Any, i: Array) -> Any:
-    """Member i of a pytree of arrays with a common leading axis."""
-    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
 
 
 def _put(tree: Any, member: Any, i: Array) -> Any:
